@@ -1,0 +1,1 @@
+"""The only importers of pyroute2 and pyudev: kernel spellings stay in here."""

@@ -1,0 +1,1 @@
+"""The only importers of qemu.qmp: the hypervisor and the guest behind narrow Protocols."""

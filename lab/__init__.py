@@ -1,0 +1,1 @@
+"""The emulated hosts: guests, networks, probes, the demo. Not shipped."""
