@@ -4,7 +4,7 @@
 
     GuestAgentError
     ├── ConfigurationError   the operator corrects a file or an option
-    ├── EnvironmentFault     the system lacks something: a module, a right, a program
+    ├── SystemLacksError     the system lacks something: a module, a right, a program
     ├── PeerError            the other side refused, or answered outside the protocol
     ├── ConflictError        an object is not in the state the request needs
     ├── BusyError            nothing is wrong; try again later (exit code 75)
@@ -46,7 +46,7 @@ class ConfigurationError(GuestAgentError):
     exit_code = EXIT_USAGE
 
 
-class EnvironmentFault(GuestAgentError):
+class SystemLacksError(GuestAgentError):
     """The system lacks what the request needs; nothing was changed."""
 
 
