@@ -1,0 +1,205 @@
+"""The steps a plan is made of: plain values, each with the reason why.
+
+Bonds are named, because a plan may speak of a bond that does not exist yet;
+ports are given by ifindex, because udev renames them. Every action is safe to
+repeat, and every prefix of a plan leaves the guest with its network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guestagent.guest.model import Address, BondOptions, Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortRef:
+    """A port in an action: the ifindex decides, the name is for people."""
+
+    ifindex: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateBond:
+    """Create the bond, address in the create message, bearing the birthmark."""
+
+    bond: str
+    mac: str
+    mtu: int
+    options: BondOptions
+    quiet: bool
+    """Without IPv6 addresses of its own: the standby still has the same link-local."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkBond:
+    """Write the alias that makes the bond ours for good: its construction is complete."""
+
+    bond: str
+    mac: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteStackFile:
+    """Hand the NIC's configuration to the bond in the words of its network stack."""
+
+    bond: str
+    path: str
+    content: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadStack:
+    """Make the network stack read the files that were written."""
+
+    bond: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenWindow:
+    """Deliver what arrives on either port while the path moves (all_slaves_active)."""
+
+    bond: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseWindow:
+    """Drop again what arrives on the inactive port, so that no broadcast comes twice."""
+
+    bond: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuietPort:
+    """Keep IPv6 address configuration off a port before it goes up."""
+
+    bond: str
+    port: PortRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortDown:
+    """Take a NIC down: a port must be down to join, in a message of its own."""
+
+    bond: str
+    port: PortRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddPort:
+    """Make a NIC a port of the bond."""
+
+    bond: str
+    port: PortRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPrimary:
+    """Prefer a port, or none."""
+
+    bond: str
+    port: PortRef | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetActive:
+    """Move the traffic to a port."""
+
+    bond: str
+    port: PortRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BondUp:
+    """Bring the bond up."""
+
+    bond: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveNetwork:
+    """Put addresses and routes of a NIC onto the bond in one burst."""
+
+    bond: str
+    port: PortRef
+    addresses: tuple[Address, ...]
+    routes: tuple[Route, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberPair:
+    """Note on disk that this pair exists, for a boot at which the VF is away."""
+
+    bond: str
+    mac: str
+    reason: str
+
+
+Action = (
+    CreateBond
+    | MarkBond
+    | WriteStackFile
+    | ReloadStack
+    | OpenWindow
+    | CloseWindow
+    | QuietPort
+    | PortDown
+    | AddPort
+    | SetPrimary
+    | SetActive
+    | BondUp
+    | MoveNetwork
+    | RememberPair
+)
+
+
+def describe(action: Action) -> str:  # noqa: C901 - one line per action is the point
+    """Say in a few words what an action does."""
+    match action:
+        case CreateBond():
+            return f"create {action.bond} with MAC {action.mac}, MTU {action.mtu}"
+        case MarkBond():
+            return f"mark {action.bond} as the agent's"
+        case WriteStackFile():
+            return f"write {action.path}"
+        case ReloadStack():
+            return "reload the network stack"
+        case OpenWindow():
+            return f"let {action.bond} receive on both ports"
+        case CloseWindow():
+            return f"let {action.bond} receive on the active port only"
+        case QuietPort():
+            return f"keep IPv6 autoconfiguration off {action.port.name}"
+        case PortDown():
+            return f"take {action.port.name} down"
+        case AddPort():
+            return f"add {action.port.name} to {action.bond}"
+        case SetPrimary(port=None):
+            return f"clear the primary of {action.bond}"
+        case SetPrimary():
+            return f"make {action.port.name} the primary of {action.bond}"
+        case SetActive():
+            return f"make {action.port.name} the active port of {action.bond}"
+        case BondUp():
+            return f"bring {action.bond} up"
+        case MoveNetwork():
+            return (
+                f"move {len(action.addresses)} addresses and {len(action.routes)} routes"
+                f" from {action.port.name} to {action.bond}"
+            )
+        case RememberPair():
+            return f"remember {action.mac} as {action.bond}"

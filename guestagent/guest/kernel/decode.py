@@ -1,0 +1,141 @@
+"""From the messages of rtnetlink to values of the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guestagent.guest.model import Address, BondState, Link, Route
+
+ROUTE_TABLE_LOCAL = 255
+ROUTE_PROTOCOL_REDIRECT = 1
+ROUTE_PROTOCOL_KERNEL = 2
+ROUTE_FLAG_CLONED = 0x200
+ROUTE_FLAG_ONLINK = 0x4
+_NO_MAC = {"", "00:00:00:00:00:00"}
+_USER_HZ = 100
+_FOR_EVER = 0xFFFFFFFF
+_MODES = (
+    "balance-rr",
+    "active-backup",
+    "balance-xor",
+    "broadcast",
+    "802.3ad",
+    "balance-tlb",
+    "balance-alb",
+)
+
+
+def decode_link(message: Any) -> Link:
+    """Return the link of an RTM_NEWLINK message; device facts are added by the caller."""
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+    data = info.get_attr("IFLA_INFO_DATA") if info is not None else None
+    port = info.get_attr("IFLA_INFO_SLAVE_DATA") if info is not None else None
+    address = (message.get_attr("IFLA_ADDRESS") or "").lower()
+    permanent = _mac(message.get_attr("IFLA_PERM_ADDRESS"))
+    if permanent is None and hasattr(port, "get_attr"):
+        # Kernels before 5.6 name it for the ports of a bond only.
+        permanent = _mac(port.get_attr("IFLA_BOND_SLAVE_PERM_HWADDR"))
+    flags = message["flags"]
+    return Link(
+        ifindex=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        address=address,
+        permanent_address=permanent,
+        kind=kind,
+        mtu=message.get_attr("IFLA_MTU") or 0,
+        up=bool(flags & 0x1),
+        carrier=bool(message.get_attr("IFLA_CARRIER")) and bool(flags & 0x1),
+        quiet=_quiet(message),
+        upper=message.get_attr("IFLA_MASTER"),
+        lower=message.get_attr("IFLA_LINK"),
+        alias=message.get_attr("IFLA_IFALIAS"),
+        group=message.get_attr("IFLA_GROUP") or 0,
+        bond=_bond(data) if kind == "bond" and data is not None else None,
+    )
+
+
+def decode_address(message: Any) -> Address:
+    """Return the address of an RTM_NEWADDR message."""
+    local = message.get_attr("IFA_LOCAL")
+    address = message.get_attr("IFA_ADDRESS")
+    lifetimes = message.get_attr("IFA_CACHEINFO")
+    flags = message.get_attr("IFA_FLAGS")
+    return Address(
+        family=message["family"],
+        address=local or address,
+        prefix_length=message["prefixlen"],
+        broadcast=message.get_attr("IFA_BROADCAST"),
+        peer=address if local is not None and address != local else None,
+        scope=message["scope"],
+        flags=flags if flags is not None else message["flags"],
+        protocol=message.get_attr("IFA_PROTO") or 0,
+        preferred_s=_lifetime(lifetimes, "ifa_preferred"),
+        valid_s=_lifetime(lifetimes, "ifa_valid"),
+    )
+
+
+def decode_route(message: Any, ifindex: int) -> Route | None:
+    """Return the route of an RTM_NEWROUTE message.
+
+    None when it leaves through another link, or is one that the kernel makes
+    by itself from the addresses.
+    """
+    table = message.get_attr("RTA_TABLE") or message["table"]
+    if (
+        message.get_attr("RTA_OIF") != ifindex
+        or table == ROUTE_TABLE_LOCAL
+        or message["proto"] in {ROUTE_PROTOCOL_KERNEL, ROUTE_PROTOCOL_REDIRECT}
+        or message["flags"] & ROUTE_FLAG_CLONED
+    ):
+        return None
+    metrics = message.get_attr("RTA_METRICS")
+    cache = message.get_attr("RTA_CACHEINFO")
+    expires = cache.get("rta_expires", 0) if isinstance(cache, dict) else 0
+    return Route(
+        family=message["family"],
+        destination=message.get_attr("RTA_DST"),
+        prefix_length=message["dst_len"],
+        gateway=message.get_attr("RTA_GATEWAY"),
+        source=message.get_attr("RTA_PREFSRC"),
+        table=table,
+        protocol=message["proto"],
+        scope=message["scope"],
+        kind=message["type"],
+        metric=message.get_attr("RTA_PRIORITY"),
+        metrics=tuple((name, value) for name, value in (metrics or {}).get("attrs", ())),
+        flags=message["flags"] & ROUTE_FLAG_ONLINK,
+        preference=message.get_attr("RTA_PREF"),
+        expires_s=expires // _USER_HZ if expires > 0 else None,
+    )
+
+
+def _bond(data: Any) -> BondState:
+    mode = data.get_attr("IFLA_BOND_MODE") or 0
+    return BondState(
+        mode=_MODES[mode] if mode < len(_MODES) else str(mode),
+        active=data.get_attr("IFLA_BOND_ACTIVE_SLAVE") or None,
+        primary=data.get_attr("IFLA_BOND_PRIMARY") or None,
+        miimon_ms=data.get_attr("IFLA_BOND_MIIMON") or 0,
+        fail_over_mac=data.get_attr("IFLA_BOND_FAIL_OVER_MAC") or 0,
+        primary_reselect=data.get_attr("IFLA_BOND_PRIMARY_RESELECT") or 0,
+        all_ports_active=bool(data.get_attr("IFLA_BOND_ALL_SLAVES_ACTIVE")),
+    )
+
+
+def _quiet(message: Any) -> bool:
+    spec = message.get_attr("IFLA_AF_SPEC")
+    inet6 = spec.get_attr("AF_INET6") if hasattr(spec, "get_attr") else None
+    return hasattr(inet6, "get_attr") and inet6.get_attr("IFLA_INET6_ADDR_GEN_MODE") == 1
+
+
+def _mac(value: str | None) -> str | None:
+    mac = (value or "").lower()
+    return None if mac in _NO_MAC else mac
+
+
+def _lifetime(lifetimes: Any, key: str) -> int | None:
+    if lifetimes is None or lifetimes[key] == _FOR_EVER:
+        return None
+    seconds: int = lifetimes[key]
+    return seconds

@@ -1,0 +1,86 @@
+"""What the agent asks of the kernel: the narrow border that a fake can stand behind.
+
+Every call is synchronous and made from one thread. A refused request raises
+KernelError with the errno; nothing else crosses the border.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Protocol
+
+from guestagent.errors import GuestAgentError
+from guestagent.guest.model import Address, BondOptions, Link, Route
+
+
+class KernelError(GuestAgentError):
+    """The kernel refused a request. ``code`` is the errno."""
+
+    def __init__(self, what: str, code: int, *, detail: str | None = None) -> None:
+        said = f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
+        super().__init__(f"{what}: {said}{': ' + detail if detail else ''}", hint=_HINTS.get(code))
+        self.code = code
+
+
+_HINTS = {
+    errno.EPERM: "run it as root, or give it CAP_NET_ADMIN",
+    errno.EACCES: "run it as root, or give it CAP_NET_ADMIN",
+    errno.EOPNOTSUPP: "the bonding module may be missing: install the full kernel package"
+    " of the distribution, then try `modprobe bonding`",
+    errno.EBUSY: "another program holds it; `guestagent status` says which pair is concerned",
+}
+
+
+class Kernel(Protocol):
+    """Links, addresses and routes of the network namespace the agent lives in."""
+
+    def links(self) -> tuple[Link, ...]:
+        """Return every link, without addresses and routes; udev's word is not in it."""
+
+    def addresses(self, ifindex: int) -> tuple[Address, ...]:
+        """Return the addresses of a link, in the kernel's order."""
+
+    def routes(self, ifindex: int) -> tuple[Route, ...]:
+        """Return the routes through a link that the kernel did not make by itself."""
+
+    def create_bond(
+        self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
+    ) -> None:
+        """Create an active-backup bond, down and without ports. EEXIST when the name is taken."""
+
+    def delete_link(self, ifindex: int) -> None:
+        """Delete a virtual link."""
+
+    def set_alias(self, ifindex: int, alias: str) -> None:
+        """Set the alias and return the link to group 0, in one message."""
+
+    def set_up(self, ifindex: int, *, up: bool) -> None:
+        """Bring a link up or down."""
+
+    def set_quiet(self, ifindex: int, *, quiet: bool) -> None:
+        """Keep the kernel from making IPv6 addresses on a link (addrgenmode none), or let it."""
+
+    def set_upper(self, ifindex: int, upper: int | None) -> None:
+        """Make a link a port of ``upper``, or release it. EPERM when it is up."""
+
+    def set_primary(self, bond: int, port: int | None) -> None:
+        """Set or clear the primary of a bond."""
+
+    def set_active(self, bond: int, port: int) -> None:
+        """Change the active port of a bond. EINVAL when it has no carrier."""
+
+    def set_all_ports_active(self, bond: int, *, enabled: bool) -> None:
+        """Deliver or drop what arrives on the inactive port."""
+
+    def add_address(self, ifindex: int, address: Address) -> None:
+        """Add an address; one that is there already is updated. IPv6 without DAD."""
+
+    def delete_address(self, ifindex: int, address: Address) -> None:
+        """Delete an address; one that is gone already is fine."""
+
+    def put_route(self, ifindex: int, route: Route) -> None:
+        """Add a route through a link, in place of one to the same destination and metric."""
+
+    def delete_route(self, ifindex: int, route: Route) -> None:
+        """Delete a route; one that is gone already is fine."""

@@ -1,0 +1,46 @@
+"""What sysfs says of the device behind a link."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SYS_CLASS_NET = Path("/sys/class/net")
+_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_VIRTIO_NET_F_STANDBY = 62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """The device behind a link; all empty for a virtual one."""
+
+    driver: str | None = None
+    bus_address: str | None = None
+    net_failover: bool = False
+
+
+def device_facts(name: str, ifindex: int, root: Path = SYS_CLASS_NET) -> DeviceFacts:
+    """Return what is behind a link, nothing when it vanished or was renamed meanwhile.
+
+    The ifindex is compared because sysfs knows links by name only. The feature
+    bits of a virtio device are a string of 0 and 1 from bit 0 on
+    (K: drivers/virtio/virtio.c, features_show (6.12)); VIRTIO_NET_F_STANDBY is
+    what gives a NIC to net_failover (K: drivers/net/virtio_net.c, virtnet_probe).
+    """
+    link = root / name
+    try:
+        if int((link / "ifindex").read_text()) != ifindex:
+            return DeviceFacts()
+        device = (link / "device").resolve(strict=True)
+        driver = (device / "driver").resolve(strict=True).name
+        features = device / "features"
+        bits = features.read_text() if driver == "virtio_net" and features.exists() else ""
+    except OSError:
+        return DeviceFacts()
+    addresses = [part for part in device.parts if _PCI_ADDRESS.fullmatch(part)]
+    return DeviceFacts(
+        driver=driver,
+        bus_address=addresses[-1] if addresses else None,
+        net_failover=bits[_VIRTIO_NET_F_STANDBY : _VIRTIO_NET_F_STANDBY + 1] == "1",
+    )

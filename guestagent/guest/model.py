@@ -1,0 +1,224 @@
+"""What the agent knows at one moment, as values: links, bonds, pairs, policy.
+
+Pure: nothing here reads the system. Identity of a link is its ifindex, the key
+of a pair is the permanent MAC, written in lower case with colons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+MARK = "guestagent:"
+"""A bond is ours when its ``ifalias`` starts with this: readable from the kernel alone."""
+
+BIRTHMARK = 0x67610001
+"""Group (IFLA_GROUP) of a bond of ours between its creation and its alias.
+
+The kernel takes the group in the create message but not the alias
+(K: net/core/rtnetlink.c, rtnl_create_link (6.12)), so a bond is recognisable
+as ours from its first moment on, and a crash in between is repaired.
+"""
+
+STANDBY_DRIVER = "virtio_net"
+
+
+class Side(StrEnum):
+    """Which of the two NICs of a pair carries the traffic."""
+
+    VF = "vf"
+    STANDBY = "standby"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """An IP address on a link, with what is needed to put it elsewhere unchanged."""
+
+    family: int
+    address: str
+    prefix_length: int
+    broadcast: str | None = None
+    peer: str | None = None
+    scope: int = 0
+    flags: int = 0
+    protocol: int = 0
+    preferred_s: int | None = None
+    """Remaining preferred lifetime in seconds; None is for ever."""
+    valid_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route whose only next hop leaves through one link."""
+
+    family: int
+    destination: str | None
+    """Network address, or None for the default route."""
+    prefix_length: int
+    gateway: str | None = None
+    source: str | None = None
+    table: int = 254
+    protocol: int = 3
+    scope: int = 0
+    kind: int = 1
+    metric: int | None = None
+    metrics: tuple[tuple[str, int], ...] = ()
+    """Opaque outside ``kernel/``: MTU, window and the like."""
+    flags: int = 0
+    preference: int | None = None
+    """Router preference of RFC 4191, IPv6 only."""
+    expires_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BondState:
+    """The state of a bond as the kernel tells it."""
+
+    mode: str
+    active: int | None = None
+    """ifindex of the active port."""
+    primary: int | None = None
+    """ifindex of the primary port; None when it is unset or names no present port."""
+    miimon_ms: int = 0
+    fail_over_mac: int = 0
+    primary_reselect: int = 0
+    all_ports_active: bool = False
+    """Whether frames that arrive on the inactive port are delivered (the switch window)."""
+    steady: bool = False
+    """Whether ports and active port have stayed the same for the length of a switch window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A network device."""
+
+    ifindex: int
+    name: str
+    address: str
+    permanent_address: str | None = None
+    kind: str | None = None
+    """rtnetlink kind (bond, vlan, bridge …); None for a NIC."""
+    driver: str | None = None
+    """Driver of the device behind it; None for a virtual link."""
+    bus_address: str | None = None
+    """Such as 0000:02:00.0; None when no device is behind it."""
+    mtu: int = 1500
+    up: bool = False
+    carrier: bool = False
+    quiet: bool = False
+    """Whether the kernel makes no IPv6 address of its own on it (addrgenmode none)."""
+    upper: int | None = None
+    """ifindex of the bond, bridge or other master it is a port of."""
+    lower: int | None = None
+    """ifindex of the link it sits on (VLAN, macvlan …)."""
+    alias: str | None = None
+    group: int = 0
+    net_failover: bool = False
+    """Whether virtio's STANDBY feature gives it to the kernel's net_failover."""
+    settled: bool = True
+    """Whether udev has finished with it, name included, or was given its time."""
+    bond: BondState | None = None
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+    @property
+    def physical(self) -> bool:
+        """Whether a device stands behind it: no VLAN, bond, bridge or the like."""
+        return self.kind is None and self.driver is not None
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a bond that the agent made, or was making when it was interrupted."""
+        return self.kind == "bond" and (self.complete or self.group == BIRTHMARK)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the alias says that a bond of ours was made to the end."""
+        return (self.alias or "").startswith(MARK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackFile:
+    """A file that makes a network stack configure the bond as it did the NIC."""
+
+    path: str
+    content: str
+    in_place: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """A pair that was seen before: its bond is made even while the VF is away."""
+
+    mac: str
+    bond: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything a plan is made from."""
+
+    links: tuple[Link, ...]
+    remembered: tuple[Remembered, ...] = ()
+    held: frozenset[str] = frozenset()
+    """MACs of the pairs that somebody asked to keep on the standby."""
+    stack_files: dict[str, tuple[StackFile, ...]] = field(default_factory=dict)
+    """By bond name: what the owner of the address configuration must be told."""
+
+    def link(self, ifindex: int | None) -> Link | None:
+        """Return the link with that ifindex, or None."""
+        return next((link for link in self.links if link.ifindex == ifindex), None)
+
+    def named(self, name: str) -> Link | None:
+        """Return the link of that name, or None."""
+        return next((link for link in self.links if link.name == name), None)
+
+    def ports(self, bond: Link) -> tuple[Link, ...]:
+        """Return the ports of a bond."""
+        return tuple(link for link in self.links if link.upper == bond.ifindex)
+
+    def above(self, lower: Link) -> tuple[Link, ...]:
+        """Return the VLANs and the like that sit on a link."""
+        return tuple(link for link in self.links if link.lower == lower.ifindex)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A standby and, while it is there, its VF; ``bond`` once it exists."""
+
+    mac: str
+    standby: Link
+    vf: Link | None
+    bond: Link | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """NICs of one MAC that are left alone, with the reason and what to do."""
+
+    mac: str
+    links: tuple[str, ...]
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BondOptions:
+    """How a bond of ours is made. Defaults are what planned switches were measured with."""
+
+    miimon_ms: int = 100
+    fail_over_mac: int = 1
+    """1 (active): the bond never writes a port's MAC, which PF drivers may refuse even for
+    the same address (K: drivers/net/ethernet/intel/igb/igb_main.c, igb_msg_task (6.12))."""
+    announcements: int = 3
+    """Gratuitous ARPs and unsolicited NAs that the kernel sends at each change of active port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator wants; every field has a default that works."""
+
+    bond_name: str = "bond%d"
+    excluded: frozenset[str] = frozenset()
+    """MACs that are never bonded."""
+    options: BondOptions = BondOptions()

@@ -1,0 +1,250 @@
+"""What to change: from a snapshot and the policy to an ordered list of actions.
+
+Pure. The plan of a converged system is empty, and applying any prefix of a
+plan and planning again leads to the same end: the plan is made from what is,
+never from what was done.
+
+The order within a pair is make before break: the bond works on the VF before
+addresses move to it, and the standby, idle by then, joins last. Where the next
+step needs a state that is not there yet (a carrier, udev's last word) the plan
+ends and ``waiting`` says for what; the event that brings it makes a new plan.
+A planned return to the VF opens the window first, so that frames which the
+network still delivers to the other port are not dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from guestagent.guest.actions import (
+    Action,
+    AddPort,
+    BondUp,
+    CloseWindow,
+    CreateBond,
+    MarkBond,
+    MoveNetwork,
+    OpenWindow,
+    PortDown,
+    PortRef,
+    QuietPort,
+    ReloadStack,
+    RememberPair,
+    SetActive,
+    SetPrimary,
+    WriteStackFile,
+)
+from guestagent.guest.model import MARK, Link, Pair, Policy, Refusal, Snapshot
+from guestagent.guest.pairing import pair_up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The actions, and what is left alone or waited for, with the reasons."""
+
+    actions: tuple[Action, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+
+def plan(snapshot: Snapshot, policy: Policy) -> Plan:
+    """Return what brings every pair of the snapshot to where the policy wants it."""
+    pairing = pair_up(snapshot, policy)
+    actions: list[Action] = []
+    waiting: list[str] = []
+    taken = {link.name for link in snapshot.links}
+    for pair in pairing.pairs:
+        bond = bond_name(snapshot, policy, pair, taken)
+        taken.add(bond)
+        planner = _PairPlanner(snapshot, policy, pair, bond)
+        waiting.extend(planner.waiting())
+        if not planner.blocked():
+            actions.extend(planner.actions())
+    return Plan(actions=tuple(actions), refusals=pairing.refusals, waiting=tuple(waiting))
+
+
+def bond_alias(mac: str) -> str:
+    """Return the alias that marks the bond of a pair."""
+    return f"{MARK} pair {mac}"
+
+
+def bond_name(snapshot: Snapshot, policy: Policy, pair: Pair, taken: set[str]) -> str:
+    """Return the name of a pair's bond: the present, the remembered or the next free one."""
+    if pair.bond is not None:
+        return pair.bond.name
+    for item in snapshot.remembered:
+        if item.mac == pair.mac and item.bond not in taken:
+            return item.bond
+    reserved = taken | {item.bond for item in snapshot.remembered}
+    number = 0
+    while (name := policy.bond_name.replace("%d", str(number))) in reserved:
+        number += 1
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class _PairPlanner:
+    snapshot: Snapshot
+    policy: Policy
+    pair: Pair
+    bond_name: str
+
+    def blocked(self) -> bool:
+        """Whether nothing at all can be done for the pair now."""
+        pair = self.pair
+        if pair.bond is not None:
+            return False
+        nics = [link for link in (pair.standby, pair.vf) if link is not None]
+        return any(not link.settled for link in nics) or (pair.vf is None and self._live())
+
+    def waiting(self) -> Iterator[str]:
+        """Say what keeps the pair from its final state."""
+        for link in (self.pair.standby, self.pair.vf):
+            if link is not None and not link.settled and not self._joined(link):
+                yield f"{link.name}: udev has not finished with it"
+        if self._live() and self.pair.vf is None and not self._carries():
+            yield (
+                f"{self.pair.standby.name} is in use and the VF is away: it joins a bond when"
+                " the VF comes or at the next boot"
+            )
+        elif self._live() and self.pair.bond is not None and not self._carries():
+            yield f"{self.bond_name} has no carrier yet: {self.pair.standby.name} keeps the traffic"
+
+    def actions(self) -> Iterator[Action]:
+        window_open = self._window_open()
+        for action in self._steps():
+            if isinstance(action, OpenWindow):
+                if window_open:
+                    continue
+                window_open = True
+            yield action
+
+    def _steps(self) -> Iterator[Action]:
+        yield from self._remember()
+        files = list(self._stack_files())
+        yield from files
+        changes = [*self._create(), *self._join_vf(), *self._join_standby(), *self._prefer()]
+        yield from changes
+        yield from self._complete()
+        if files:
+            yield ReloadStack(bond=self.bond_name, reason="its configuration was written")
+        state = self.pair.bond.bond if self.pair.bond else None
+        if not changes and state is not None and state.all_ports_active and state.steady:
+            yield CloseWindow(bond=self.bond_name, reason="the path has settled")
+
+    def _remember(self) -> Iterator[Action]:
+        known = any(
+            item.mac == self.pair.mac and item.bond == self.bond_name
+            for item in self.snapshot.remembered
+        )
+        if not known:
+            yield RememberPair(
+                bond=self.bond_name, mac=self.pair.mac, reason="a boot without the VF needs it"
+            )
+
+    def _stack_files(self) -> Iterator[Action]:
+        for file in self.snapshot.stack_files.get(self.bond_name, ()):
+            if not file.in_place:
+                yield WriteStackFile(
+                    bond=self.bond_name,
+                    path=file.path,
+                    content=file.content,
+                    reason="the owner of the addresses must know the bond",
+                )
+
+    def _create(self) -> Iterator[Action]:
+        if self.pair.bond is None:
+            yield CreateBond(
+                bond=self.bond_name,
+                mac=self.pair.mac,
+                mtu=self.pair.standby.mtu,
+                options=self.policy.options,
+                quiet=self._live(),
+                reason="the pair has none",
+            )
+
+    def _join_vf(self) -> Iterator[Action]:
+        vf = self.pair.vf
+        if vf is None or self._joined(vf) or not vf.settled:
+            return
+        yield OpenWindow(bond=self.bond_name, reason="the VF joins")
+        yield from self._join(vf, "the VF is there")
+
+    def _join_standby(self) -> Iterator[Action]:
+        standby = self.pair.standby
+        if self._joined(standby) or not standby.settled:
+            return
+        if self._live():
+            # Make before break: the bond must carry before it takes the addresses.
+            if self.pair.bond is None or not self.pair.bond.up:
+                yield BondUp(bond=self.bond_name, reason=f"it relieves {standby.name}")
+            if not self._carries():
+                return
+            yield MoveNetwork(
+                bond=self.bond_name,
+                port=_ref(standby),
+                addresses=standby.addresses,
+                routes=standby.routes,
+                reason=f"{standby.name} becomes a port",
+            )
+        yield OpenWindow(bond=self.bond_name, reason="the standby joins")
+        yield from self._join(standby, "the pair needs its standby")
+
+    def _prefer(self) -> Iterator[Action]:
+        vf, standby = self.pair.vf, self.pair.standby
+        state = self.pair.bond.bond if self.pair.bond else None
+        primary = state.primary if state else None
+        active = state.active if state else None
+        if self.pair.mac in self.snapshot.held:
+            if not (self._joined(standby) and standby.carrier):
+                return
+            if active != standby.ifindex:
+                yield OpenWindow(bond=self.bond_name, reason="the traffic moves to the standby")
+            if primary is not None:
+                yield SetPrimary(bond=self.bond_name, port=None, reason="the standby is asked for")
+            if active != standby.ifindex:
+                yield SetActive(
+                    bond=self.bond_name, port=_ref(standby), reason="the standby is asked for"
+                )
+        elif vf is not None and vf.settled and primary != vf.ifindex:
+            if active != vf.ifindex:
+                yield OpenWindow(bond=self.bond_name, reason="the traffic moves to the VF")
+            yield SetPrimary(bond=self.bond_name, port=_ref(vf), reason="the VF is preferred")
+
+    def _complete(self) -> Iterator[Action]:
+        bond, standby = self.pair.bond, self.pair.standby
+        if bond is not None and bond.complete:
+            return
+        if self._live() and not self._carries():
+            return
+        if (bond is None or not bond.up) and not self._live():
+            yield BondUp(bond=self.bond_name, reason="its ports have joined")
+        if self._joined(standby) or standby.settled:
+            yield MarkBond(bond=self.bond_name, mac=self.pair.mac, reason="it is complete")
+
+    def _join(self, link: Link, reason: str) -> Iterator[Action]:
+        port = _ref(link)
+        if not link.quiet:
+            yield QuietPort(bond=self.bond_name, port=port, reason="the bond has the addresses")
+        if link.up:
+            yield PortDown(bond=self.bond_name, port=port, reason="a port must be down to join")
+        yield AddPort(bond=self.bond_name, port=port, reason=reason)
+
+    def _joined(self, link: Link) -> bool:
+        return self.pair.bond is not None and link.upper == self.pair.bond.ifindex
+
+    def _live(self) -> bool:
+        """Whether the standby carries the guest's addresses itself."""
+        return bool(self.pair.standby.addresses) and not self._joined(self.pair.standby)
+
+    def _carries(self) -> bool:
+        return self.pair.bond is not None and self.pair.bond.carrier
+
+    def _window_open(self) -> bool:
+        state = self.pair.bond.bond if self.pair.bond else None
+        return state is not None and state.all_ports_active
+
+
+def _ref(link: Link) -> PortRef:
+    return PortRef(ifindex=link.ifindex, name=link.name)

@@ -1,0 +1,80 @@
+"""Typed getters on JSON that came from elsewhere; errors name the path of the value."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+class JsonError(ValueError):
+    """A JSON text or value is not what was expected; the text names its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obj:
+    """A JSON object and where it was found."""
+
+    value: dict[str, Any]
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Obj:
+        """Parse a text that must be one JSON object. Raises JsonError."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise JsonError(f"not JSON: {error}") from error
+        return cls.of(value)
+
+    @classmethod
+    def of(cls, value: object, path: str = "") -> Obj:
+        """Wrap a parsed value that must be an object. Raises JsonError."""
+        if not isinstance(value, dict):
+            raise JsonError(f"{path or 'the text'} must be an object, not {_kind(value)}")
+        return cls(value, path)
+
+    def string(self, key: str) -> str:
+        """Return a text. Raises JsonError."""
+        return self._get(key, str, "a string")
+
+    def boolean(self, key: str) -> bool:
+        """Return a boolean. Raises JsonError."""
+        return self._get(key, bool, "true or false")
+
+    def integer(self, key: str) -> int:
+        """Return an integer. Raises JsonError."""
+        value = self._get(key, int, "an integer")
+        if isinstance(value, bool):
+            raise JsonError(f"{self._at(key)} must be an integer, not a boolean")
+        return value
+
+    def object(self, key: str) -> Obj:
+        """Return an object. Raises JsonError."""
+        return Obj(self._get(key, dict, "an object"), self._at(key))
+
+    def objects(self, key: str) -> tuple[Obj, ...]:
+        """Return an array of objects. Raises JsonError."""
+        items = self._get(key, list, "an array")
+        return tuple(Obj.of(item, f"{self._at(key)}[{n}]") for n, item in enumerate(items))
+
+    def has(self, key: str) -> bool:
+        """Whether a key is there and not null."""
+        return self.value.get(key) is not None
+
+    def _get(self, key: str, kind: type[_T], expected: str) -> _T:
+        value = self.value.get(key)
+        if not isinstance(value, kind):
+            said = "missing" if key not in self.value else _kind(value)
+            raise JsonError(f"{self._at(key)} must be {expected}, is {said}")
+        return value
+
+    def _at(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
