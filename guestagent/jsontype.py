@@ -40,6 +40,17 @@ class Obj:
         """Return a text. Raises JsonError."""
         return self._get(key, str, "a string")
 
+    def optional_string(self, key: str) -> str | None:
+        """Return a text, or None when it is null or missing. Raises JsonError."""
+        return self.string(key) if self.has(key) else None
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        """Return an array of texts. Raises JsonError."""
+        items = self._get(key, list, "an array")
+        if not all(isinstance(item, str) for item in items):
+            raise JsonError(f"{self._at(key)} must be an array of strings")
+        return tuple(items)
+
     def boolean(self, key: str) -> bool:
         """Return a boolean. Raises JsonError."""
         return self._get(key, bool, "true or false")

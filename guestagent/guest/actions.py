@@ -188,10 +188,10 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
             return f"take {action.port.name} down"
         case AddPort():
             return f"add {action.port.name} to {action.bond}"
-        case SetPrimary(port=None):
-            return f"clear the primary of {action.bond}"
+        case SetPrimary(port=PortRef(name=name)):
+            return f"make {name} the primary of {action.bond}"
         case SetPrimary():
-            return f"make {action.port.name} the primary of {action.bond}"
+            return f"clear the primary of {action.bond}"
         case SetActive():
             return f"make {action.port.name} the active port of {action.bond}"
         case BondUp():

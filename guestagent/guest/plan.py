@@ -15,7 +15,7 @@ network still delivers to the other port are not dropped.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from guestagent.guest.actions import (
     Action,
@@ -34,6 +34,7 @@ from guestagent.guest.actions import (
     SetActive,
     SetPrimary,
     WriteStackFile,
+    describe,
 )
 from guestagent.guest.model import MARK, Link, Pair, Policy, Refusal, Snapshot
 from guestagent.guest.pairing import pair_up
@@ -46,6 +47,18 @@ class Plan:
     actions: tuple[Action, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     waiting: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """Return the JSON form: the name of each action, its words and its values."""
+        return {
+            "version": 1,
+            "actions": [
+                {"action": type(item).__name__, "does": describe(item), **asdict(item)}
+                for item in self.actions
+            ],
+            "left_alone": [asdict(item) for item in self.refusals],
+            "waiting": list(self.waiting),
+        }
 
 
 def plan(snapshot: Snapshot, policy: Policy) -> Plan:
@@ -109,7 +122,8 @@ class _PairPlanner:
                 " the VF comes or at the next boot"
             )
         elif self._live() and self.pair.bond is not None and not self._carries():
-            yield f"{self.bond_name} has no carrier yet: {self.pair.standby.name} keeps the traffic"
+            standby = self.pair.standby.name
+            yield f"{standby} keeps the traffic until {self.bond_name} has a carrier"
 
     def actions(self) -> Iterator[Action]:
         window_open = self._window_open()
@@ -121,14 +135,17 @@ class _PairPlanner:
             yield action
 
     def _steps(self) -> Iterator[Action]:
-        yield from self._remember()
+        # The stack is told only once the bond exists: without one, the NIC must
+        # stay what it was, at the next boot too.
         files = list(self._stack_files())
+        changes = [*self._join_vf(), *self._join_standby(), *self._prefer()]
+        yield from self._create()
         yield from files
-        changes = [*self._create(), *self._join_vf(), *self._join_standby(), *self._prefer()]
         yield from changes
         yield from self._complete()
         if files:
             yield ReloadStack(bond=self.bond_name, reason="its configuration was written")
+        yield from self._remember()
         state = self.pair.bond.bond if self.pair.bond else None
         if not changes and state is not None and state.all_ports_active and state.steady:
             yield CloseWindow(bond=self.bond_name, reason="the path has settled")

@@ -13,6 +13,7 @@ ROUTE_FLAG_CLONED = 0x200
 ROUTE_FLAG_ONLINK = 0x4
 _NO_MAC = {"", "00:00:00:00:00:00"}
 _USER_HZ = 100
+_ADDR_GEN_MODE_NONE = 1
 _FOR_EVER = 0xFFFFFFFF
 _MODES = (
     "balance-rr",
@@ -27,13 +28,13 @@ _MODES = (
 
 def decode_link(message: Any) -> Link:
     """Return the link of an RTM_NEWLINK message; device facts are added by the caller."""
-    info = message.get_attr("IFLA_LINKINFO")
+    info: Any = message.get_attr("IFLA_LINKINFO")
     kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
     data = info.get_attr("IFLA_INFO_DATA") if info is not None else None
     port = info.get_attr("IFLA_INFO_SLAVE_DATA") if info is not None else None
     address = (message.get_attr("IFLA_ADDRESS") or "").lower()
     permanent = _mac(message.get_attr("IFLA_PERM_ADDRESS"))
-    if permanent is None and hasattr(port, "get_attr"):
+    if permanent is None and port is not None and hasattr(port, "get_attr"):
         # Kernels before 5.6 name it for the ports of a bond only.
         permanent = _mac(port.get_attr("IFLA_BOND_SLAVE_PERM_HWADDR"))
     flags = message["flags"]
@@ -124,9 +125,12 @@ def _bond(data: Any) -> BondState:
 
 
 def _quiet(message: Any) -> bool:
-    spec = message.get_attr("IFLA_AF_SPEC")
-    inet6 = spec.get_attr("AF_INET6") if hasattr(spec, "get_attr") else None
-    return hasattr(inet6, "get_attr") and inet6.get_attr("IFLA_INET6_ADDR_GEN_MODE") == 1
+    spec: Any = message.get_attr("IFLA_AF_SPEC")
+    inet6: Any = spec.get_attr("AF_INET6") if hasattr(spec, "get_attr") else None
+    if not hasattr(inet6, "get_attr"):
+        return False
+    mode: int | None = inet6.get_attr("IFLA_INET6_ADDR_GEN_MODE")
+    return mode == _ADDR_GEN_MODE_NONE
 
 
 def _mac(value: str | None) -> str | None:

@@ -7,6 +7,7 @@ more event. rtnetlink(7), netlink(7).
 
 from __future__ import annotations
 
+import errno
 import socket
 
 _RTMGRP_LINK = 0x1
@@ -36,9 +37,10 @@ class LinkEvents:
                 self._socket.recv(65536)
             except BlockingIOError:
                 return
-            except OSError:
-                # ENOBUFS: events were lost, which says no more than an event does.
-                continue
+            except OSError as error:
+                # Lost events say no more than an event does.
+                if error.errno != errno.ENOBUFS:
+                    raise
 
     def close(self) -> None:
         """End the subscription."""

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
@@ -31,6 +31,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from guestagent.errors import SystemLacksError
 from guestagent.guest.kernel.decode import decode_address, decode_link, decode_route
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.sysfs import device_facts
@@ -58,7 +59,7 @@ class NetlinkKernel:
     def __init__(self) -> None:
         self._ipr = IPRoute()
 
-    def __enter__(self) -> NetlinkKernel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,7 +107,11 @@ class NetlinkKernel:
     def create_bond(
         self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
     ) -> None:
-        """Create an active-backup bond, down and without ports. EEXIST when the name is taken."""
+        """Create an active-backup bond, down and without ports.
+
+        The kernel loads the module by itself (request_module of rtnl-link-bond) and
+        answers EOPNOTSUPP when it has none (K: net/core/rtnetlink.c, rtnl_newlink).
+        """
         data: _Attrs = [
             ("IFLA_BOND_MODE", ACTIVE_BACKUP),
             ("IFLA_BOND_MIIMON", options.miimon_ms),
@@ -122,7 +127,16 @@ class NetlinkKernel:
             _linkinfo(data),
         ]
         flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
-        self._link_message(f"create {name}", 0, attrs, flags=flags)
+        try:
+            self._link_message(f"create {name}", 0, attrs, flags=flags)
+        except KernelError as error:
+            if error.code != errno.EOPNOTSUPP:
+                raise
+            raise SystemLacksError(
+                f"could not create {name}: this kernel has no bonding module",
+                hint="install the full kernel package of the distribution (not a minimal"
+                " flavour), check with `modprobe bonding`, then restart guestagent",
+            ) from error
         if quiet:
             # The create message takes no AF_SPEC; the bond is still down and makes no address.
             self.set_quiet(socket.if_nametoindex(name), quiet=True)
@@ -215,7 +229,9 @@ class NetlinkKernel:
     def put_route(self, ifindex: int, route: Route) -> None:
         """Add a route through a link, in place of one to the same destination and metric.
 
-        IPv6 keeps one entry for each next hop; there the former one is deleted apart.
+        IPv6 keeps one entry for each next hop: there the former one is deleted
+        apart, and one that is there already is answered with EEXIST, which is fine
+        (K: net/ipv6/ip6_fib.c, fib6_add_rt2node (6.12)).
         """
         message = _route_message(ifindex, route)
         if route.expires_s is not None:
@@ -223,7 +239,13 @@ class NetlinkKernel:
         flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
         if route.family == socket.AF_INET:
             flags |= NLM_F_REPLACE
-        self._send(f"route {_shown(route)} through link {ifindex}", message, RTM_NEWROUTE, flags)
+        try:
+            self._send(
+                f"route {_shown(route)} through link {ifindex}", message, RTM_NEWROUTE, flags
+            )
+        except KernelError as error:
+            if error.code != errno.EEXIST or route.family != socket.AF_INET6:
+                raise
 
     def delete_route(self, ifindex: int, route: Route) -> None:
         """Delete a route; one that is gone already is fine."""

@@ -26,8 +26,6 @@ class KernelError(GuestAgentError):
 _HINTS = {
     errno.EPERM: "run it as root, or give it CAP_NET_ADMIN",
     errno.EACCES: "run it as root, or give it CAP_NET_ADMIN",
-    errno.EOPNOTSUPP: "the bonding module may be missing: install the full kernel package"
-    " of the distribution, then try `modprobe bonding`",
     errno.EBUSY: "another program holds it; `guestagent status` says which pair is concerned",
 }
 
@@ -47,7 +45,10 @@ class Kernel(Protocol):
     def create_bond(
         self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
     ) -> None:
-        """Create an active-backup bond, down and without ports. EEXIST when the name is taken."""
+        """Create an active-backup bond, down and without ports.
+
+        EEXIST when the name is taken; SystemLacksError without the bonding module.
+        """
 
     def delete_link(self, ifindex: int) -> None:
         """Delete a virtual link."""
@@ -81,6 +82,9 @@ class Kernel(Protocol):
 
     def put_route(self, ifindex: int, route: Route) -> None:
         """Add a route through a link, in place of one to the same destination and metric."""
+
+    def close(self) -> None:
+        """Release what the adapter holds."""
 
     def delete_route(self, ifindex: int, route: Route) -> None:
         """Delete a route; one that is gone already is fine."""

@@ -9,13 +9,35 @@ from __future__ import annotations
 import pyudev
 
 
-class Udev:
-    """The udev database and its event monitor for network devices.
+class UdevDatabase:
+    """What udev knows of NICs. Each instance belongs to one thread."""
 
-    The monitor's socket is drained without waiting, never by a thread of the
-    library's own. An overflow wedges a pyudev monitor for ever
-    (github.com/pyudev/pyudev issue 194): ``drain`` then opens a new one, so
-    ask ``fileno`` again after each call.
+    def __init__(self) -> None:
+        self._context = pyudev.Context()
+
+    def finished_with(self, name: str) -> bool:
+        """Whether udev has processed a NIC, its renaming included; False when it is gone."""
+        device = self._device(name)
+        return device is not None and bool(device.is_initialized)
+
+    def properties(self, name: str) -> dict[str, str]:
+        """Return what udev knows of a NIC, empty when it is gone."""
+        device = self._device(name)
+        return dict(device.properties) if device is not None else {}
+
+    def _device(self, name: str) -> pyudev.Device | None:
+        try:
+            return pyudev.Devices.from_name(self._context, "net", name)
+        except pyudev.DeviceNotFoundError:
+            return None
+
+
+class UdevEvents:
+    """A socket that becomes readable when udev has processed a network device.
+
+    It is drained without waiting, never by a thread of the library's own. An
+    overflow wedges a pyudev monitor for ever (github.com/pyudev/pyudev issue
+    194): ``drain`` then opens a new one, so ask ``fileno`` again after it.
     """
 
     def __init__(self) -> None:
@@ -23,7 +45,7 @@ class Udev:
         self._monitor = self._open()
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when an event came."""
+        """Return the descriptor to watch."""
         return int(self._monitor.fileno())
 
     def drain(self) -> None:
@@ -33,22 +55,6 @@ class Udev:
                 pass
         except OSError:
             self._monitor = self._open()
-
-    def finished_with(self, name: str) -> bool:
-        """Whether udev has processed a NIC, its renaming included; False when it is gone."""
-        try:
-            device = pyudev.Devices.from_name(self._context, "net", name)
-        except pyudev.DeviceNotFoundError:
-            return False
-        return bool(device.is_initialized)
-
-    def properties(self, name: str) -> dict[str, str]:
-        """Return what udev knows of a NIC, empty when it is gone."""
-        try:
-            device = pyudev.Devices.from_name(self._context, "net", name)
-        except pyudev.DeviceNotFoundError:
-            return {}
-        return dict(device.properties)
 
     def _open(self) -> pyudev.Monitor:
         monitor = pyudev.Monitor.from_netlink(self._context)

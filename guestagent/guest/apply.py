@@ -1,0 +1,184 @@
+"""Carrying out a plan: one action after the other, stopping at the first that fails.
+
+A failure leaves the guest with its network, because every prefix of a plan
+does; the burst that moves addresses and routes takes back what it did when the
+kernel refuses a part of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from guestagent.errors import ConflictError, GuestAgentError
+from guestagent.guest.actions import (
+    Action,
+    AddPort,
+    BondUp,
+    CloseWindow,
+    CreateBond,
+    MarkBond,
+    MoveNetwork,
+    OpenWindow,
+    PortDown,
+    QuietPort,
+    ReloadStack,
+    RememberPair,
+    SetActive,
+    SetPrimary,
+    WriteStackFile,
+    describe,
+)
+from guestagent.guest.kernel.protocol import Kernel
+from guestagent.guest.model import BIRTHMARK, Link, Remembered
+from guestagent.guest.plan import Plan, bond_alias
+
+_log = logging.getLogger("guestagent.apply")
+
+
+class StackWriter(Protocol):
+    """The writing side of a network stack."""
+
+    def write(self, path: str, content: str) -> None:
+        """Put a file in place."""
+
+    def reload(self) -> None:
+        """Make the stack read its files."""
+
+    def remove(self, bond: str) -> None:
+        """Take away the files of a bond."""
+
+
+class PairMemory(Protocol):
+    """The writing side of the remembered pairs."""
+
+    def add(self, item: Remembered) -> None:
+        """Remember a pair."""
+
+
+class Applier:
+    """Turns actions into requests."""
+
+    def __init__(self, *, kernel: Kernel, stack: StackWriter, memory: PairMemory) -> None:
+        self._kernel = kernel
+        self._stack = stack
+        self._memory = memory
+
+    def apply(self, plan: Plan) -> None:
+        """Carry out a plan in order. Raises the first error and stops there."""
+        for action in plan.actions:
+            try:
+                self._perform(action)
+            except OSError as error:
+                raise GuestAgentError(f"could not {describe(action)}: {error}") from error
+            _log.info("%s: %s", describe(action), action.reason, extra=_fields(action))
+
+    def abandon(self) -> None:
+        """Take away bonds that were begun and have no port, with their stack files.
+
+        Nothing depends on such a bond, and a NIC whose configuration was handed
+        to it must have it back.
+        """
+        links = self._kernel.links()
+        for bond in links:
+            if bond.ours and not bond.complete and all(n.upper != bond.ifindex for n in links):
+                self._stack.remove(bond.name)
+                self._kernel.delete_link(bond.ifindex)
+
+    def _perform(self, action: Action) -> None:  # noqa: C901 - one line per action is the point
+        kernel = self._kernel
+        match action:
+            case CreateBond():
+                kernel.create_bond(
+                    action.bond,
+                    mac=action.mac,
+                    mtu=action.mtu,
+                    options=action.options,
+                    group=BIRTHMARK,
+                    quiet=action.quiet,
+                )
+            case MarkBond():
+                kernel.set_alias(self._bond(action.bond).ifindex, bond_alias(action.mac))
+            case WriteStackFile():
+                self._stack.write(action.path, action.content)
+            case ReloadStack():
+                self._stack.reload()
+            case OpenWindow() | CloseWindow():
+                kernel.set_all_ports_active(
+                    self._bond(action.bond).ifindex, enabled=isinstance(action, OpenWindow)
+                )
+            case QuietPort():
+                kernel.set_quiet(action.port.ifindex, quiet=True)
+            case PortDown():
+                kernel.set_up(action.port.ifindex, up=False)
+            case AddPort():
+                kernel.set_upper(action.port.ifindex, self._bond(action.bond).ifindex)
+            case SetPrimary():
+                port = action.port.ifindex if action.port is not None else None
+                kernel.set_primary(self._bond(action.bond).ifindex, port)
+            case SetActive():
+                kernel.set_active(self._bond(action.bond).ifindex, action.port.ifindex)
+            case BondUp():
+                kernel.set_up(self._bond(action.bond).ifindex, up=True)
+            case MoveNetwork():
+                self._move(action, self._bond(action.bond).ifindex)
+            case RememberPair():
+                self._memory.add(Remembered(mac=action.mac, bond=action.bond))
+
+    def _bond(self, name: str) -> Link:
+        """Return the bond of that name as it is now; it must be one of ours."""
+        link = next((link for link in self._kernel.links() if link.name == name), None)
+        if link is None or not link.ours:
+            raise ConflictError(
+                f"{name} {'vanished' if link is None else 'is not a bond of the agent'}",
+                hint="it is planned anew from what is there",
+            )
+        return link
+
+    def _move(self, action: MoveNetwork, bond: int) -> None:
+        """Put addresses and routes onto the bond, then take them off the NIC.
+
+        The address comes first, so that the same source address stays valid all
+        the time; IPv4 routes change owner one by one, IPv6 routes are there
+        twice for a moment. The kernel accepts what still arrives on the NIC for
+        an address of any interface, unless a strict rp_filter says otherwise.
+        """
+        kernel, nic = self._kernel, action.port.ifindex
+        undo: list[Callable[[], None]] = []
+        # A route with a gateway needs the on-link route that leads to it.
+        routes = sorted(action.routes, key=lambda route: route.gateway is not None)
+        try:
+            for address in action.addresses:
+                kernel.add_address(bond, address)
+                undo.append(partial(kernel.delete_address, bond, address))
+            for route in routes:
+                kernel.put_route(bond, route)
+                undo.append(partial(kernel.put_route, nic, route))
+            for route in routes:
+                if route.family == socket.AF_INET6:
+                    kernel.delete_route(nic, route)
+            for address in action.addresses:
+                undo.append(partial(kernel.add_address, nic, address))
+                kernel.delete_address(nic, address)
+        except GuestAgentError:
+            for step in reversed(undo):
+                _undo(step)
+            raise
+
+
+def _undo(step: Callable[[], None]) -> None:
+    try:
+        step()
+    except GuestAgentError as error:
+        _log.warning("while going back: %s, ignoring", error)
+
+
+def _fields(action: Action) -> dict[str, str]:
+    fields = {"ACTION": type(action).__name__, "BOND": action.bond}
+    port = getattr(action, "port", None)
+    if port is not None:
+        fields["LINK"] = port.name
+    return fields

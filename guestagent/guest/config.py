@@ -1,0 +1,123 @@
+"""``/etc/guestagent/guestagent.toml`` and its drop-ins, as a Policy.
+
+With no file everything has its default. Drop-ins of ``guestagent.toml.d`` are
+taken in the order of their names; a key in a later file replaces the earlier
+one, table by table. An unknown key or a wrong value is an error that names the
+file and the key: the agent then does nothing rather than something else than
+what was meant.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from guestagent.errors import ConfigurationError
+from guestagent.guest.model import BondOptions, Policy
+
+CONFIGURATION = Path("/etc/guestagent/guestagent.toml")
+EXAMPLE = """\
+# /etc/guestagent/guestagent.toml: every key with its default
+bond-name = "bond%d"      # name of new bonds; %d is the smallest free number
+exclude = []              # MACs that are never bonded: ["52:54:00:12:34:56"]
+
+[bond]
+miimon-ms = 100           # how often the kernel looks at the carrier of the ports
+fail-over-mac = "active"  # or "none"; active never writes a VF's MAC
+announcements = 3         # gratuitous ARP and unsolicited NA at each change of port
+"""
+_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+_FAIL_OVER_MAC = {"none": 0, "active": 1}
+_Check = Callable[[Any], bool]
+
+
+def load(path: Path = CONFIGURATION) -> Policy:
+    """Return the policy of a file and its drop-ins. Raises ConfigurationError."""
+    merged: dict[str, Any] = {}
+    drop_ins = sorted(path.with_name(f"{path.name}.d").glob("*.toml"))
+    for file in (path, *drop_ins):
+        values = _read(file)
+        _check(file, values)
+        bond = {**merged.get("bond", {}), **values.get("bond", {})}
+        merged = {**merged, **values, "bond": bond}
+    options = merged.get("bond", {})
+    default = BondOptions()
+    return Policy(
+        bond_name=merged.get("bond-name", Policy().bond_name),
+        excluded=frozenset(mac.lower() for mac in merged.get("exclude", ())),
+        options=BondOptions(
+            miimon_ms=options.get("miimon-ms", default.miimon_ms),
+            fail_over_mac=_FAIL_OVER_MAC[options.get("fail-over-mac", "active")],
+            announcements=options.get("announcements", default.announcements),
+        ),
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            return tomllib.load(stream)
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(
+            f"{file}: {error}", hint="correct the file; `guestagent plan` then shows its effect"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"cannot read {file}: {error}", hint="make it a readable UTF-8 TOML file"
+        ) from error
+
+
+def _check(file: Path, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if key == "bond" and isinstance(value, dict):
+            for name, item in value.items():
+                _check_key(file, f"bond.{name}", item, _BOND_KEYS.get(name))
+        else:
+            _check_key(file, key, value, _KEYS.get(key))
+
+
+def _check_key(file: Path, key: str, value: object, rule: tuple[str, _Check] | None) -> None:
+    if rule is None:
+        known = ", ".join([*_KEYS, *(f"bond.{name}" for name in _BOND_KEYS)])
+        raise ConfigurationError(f"{file}: unknown key {key}", hint=f"known keys: {known}")
+    expected, holds = rule
+    if not holds(value):
+        raise ConfigurationError(
+            f"{file}: {key} = {value!r} is not valid", hint=f"{key} must be {expected}"
+        )
+
+
+def _integer(low: int, high: int) -> tuple[str, _Check]:
+    def holds(value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    return f"a whole number from {low} to {high}", holds
+
+
+def _is_bond_name(value: object) -> bool:
+    if not isinstance(value, str) or value.count("%d") != 1 or value.count("%") != 1:
+        return False
+    return re.fullmatch(r"[A-Za-z0-9_.-]{1,11}", value.replace("%d", "0")) is not None
+
+
+def _is_mac_list(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, str) and _MAC.fullmatch(item.lower()) for item in value
+    )
+
+
+_KEYS: dict[str, tuple[str, _Check]] = {
+    "bond-name": ('a short interface name with one %d, such as "bond%d"', _is_bond_name),
+    "exclude": ("a list of MACs written as aa:bb:cc:dd:ee:ff", _is_mac_list),
+    "bond": ("a table", lambda value: isinstance(value, dict)),
+}
+_BOND_KEYS: dict[str, tuple[str, _Check]] = {
+    "miimon-ms": _integer(10, 10_000),
+    "fail-over-mac": ('"active" or "none"', lambda value: value in _FAIL_OVER_MAC),
+    "announcements": _integer(0, 255),
+}

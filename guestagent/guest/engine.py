@@ -1,0 +1,71 @@
+"""Observe, plan, apply, and look again until nothing is left to do.
+
+Synchronous and owned by one thread: the only writer of the process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guestagent.errors import GuestAgentError, InternalError
+from guestagent.guest.apply import Applier
+from guestagent.guest.kernel.protocol import Kernel
+from guestagent.guest.model import Policy, Snapshot
+from guestagent.guest.observe import Observer
+from guestagent.guest.plan import Plan, plan
+
+MAX_ROUNDS = 8
+"""A pair needs two or three; more means that somebody undoes what we do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The last look, what it would still do, and what went wrong."""
+
+    snapshot: Snapshot
+    plan: Plan
+    error: GuestAgentError | None = None
+
+
+class Engine:
+    """The agent without its loop."""
+
+    def __init__(
+        self, *, policy: Policy, kernel: Kernel, observer: Observer, applier: Applier
+    ) -> None:
+        self.policy = policy
+        self._kernel = kernel
+        self._observer = observer
+        self._applier = applier
+
+    def look(self, held: frozenset[str] = frozenset()) -> Outcome:
+        """Observe and plan, changing nothing. Raises KernelError."""
+        snapshot = self._observer.observe(self.policy, held)
+        return Outcome(snapshot=snapshot, plan=plan(snapshot, self.policy))
+
+    def converge(self, held: frozenset[str] = frozenset()) -> Outcome:
+        """Observe, plan and apply until the plan is empty or an action fails.
+
+        A failure is in the outcome, not raised; a bond that was only begun is
+        taken away again, so that the NICs are as they were.
+        """
+        outcome = self.look(held)
+        for _ in range(MAX_ROUNDS):
+            if not outcome.plan.actions:
+                return outcome
+            try:
+                self._applier.apply(outcome.plan)
+            except GuestAgentError as error:
+                self._applier.abandon()
+                outcome = self.look(held)
+                return Outcome(snapshot=outcome.snapshot, plan=outcome.plan, error=error)
+            outcome = self.look(held)
+        endless = InternalError(
+            f"after {MAX_ROUNDS} rounds there is still something to do",
+            hint="another program may be undoing it: look at `guestagent plan`",
+        )
+        return Outcome(snapshot=outcome.snapshot, plan=outcome.plan, error=endless)
+
+    def close(self) -> None:
+        """Release the kernel's socket."""
+        self._kernel.close()

@@ -1,0 +1,172 @@
+"""One full look at the system: everything a plan is made from, in one snapshot.
+
+Nothing is remembered from one look to the next but since when a few states
+have lasted (``Moments``): udev is given a bounded time to finish with a NIC,
+and a switch window stays open until the path has settled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from guestagent.clock import Clock
+from guestagent.guest.kernel.protocol import Kernel
+from guestagent.guest.model import (
+    Link,
+    Policy,
+    Remembered,
+    Snapshot,
+    StackFile,
+)
+from guestagent.guest.pairing import pair_up
+from guestagent.guest.plan import bond_name
+
+UDEV_GRACE_S = 3.0
+"""After this a NIC counts as finished although udev never said so: a NIC whose
+renaming failed has no udev properties at all."""
+
+WINDOW_S = 2.0
+"""How long the switch window stays open after the last change of port."""
+
+
+class UdevHints(Protocol):
+    """What udev says of a NIC."""
+
+    def finished_with(self, name: str) -> bool:
+        """Whether udev has processed a NIC, its renaming included."""
+
+    def properties(self, name: str) -> Mapping[str, str]:
+        """Return what udev knows of a NIC."""
+
+
+class Stack(Protocol):
+    """A network stack: who owns the address configuration of a NIC."""
+
+    def files(
+        self, *, bond: str, mac: str, standby: Link, properties: Mapping[str, str]
+    ) -> tuple[StackFile, ...]:
+        """Return what must be on disk for a pair, and whether it is."""
+
+
+class Memory(Protocol):
+    """The pairs that were seen before."""
+
+    def load(self) -> tuple[Remembered, ...]:
+        """Return the remembered pairs."""
+
+
+class Moments:
+    """Since when each thing has had its present value, in monotonic seconds."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[object, tuple[object, float]] = {}
+        self._next: float | None = None
+
+    def begin(self) -> None:
+        """Start a new look: nothing is waited for yet."""
+        self._next = None
+
+    def lasted(self, key: object, value: object, duration_s: float) -> bool:
+        """Whether ``key`` has had this value for ``duration_s``; note it as waited for if not."""
+        now = self._clock()
+        known = self._since.get(key)
+        if known is None or known[0] != value:
+            known = (value, now)
+            self._since[key] = known
+        due = known[1] + duration_s
+        if now >= due:
+            return True
+        self._next = due if self._next is None else min(self._next, due)
+        return False
+
+    def keep(self, keys: set[object]) -> None:
+        """Forget all but these keys."""
+        self._since = {key: value for key, value in self._since.items() if key in keys}
+
+    @property
+    def next_s(self) -> float | None:
+        """Seconds until the first of the states waited for in this look has lasted, or None."""
+        return None if self._next is None else max(0.0, self._next - self._clock())
+
+
+class Observer:
+    """Makes snapshots."""
+
+    def __init__(
+        self,
+        *,
+        kernel: Kernel,
+        udev: UdevHints,
+        stack: Stack,
+        memory: Memory,
+        moments: Moments,
+        udev_grace_s: float = UDEV_GRACE_S,
+    ) -> None:
+        self._kernel = kernel
+        self._udev = udev
+        self._stack = stack
+        self._memory = memory
+        self._moments = moments
+        self._udev_grace_s = udev_grace_s
+
+    def observe(self, policy: Policy, held: frozenset[str] = frozenset()) -> Snapshot:
+        """Return the present state. Raises KernelError."""
+        self._moments.begin()
+        links = self._kernel.links()
+        snapshot = Snapshot(
+            links=tuple(self._timed(link, links) for link in links),
+            remembered=self._memory.load(),
+            held=held,
+        )
+        self._moments.keep({*(("nic", link.ifindex) for link in links), *_bond_keys(links)})
+        return self._with_pairs(snapshot, policy)
+
+    def _timed(self, link: Link, links: tuple[Link, ...]) -> Link:
+        if link.physical:
+            settled = self._udev.finished_with(link.name) or self._moments.lasted(
+                ("nic", link.ifindex), link.name, self._udev_grace_s
+            )
+            return replace(link, settled=settled)
+        if link.bond is not None and link.ours and link.bond.all_ports_active:
+            ports = frozenset(item.ifindex for item in links if item.upper == link.ifindex)
+            state = (ports, link.bond.active)
+            steady = self._moments.lasted(("bond", link.ifindex), state, WINDOW_S)
+            return replace(link, bond=replace(link.bond, steady=steady))
+        return link
+
+    def _with_pairs(self, snapshot: Snapshot, policy: Policy) -> Snapshot:
+        """Add what only the NICs of pairs are asked for: addresses, routes, stack files."""
+        details: dict[int, Link] = {}
+        files: dict[str, tuple[StackFile, ...]] = {}
+        taken = {link.name for link in snapshot.links}
+        for pair in pair_up(snapshot, policy).pairs:
+            standby = pair.standby
+            if pair.bond is None or standby.upper != pair.bond.ifindex:
+                addresses = self._kernel.addresses(standby.ifindex)
+                details[standby.ifindex] = replace(
+                    standby,
+                    addresses=addresses,
+                    routes=self._kernel.routes(standby.ifindex) if addresses else (),
+                )
+            bond = bond_name(snapshot, policy, pair, taken)
+            taken.add(bond)
+            files[bond] = self._stack.files(
+                bond=bond,
+                mac=pair.mac,
+                standby=standby,
+                properties=self._udev.properties(standby.name),
+            )
+        links = tuple(details.get(link.ifindex, link) for link in snapshot.links)
+        return replace(snapshot, links=links, stack_files=files)
+
+
+def _bond_keys(links: tuple[Link, ...]) -> set[object]:
+    return {
+        ("bond", link.ifindex)
+        for link in links
+        if link.bond is not None and link.bond.all_ports_active
+    }

@@ -1,0 +1,259 @@
+"""systemd-networkd: the bond gets the configuration that the NIC had.
+
+networkd configures what a ``.network`` file matches. Two files in /run make
+it leave the ports alone and treat the bond as it treated the standby: one
+that declares every physical NIC of the pair's MAC unmanaged, one that is the
+standby's own file with another [Match] section. Both are derived from the
+files on disk, so they are the same before networkd has started, and they go
+with a reboot. A bond that the user's own files match already gets no file.
+
+Matching follows systemd.network(5), section [Match]: files are taken in the
+order of their base names, /etc before /run before /usr/lib for one name, and
+the first match wins.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from guestagent.errors import PeerError
+from guestagent.guest.model import Link, StackFile
+from guestagent.guest.remembered import write_whole
+
+CONFIGURATION_DIRS = (
+    Path("/etc/systemd/network"),
+    Path("/run/systemd/network"),
+    Path("/usr/local/lib/systemd/network"),
+    Path("/usr/lib/systemd/network"),
+)
+RUNTIME_DIR = Path("/run/systemd/network")
+NETWORKD_STATE = Path("/run/systemd/netif/state")
+PREFIX = "05-guestagent-"
+RELOAD_TIMEOUT_S = 10.0
+_JOINS_ANOTHER = {"bond", "bridge", "vrf", "batmanadvanced"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matchable:
+    """What [Match] sections are held against."""
+
+    name: str
+    type: str
+    kind: str
+    address: str
+    permanent_address: str
+    driver: str
+    properties: Mapping[str, str]
+
+    @classmethod
+    def nic(cls, link: Link, properties: Mapping[str, str]) -> Matchable:
+        """Return a physical NIC as networkd sees it."""
+        return cls(
+            name=link.name,
+            type="ether",
+            kind="",
+            address=link.address,
+            permanent_address=link.permanent_address or "",
+            driver=link.driver or "",
+            properties=properties,
+        )
+
+    @classmethod
+    def bond(cls, name: str, mac: str) -> Matchable:
+        """Return a bond as networkd sees it."""
+        return cls(
+            name=name,
+            type="bond",
+            kind="bond",
+            address=mac,
+            permanent_address="",
+            driver="bonding",
+            properties={},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFile:
+    """A .network file with its drop-ins, as sections of key and value in order."""
+
+    path: Path
+    sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+    def matches(self, link: Matchable) -> bool:
+        """Whether every key of the [Match] sections holds for the link.
+
+        A file without [Match] matches nothing here (networkd warns of it), and
+        a key that cannot be judged here counts as no match.
+        """
+        keys = [pair for name, pairs in self.sections if name == "Match" for pair in pairs]
+        return bool(keys) and all(_holds(key, value, link) for key, value in keys)
+
+    def joins_another(self) -> bool:
+        """Whether it makes the NIC a port of something or leaves it unmanaged."""
+        return any(
+            (name == "Network" and key.lower() in _JOINS_ANOTHER)
+            or (name == "Link" and key == "Unmanaged" and value.lower() in {"yes", "1", "true"})
+            for name, pairs in self.sections
+            for key, value in pairs
+        )
+
+
+class Networkd:
+    """The files of one system's networkd; ``dirs`` in their order of precedence."""
+
+    def __init__(
+        self,
+        dirs: tuple[Path, ...] = CONFIGURATION_DIRS,
+        runtime: Path = RUNTIME_DIR,
+        state: Path = NETWORKD_STATE,
+    ) -> None:
+        self._dirs = dirs
+        self._runtime = runtime
+        self._state = state
+
+    def files(
+        self, *, bond: str, mac: str, standby: Link, properties: Mapping[str, str]
+    ) -> tuple[StackFile, ...]:
+        """Return what must be on disk for a pair, and whether it is."""
+        ports = f"[Match]\nPermanentMACAddress={mac}\nKind=!bond\n\n[Link]\nUnmanaged=yes\n"
+        wanted = {f"{PREFIX}{bond}-ports.network": f"{_header('the ports of ' + bond)}{ports}"}
+        present = [file for file in self._network_files() if PREFIX not in file.path.name]
+        source = next(
+            (file for file in present if file.matches(Matchable.nic(standby, properties))), None
+        )
+        taken = any(file.matches(Matchable.bond(bond, mac)) for file in present)
+        if source is not None and not taken and not source.joins_another():
+            wanted[f"{PREFIX}{bond}.network"] = _for_bond(source, bond)
+        return tuple(self._stack_file(name, content) for name, content in wanted.items())
+
+    def write(self, path: str, content: str) -> None:
+        """Put a file in place. Raises OSError."""
+        self._runtime.mkdir(parents=True, exist_ok=True)
+        write_whole(Path(path), content)
+
+    def remove(self, bond: str) -> None:
+        """Take away the files of a bond; absent ones are fine. Raises OSError."""
+        for name in (f"{PREFIX}{bond}.network", f"{PREFIX}{bond}-ports.network"):
+            (self._runtime / name).unlink(missing_ok=True)
+
+    def reload(self) -> None:
+        """Make networkd read its files, when it runs. Raises PeerError.
+
+        ``networkctl reload`` returns when the new files are read and every link
+        that they concern is being reconfigured (networkctl(1)).
+        """
+        if not self._state.exists():
+            return
+        command = ["networkctl", "reload"]
+        try:
+            subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=RELOAD_TIMEOUT_S
+            )
+        except subprocess.CalledProcessError as error:
+            raise PeerError(
+                f"systemd-networkd did not reload its files: {error.stderr.strip()}",
+                hint="run `networkctl reload` and look at `journalctl -u systemd-networkd`",
+            ) from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise PeerError(
+                f"could not run {' '.join(command)}: {error}",
+                hint="run it by hand; the files are in place",
+            ) from error
+
+    def _stack_file(self, name: str, content: str) -> StackFile:
+        path = self._runtime / name
+        try:
+            in_place = path.read_text() == content
+        except OSError:
+            in_place = False
+        return StackFile(path=str(path), content=content, in_place=in_place)
+
+    def _network_files(self) -> Iterator[NetworkFile]:
+        paths: dict[str, Path] = {}
+        for directory in reversed(self._dirs):
+            if directory.is_dir():
+                paths.update({p.name: p for p in directory.iterdir() if p.suffix == ".network"})
+        for name in sorted(paths):
+            try:
+                text = paths[name].read_text()
+                drop_ins = "".join(f"\n{p.read_text()}" for p in self._drop_ins(name))
+            except (OSError, UnicodeDecodeError):
+                continue
+            # An empty file, or a link to /dev/null, masks those of its name.
+            if text.strip():
+                yield NetworkFile(path=paths[name], sections=_parse(text + drop_ins))
+
+    def _drop_ins(self, name: str) -> list[Path]:
+        found: dict[str, Path] = {}
+        for directory in reversed(self._dirs):
+            drop = directory / f"{name}.d"
+            if drop.is_dir():
+                found.update({p.name: p for p in drop.iterdir() if p.suffix == ".conf"})
+        return [found[key] for key in sorted(found)]
+
+
+def _header(what: str) -> str:
+    return f"# Written by guestagent for {what}; it goes with a reboot.\n"
+
+
+def _for_bond(source: NetworkFile, bond: str) -> str:
+    lines = [_header(f"{bond}, from {source.path}"), "[Match]\n", f"Name={bond}\n", "Kind=bond\n"]
+    for name, pairs in source.sections:
+        if name != "Match":
+            lines.append(f"\n[{name}]\n")
+            lines.extend(f"{key}={value}\n" for key, value in pairs)
+    return "".join(lines)
+
+
+def _parse(text: str) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """Split a unit-style file into sections; repeated sections stay apart (systemd.syntax(7))."""
+    sections: list[tuple[str, list[tuple[str, str]]]] = []
+    for raw in text.replace("\\\n", " ").splitlines():
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            sections.append((line[1:-1], []))
+        elif "=" in line and sections:
+            key, value = line.split("=", 1)
+            sections[-1][1].append((key.strip(), value.strip()))
+    return tuple((name, tuple(pairs)) for name, pairs in sections)
+
+
+def _holds(key: str, value: str, link: Matchable) -> bool:
+    match key:
+        case "Name":
+            return _any_glob(value, link.name)
+        case "MACAddress":
+            return link.address in value.lower().replace("-", ":").split()
+        case "PermanentMACAddress":
+            return link.permanent_address in value.lower().replace("-", ":").split()
+        case "Driver":
+            return _any_glob(value, link.driver)
+        case "Type":
+            return _any_glob(value, link.type)
+        case "Kind":
+            return _any_glob(value, link.kind)
+        case "Path":
+            return _any_glob(value, link.properties.get("ID_PATH", ""))
+        case "Property":
+            return all(_has_property(item, link.properties) for item in value.split())
+    return False
+
+
+def _any_glob(value: str, subject: str) -> bool:
+    """Hold a whitespace-separated list of globs against a text; a leading ! inverts the list."""
+    inverted = value.startswith("!")
+    globs = value.removeprefix("!").split()
+    hit = bool(subject) and any(fnmatch.fnmatchcase(subject, glob) for glob in globs)
+    return hit != inverted
+
+
+def _has_property(item: str, properties: Mapping[str, str]) -> bool:
+    inverted = item.startswith("!")
+    key, _, value = item.removeprefix("!").partition("=")
+    return (properties.get(key) == value) != inverted

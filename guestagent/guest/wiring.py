@@ -1,0 +1,43 @@
+"""Which adapter stands behind which Protocol: the only place that knows all of them."""
+
+from __future__ import annotations
+
+import time
+
+from guestagent.guest.apply import Applier
+from guestagent.guest.engine import Engine, Outcome
+from guestagent.guest.kernel.netlink import NetlinkKernel
+from guestagent.guest.kernel.udev import UdevDatabase
+from guestagent.guest.model import Policy
+from guestagent.guest.observe import UDEV_GRACE_S, Moments, Observer
+from guestagent.guest.remembered import PairStore
+from guestagent.guest.stacks.networkd import Networkd
+
+
+def make_moments() -> Moments:
+    """Return the memory of moments that an engine and its loop share."""
+    return Moments(time.monotonic)
+
+
+def make_engine(policy: Policy, moments: Moments, *, udev_grace_s: float = UDEV_GRACE_S) -> Engine:
+    """Return an engine on the real system; call it in the thread that will own it."""
+    kernel, stack, memory = NetlinkKernel(), Networkd(), PairStore()
+    observer = Observer(
+        kernel=kernel,
+        udev=UdevDatabase(),
+        stack=stack,
+        memory=memory,
+        moments=moments,
+        udev_grace_s=udev_grace_s,
+    )
+    applier = Applier(kernel=kernel, stack=stack, memory=memory)
+    return Engine(policy=policy, kernel=kernel, observer=observer, applier=applier)
+
+
+def look_once(policy: Policy) -> Outcome:
+    """Observe and plan once, changing nothing; a NIC of unknown age counts as finished."""
+    engine = make_engine(policy, make_moments(), udev_grace_s=0)
+    try:
+        return engine.look()
+    finally:
+        engine.close()
