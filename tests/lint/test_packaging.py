@@ -1,0 +1,51 @@
+"""What is said twice in the packaging is said alike."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import guestagent
+from tests.lint.tree import ROOT
+
+DEBIAN = ROOT / "packaging" / "debian"
+
+
+def test_the_versions_agree() -> None:
+    changelog = (DEBIAN / "changelog").read_text()
+    newest = re.match(r"guestagent \((.+?)\)", changelog)
+    assert newest is not None
+    assert newest[1] == guestagent.__version__
+
+
+def test_operators_are_told_what_is_in_this_version() -> None:
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] in {"Unreleased", guestagent.__version__}
+
+
+def test_the_host_package_carries_the_library_that_was_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = project["optional-dependencies"]["host"]
+    vendored = (ROOT / "packaging" / "vendor.txt").read_text()
+    assert pinned == re.findall(r"^(qemu\.qmp==\S+) --hash=", vendored, re.MULTILINE)
+
+
+def test_the_packages_need_the_versions_that_the_project_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    control = (DEBIAN / "control").read_text()
+    oldest = [item.split(">=")[1] for item in project["dependencies"] if "pyroute2" in item]
+    packaged = re.findall(r"python3-pyroute2 \(>= (.+?)\)", control)
+    assert packaged == oldest * 2
+    oldest_python = project["requires-python"].removeprefix(">=")
+    assert set(re.findall(r" python3 \(>= (.+?)\)", control)) == {oldest_python}
+
+
+def test_every_file_meant_for_a_package_is_in_one() -> None:
+    installed = " ".join(path.read_text() for path in DEBIAN.glob("*.install"))
+    rooms = [
+        ROOT / "udev",
+        *(ROOT / "packaging" / name for name in ("bin", "systemd", "networkd")),
+    ]
+    for room in rooms:
+        for path in room.iterdir():
+            assert str(path.relative_to(ROOT)) in installed
