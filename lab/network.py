@@ -1,0 +1,128 @@
+"""The wires: two hosts, a switch between them and a peer, in network namespaces of their own.
+
+::
+
+    namespace hosts:  tap… ── bridge hostA ── bridge switch ── bridge hostB ── tap…
+                                                    │
+    namespace peer:                               eth0   198.18.0.1/24 2001:db8::1/64 …
+
+All three bridges learn MAC addresses as a switch does. Nothing else is in these namespaces, so
+there is no traffic but that of the guests and the peer, and deleting them cleans up everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from guestagent.errors import SystemLacksError
+from lab.process import run
+from lab.runs import remove_leftovers, unique_name
+
+HOSTS = ("A", "B")
+
+# A guest that is stopped for its migration is not served for some hundred milliseconds: what
+# arrives meanwhile has to wait here, or the lab would lose what no real host loses.
+QUEUE_PACKETS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subnet:
+    """The addresses on one wire pair: IPv4 /24 and IPv6 /64."""
+
+    ipv4: str
+    ipv6: str
+
+    @classmethod
+    def of_pair(cls, index: int) -> Subnet:
+        """Return the subnet of the guests' NIC pair ``index`` (0-99)."""
+        return cls(ipv4=f"198.18.{index}.", ipv6=f"2001:db8:{index}::")
+
+    def addresses(self, number: int) -> tuple[str, str]:
+        """Return both addresses of station ``number`` (the peer is 1), with prefix lengths."""
+        return f"{self.ipv4}{number}/24", f"{self.ipv6}{number:x}/64"
+
+
+class Network:
+    """A context manager that makes the namespaces and deletes them.
+
+    Also deletes what runs that were killed left behind: a namespace carries its owner's PID.
+
+    :raise SystemLacksError: not root, or iproute2 failed.
+    """
+
+    def __init__(self, *, subnets: int = 2) -> None:
+        name = unique_name()
+        self.hosts_namespace = f"{name}-hosts"
+        self.peer_namespace = f"{name}-peer"
+        self._subnets = subnets
+
+    def __enter__(self) -> Self:
+        remove_leftovers()
+        try:
+            self._make()
+        except SystemLacksError:
+            self._delete()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._delete()
+
+    def add_tap(self, name: str, *, host: str) -> None:
+        """Make a tap device as a port of host ``A`` or ``B``."""
+        self._ip(f"tuntap add {name} mode tap")
+        self._plug(name, f"host{host}")
+
+    def delete_link(self, name: str) -> None:
+        """Delete a device that was made here."""
+        self._ip(f"link delete {name}")
+
+    def set_link(self, name: str, *, up: bool) -> None:
+        """Plug or pull the wire of a device in the hosts' namespace."""
+        self._ip(f"link set {name} {'up' if up else 'down'}")
+
+    def peer(self, *argv: str) -> tuple[str, ...]:
+        """Return the argument list that runs ``argv`` as the peer."""
+        return ("ip", "netns", "exec", self.peer_namespace, *argv)
+
+    def hosts(self, *argv: str) -> tuple[str, ...]:
+        """Return the argument list that runs ``argv`` where the hosts' bridges are."""
+        return ("ip", "netns", "exec", self.hosts_namespace, *argv)
+
+    def _make(self) -> None:
+        for namespace in (self.hosts_namespace, self.peer_namespace):
+            run("ip", "netns", "add", namespace)
+        for bridge in ("switch", *(f"host{host}" for host in HOSTS)):
+            self._ip(f"link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
+            self._silence(bridge)
+            self._ip(f"link set {bridge} up")
+        for host in HOSTS:
+            self._ip(f"link add up{host} type veth peer name down{host}")
+            self._plug(f"up{host}", f"host{host}")
+            self._plug(f"down{host}", "switch")
+        self._ip(f"link add peer type veth peer name eth0 netns {self.peer_namespace}")
+        self._plug("peer", "switch")
+        for index in range(self._subnets):
+            for address in Subnet.of_pair(index).addresses(1):
+                run("ip", "-n", self.peer_namespace, "address", "add", address, "dev", "eth0",
+                    *(["nodad"] if ":" in address else []))  # fmt: skip
+        run("ip", "-n", self.peer_namespace, "link", "set", "eth0", "up")
+        run("ip", "-n", self.peer_namespace, "link", "set", "lo", "up")
+
+    def _plug(self, port: str, bridge: str) -> None:
+        self._silence(port)
+        self._ip(f"link set {port} master {bridge} txqueuelen {QUEUE_PACKETS} up")
+
+    def _silence(self, link: str) -> None:
+        """Keep the namespace's own IPv6 off a link: it would talk there by itself."""
+        self._ip(f"link set {link} addrgenmode none")
+
+    def _ip(self, arguments: str) -> None:
+        run("ip", "-n", self.hosts_namespace, *arguments.split())
+
+    def _delete(self) -> None:
+        for namespace in (self.hosts_namespace, self.peer_namespace):
+            if Path("/run/netns", namespace).exists():
+                run("ip", "netns", "delete", namespace)

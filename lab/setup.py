@@ -1,0 +1,141 @@
+"""What a guest is made of: its NIC pairs, its ports, its files; and QEMU's words for that.
+
+::
+
+    rp0  virtio-net   pair 0, always there        ─── tap <name>-s0 ─┐
+    rp1  (e1000e)     pair 0, the VF: hot-plugged ─── tap <name>-v0 ─┤ bridge of the host
+    rp2  rp3          pair 1, if there is one                        │
+    rpN  rpN+1        empty, to plug something elsewhere             ┘
+
+Both QEMUs of a migration have the same ports; the destination starts without the VF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lab.network import Subnet
+from lab.seed import Files
+
+GUEST_STATION = 10
+SPARE_PORTS = 2
+
+KERNEL_ARGUMENTS = (
+    "console=ttyS0 root=/dev/vda rw rootfstype=ext4 fsck.mode=skip quiet loglevel=4 "
+    "systemd.show_status=no mitigations=off apparmor=0 audit=0 cryptomgr.notests"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A virtio NIC and a VF with one MAC address."""
+
+    index: int = 0
+    vf_at_boot: bool = False
+
+    @property
+    def mac(self) -> str:
+        """The address that both NICs have."""
+        return f"52:54:00:5a:00:{self.index:02x}"
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """The guest's addresses with prefix lengths, IPv4 and IPv6."""
+        return Subnet.of_pair(self.index).addresses(GUEST_STATION)
+
+    @property
+    def standby_port(self) -> str:
+        """The root port of the virtio NIC."""
+        return f"rp{2 * self.index}"
+
+    @property
+    def vf_port(self) -> str:
+        """The root port that is kept for the VF."""
+        return f"rp{2 * self.index + 1}"
+
+    @property
+    def vf(self) -> str:
+        """The device id of the VF, and of its network backend, which is always there."""
+        return f"vf{self.index}"
+
+    def vf_device(self) -> dict[str, str]:
+        """Return the arguments of the ``device_add`` that plugs the stand-in VF."""
+        return {
+            "driver": "e1000e",
+            "id": self.vf,
+            "netdev": self.vf,
+            "mac": self.mac,
+            "bus": self.vf_port,
+            "romfile": "",
+        }
+
+    def network_file(self) -> Files:
+        """Return what a user's image has for the one NIC it knows of: a networkd file."""
+        lines = [
+            "[Match]",
+            f"MACAddress={self.mac}",
+            "[Network]",
+            *(f"Address={address}" for address in self.addresses),
+            "IPv6AcceptRA=no",
+        ]
+        return {f"etc/systemd/network/50-lan{self.index}.network": "\n".join(lines) + "\n"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """A guest. ``network_files`` None stands for one networkd file per pair."""
+
+    name: str = "guest"
+    host: str = "A"
+    pairs: tuple[Pair, ...] = (Pair(),)
+    network_files: Files | None = None
+    files: Files = field(default_factory=dict)
+    memory_mib: int = 512
+    cpus: int = 2
+
+    def all_files(self) -> Files:
+        """Return everything that is put into the guest's root before it starts."""
+        network: dict[str, str] = {}
+        for pair in self.pairs:
+            network |= pair.network_file()
+        given = network if self.network_files is None else self.network_files
+        return {**given, **self.files}
+
+    def taps(self) -> tuple[str, ...]:
+        """Return the names of the tap devices: at most 15 bytes each."""
+        return tuple(
+            tap for pair in self.pairs for tap in (self.tap(pair, "s"), self.tap(pair, "v"))
+        )
+
+    def tap(self, pair: Pair, kind: str) -> str:
+        """Return the name of the tap of a pair's standby (``s``) or VF (``v``)."""
+        return f"{self.name}-{kind}{pair.index}"
+
+    def spare_ports(self) -> tuple[str, ...]:
+        """Return the root ports that nothing is planned for."""
+        first = 2 * len(self.pairs)
+        return tuple(f"rp{number}" for number in range(first, first + SPARE_PORTS))
+
+    def qemu_arguments(self, *, with_vfs: bool) -> tuple[str, ...]:
+        """Return machine, memory, ports and NICs; ``with_vfs`` plugs those of ``vf_at_boot``."""
+        return tuple(self._arguments(with_vfs=with_vfs))
+
+    def _arguments(self, *, with_vfs: bool) -> Iterator[str]:
+        # Devices that no guest of today needs cost it seconds of probing.
+        yield from ("-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off,hpet=off")
+        yield from ("-m", str(self.memory_mib), "-smp", str(self.cpus))
+        for number in range(2 * len(self.pairs) + SPARE_PORTS):
+            yield from ("-device", f"pcie-root-port,id=rp{number},chassis={number},slot={number}")
+        for pair in self.pairs:
+            for kind, netdev in (("s", f"standby{pair.index}"), ("v", pair.vf)):
+                tap = self.tap(pair, kind)
+                yield from ("-netdev", f"tap,id={netdev},ifname={tap},script=no,downscript=no")
+            yield "-device"
+            yield (
+                f"virtio-net-pci,id=nic{pair.index},netdev=standby{pair.index},mac={pair.mac},"
+                f"bus={pair.standby_port},romfile="
+            )
+            if with_vfs and pair.vf_at_boot:
+                device = ",".join(f"{key}={value}" for key, value in pair.vf_device().items())
+                yield from ("-device", device.replace("driver=", "", 1))
