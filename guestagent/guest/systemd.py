@@ -21,7 +21,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_interval_s() -> float | None:
-    """Return how often the watchdog must be told that we live, or None (sd_watchdog_enabled(3))."""
+    """Return the interval at which systemd must hear of us, or None (sd_watchdog_enabled(3))."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(microseconds) / 2e6 if microseconds.isdigit() and for_us else None

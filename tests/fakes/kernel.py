@@ -1,0 +1,249 @@
+"""A kernel in memory: links, bonds, addresses and routes with the rules that matter.
+
+It keeps state and answers as the real one does (a port must be down to join,
+a primary is a name, the active port follows carrier and primary), and it fails
+on request. The contract tests hold it to the real kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field, replace
+
+from guestagent.errors import SystemLacksError
+from guestagent.guest.kernel.protocol import KernelError
+from guestagent.guest.model import Address, BondOptions, BondState, Link, Route
+
+
+@dataclass
+class FakeKernel:
+    """The Kernel protocol over dictionaries."""
+
+    bonding: bool = True
+    table: dict[int, Link] = field(default_factory=dict)
+    primaries: dict[int, str] = field(default_factory=dict)
+    owned: dict[int, list[Address]] = field(default_factory=dict)
+    routed: dict[int, list[Route]] = field(default_factory=dict)
+    refusals: list[tuple[str, int]] = field(default_factory=list)
+    next_ifindex: int = 2
+
+    # what the test does to the guest
+
+    def plug(
+        self,
+        name: str,
+        mac: str,
+        *,
+        driver: str = "e1000e",
+        carrier: bool = True,
+        net_failover: bool = False,
+        up: bool = False,
+    ) -> int:
+        """Plug a NIC in and return its ifindex."""
+        ifindex = self.next_ifindex
+        self.next_ifindex += 1
+        self.table[ifindex] = Link(
+            ifindex=ifindex,
+            name=name,
+            address=mac,
+            permanent_address=mac,
+            driver=driver,
+            bus_address=f"0000:00:{ifindex:02x}.0",
+            carrier=carrier,
+            net_failover=net_failover,
+            up=up,
+        )
+        return ifindex
+
+    def add_virtual(self, name: str, mac: str, kind: str, *, lower: int | None = None) -> int:
+        """Add a VLAN, bridge or the like."""
+        ifindex = self.plug(name, mac)
+        self.table[ifindex] = replace(
+            self.table[ifindex],
+            kind=kind,
+            driver=None,
+            permanent_address=None,
+            lower=lower,
+            bond=BondState(mode="active-backup") if kind == "bond" else None,
+        )
+        return ifindex
+
+    def unplug(self, ifindex: int) -> None:
+        """Pull a NIC."""
+        upper = self.table.pop(ifindex).upper
+        self.owned.pop(ifindex, None)
+        self.routed.pop(ifindex, None)
+        if upper is not None:
+            self._select(upper)
+
+    def rename(self, ifindex: int, name: str) -> None:
+        """Rename a link, as udev does."""
+        self._set(ifindex, name=name)
+        for bond in self.primaries:
+            self._select(bond)
+
+    def set_carrier(self, ifindex: int, *, carrier: bool) -> None:
+        """Change the carrier of a NIC."""
+        self._set(ifindex, carrier=carrier)
+        upper = self.table[ifindex].upper
+        if upper is not None:
+            self._select(upper)
+
+    def refuse(self, method: str, code: int) -> None:
+        """Refuse the next call of a method with an errno."""
+        self.refusals.append((method, code))
+
+    def named(self, name: str) -> Link:
+        """Return the link of that name as ``links`` reports it."""
+        return next(link for link in self.links() if link.name == name)
+
+    # the protocol
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def links(self) -> tuple[Link, ...]:
+        return tuple(self._reported(link) for link in self.table.values())
+
+    def addresses(self, ifindex: int) -> tuple[Address, ...]:
+        return tuple(self.owned.get(ifindex, ()))
+
+    def routes(self, ifindex: int) -> tuple[Route, ...]:
+        return tuple(self.routed.get(ifindex, ()))
+
+    def create_bond(
+        self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
+    ) -> None:
+        self._maybe_refuse("create_bond")
+        if not self.bonding:
+            raise SystemLacksError("this kernel has no bonding module", hint="install it")
+        if any(link.name == name for link in self.table.values()):
+            raise KernelError(f"could not create {name}", errno.EEXIST)
+        ifindex = self.add_virtual(name, mac, "bond")
+        self._set(ifindex, mtu=mtu, group=group, quiet=quiet, carrier=False)
+        state = BondState(
+            mode="active-backup",
+            miimon_ms=options.miimon_ms,
+            fail_over_mac=options.fail_over_mac,
+        )
+        self._set(ifindex, bond=state)
+
+    def delete_link(self, ifindex: int) -> None:
+        self._maybe_refuse("delete_link")
+        del self.table[ifindex]
+        for link in list(self.table.values()):
+            if link.upper == ifindex:
+                self._set(link.ifindex, upper=None)
+
+    def set_alias(self, ifindex: int, alias: str) -> None:
+        self._maybe_refuse("set_alias")
+        self._set(ifindex, alias=alias, group=0)
+
+    def set_up(self, ifindex: int, *, up: bool) -> None:
+        self._maybe_refuse("set_up")
+        self._set(ifindex, up=up)
+
+    def set_quiet(self, ifindex: int, *, quiet: bool) -> None:
+        self._maybe_refuse("set_quiet")
+        self._set(ifindex, quiet=quiet)
+
+    def set_upper(self, ifindex: int, upper: int | None) -> None:
+        self._maybe_refuse("set_upper")
+        link = self._get(ifindex)
+        former = link.upper
+        if upper is not None and link.up:
+            raise KernelError(f"could not make link {ifindex} a port", errno.EPERM)
+        if upper is not None:
+            self._set(ifindex, upper=upper, up=True, mtu=self._get(upper).mtu)
+            self._select(upper)
+        else:
+            self._set(ifindex, upper=None, up=False)
+            if former is not None:
+                self._select(former)
+
+    def set_primary(self, bond: int, port: int | None) -> None:
+        self._maybe_refuse("set_primary")
+        if port is None:
+            self.primaries.pop(bond, None)
+        else:
+            self.primaries[bond] = self._get(port).name
+        self._select(bond)
+
+    def set_active(self, bond: int, port: int) -> None:
+        self._maybe_refuse("set_active")
+        link = self._get(port)
+        if link.upper != bond or not link.carrier:
+            raise KernelError("could not change the active port", errno.EINVAL)
+        self._set_bond(bond, active=port)
+        self._select(bond)
+
+    def set_all_ports_active(self, bond: int, *, enabled: bool) -> None:
+        self._maybe_refuse("set_all_ports_active")
+        self._set_bond(bond, all_ports_active=enabled)
+
+    def add_address(self, ifindex: int, address: Address) -> None:
+        self._maybe_refuse("add_address")
+        owned = self.owned.setdefault(ifindex, [])
+        owned[:] = [item for item in owned if item.address != address.address] + [address]
+
+    def delete_address(self, ifindex: int, address: Address) -> None:
+        self._maybe_refuse("delete_address")
+        owned = self.owned.setdefault(ifindex, [])
+        owned[:] = [item for item in owned if item.address != address.address]
+
+    def put_route(self, ifindex: int, route: Route) -> None:
+        self._maybe_refuse("put_route")
+        for other in self.routed.values():
+            if route in other:
+                other.remove(route)
+        self.routed.setdefault(ifindex, []).append(route)
+
+    def delete_route(self, ifindex: int, route: Route) -> None:
+        self._maybe_refuse("delete_route")
+        routed = self.routed.setdefault(ifindex, [])
+        if route in routed:
+            routed.remove(route)
+
+    # inside
+
+    def _ports(self, bond: int) -> list[Link]:
+        return [link for link in self.table.values() if link.upper == bond]
+
+    def _select(self, bond: int) -> None:
+        """Choose the active port: the primary if it carries, else the present, else any."""
+        state = self.table[bond].bond
+        assert state is not None
+        usable = [link for link in self._ports(bond) if link.carrier]
+        primary = next((p for p in usable if p.name == self.primaries.get(bond)), None)
+        present = next((p for p in usable if p.ifindex == state.active), None)
+        chosen = primary or present or (usable[0] if usable else None)
+        self._set_bond(bond, active=chosen.ifindex if chosen else None)
+
+    def _reported(self, link: Link) -> Link:
+        if link.bond is None:
+            return link
+        ports = self._ports(link.ifindex)
+        primary = next(
+            (p.ifindex for p in ports if p.name == self.primaries.get(link.ifindex)), None
+        )
+        carrier = link.up and any(port.carrier for port in ports)
+        return replace(link, carrier=carrier, bond=replace(link.bond, primary=primary))
+
+    def _get(self, ifindex: int) -> Link:
+        if ifindex not in self.table:
+            raise KernelError(f"link {ifindex}", errno.ENODEV)
+        return self.table[ifindex]
+
+    def _set(self, ifindex: int, **changes: object) -> None:
+        self.table[ifindex] = replace(self._get(ifindex), **changes)  # type: ignore[arg-type]
+
+    def _set_bond(self, ifindex: int, **changes: object) -> None:
+        state = self._get(ifindex).bond
+        assert state is not None
+        self._set(ifindex, bond=replace(state, **changes))  # type: ignore[arg-type]
+
+    def _maybe_refuse(self, method: str) -> None:
+        for refusal in self.refusals:
+            if refusal[0] == method:
+                self.refusals.remove(refusal)
+                raise KernelError(f"could not {method}", refusal[1])

@@ -1,0 +1,94 @@
+"""A whole guest in memory: the fake kernel with udev, a network stack, memory and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from guestagent.guest.apply import Applier
+from guestagent.guest.engine import Engine
+from guestagent.guest.model import Link, Policy, Remembered, StackFile
+from guestagent.guest.observe import Moments, Observer
+from tests.fakes.kernel import FakeKernel
+
+
+@dataclass
+class FakeUdev:
+    """Has finished with every NIC but those in ``busy``."""
+
+    busy: set[str] = field(default_factory=set)
+
+    def finished_with(self, name: str) -> bool:
+        return name not in self.busy
+
+    def properties(self, name: str) -> Mapping[str, str]:
+        return {}
+
+
+@dataclass
+class FakeStack:
+    """Wants one file for each bond; counts reloads."""
+
+    disk: dict[str, str] = field(default_factory=dict)
+    loaded: dict[str, str] = field(default_factory=dict)
+
+    def files(
+        self, *, bond: str, mac: str, standby: Link, properties: Mapping[str, str]
+    ) -> tuple[StackFile, ...]:
+        path, content = f"/run/{bond}", f"{bond} {mac}"
+        in_place = self.disk.get(path) == content
+        return (StackFile(path=path, content=content, in_place=in_place),)
+
+    def write(self, path: str, content: str) -> None:
+        self.disk[path] = content
+
+    def reload(self) -> None:
+        self.loaded = dict(self.disk)
+
+    def remove(self, bond: str) -> None:
+        self.disk.pop(f"/run/{bond}", None)
+
+
+@dataclass
+class FakeMemory:
+    """Remembers in memory."""
+
+    pairs: list[Remembered] = field(default_factory=list)
+
+    def load(self) -> tuple[Remembered, ...]:
+        return tuple(self.pairs)
+
+    def add(self, item: Remembered) -> None:
+        self.pairs = [pair for pair in self.pairs if pair.mac != item.mac] + [item]
+
+
+@dataclass
+class FakeSystem:
+    """What an engine needs, with the clock in the test's hand."""
+
+    kernel: FakeKernel = field(default_factory=FakeKernel)
+    udev: FakeUdev = field(default_factory=FakeUdev)
+    stack: FakeStack = field(default_factory=FakeStack)
+    memory: FakeMemory = field(default_factory=FakeMemory)
+    now_s: float = 1000.0
+
+    def __post_init__(self) -> None:
+        self.moments = Moments(lambda: self.now_s)
+
+    def engine(self, policy: Policy | None = None) -> Engine:
+        """Return a fresh engine, as after a restart of the agent."""
+        observer = Observer(
+            kernel=self.kernel,
+            udev=self.udev,
+            stack=self.stack,
+            memory=self.memory,
+            moments=self.moments,
+        )
+        applier = Applier(kernel=self.kernel, stack=self.stack, memory=self.memory)
+        return Engine(
+            policy=policy or Policy(), kernel=self.kernel, observer=observer, applier=applier
+        )
+
+    def later(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds

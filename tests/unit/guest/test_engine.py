@@ -1,0 +1,224 @@
+"""The engine on a whole guest in memory: what a pair ends as, whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from guestagent.errors import SystemLacksError
+from guestagent.guest.model import Address, Remembered, Route
+from guestagent.guest.observe import UDEV_GRACE_S, WINDOW_S
+from tests.fakes.system import FakeSystem
+
+MAC = "52:54:00:00:00:01"
+OTHER = "52:54:00:00:00:02"
+ADDRESS = Address(family=socket.AF_INET, address="192.0.2.10", prefix_length=24)
+DEFAULT = Route(family=socket.AF_INET, destination=None, prefix_length=0, gateway="192.0.2.1")
+
+
+def paired(system: FakeSystem, mac: str = MAC) -> tuple[int, int]:
+    standby = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac, driver="virtio_net")
+    vf = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac)
+    return standby, vf
+
+
+def assert_on(system: FakeSystem, port: int, bond: str = "bond0") -> None:
+    state = system.kernel.named(bond).bond
+    assert state is not None
+    assert state.active == port
+
+
+def test_a_pair_that_is_there_at_boot_is_bonded_with_the_vf_active() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    outcome = system.engine().converge()
+    assert outcome.error is None
+    bond = system.kernel.named("bond0")
+    assert (bond.address, bond.up, bond.alias) == (MAC, True, f"guestagent: pair {MAC}")
+    assert {system.kernel.table[nic].upper for nic in (standby, vf)} == {bond.ifindex}
+    assert bond.bond is not None
+    assert (bond.bond.active, bond.bond.primary) == (vf, vf)
+    assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}
+    assert system.memory.load() == (Remembered(mac=MAC, bond="bond0"),)
+
+
+def test_the_window_closes_once_the_path_has_settled() -> None:
+    system = FakeSystem()
+    paired(system)
+    system.engine().converge()
+    state = system.kernel.named("bond0").bond
+    assert state is not None
+    assert state.all_ports_active
+    assert system.moments.next_s == WINDOW_S
+    system.later(WINDOW_S)
+    system.engine().converge()
+    state = system.kernel.named("bond0").bond
+    assert state is not None
+    assert not state.all_ports_active
+    assert system.moments.next_s is None
+
+
+def test_an_unplugged_vf_leaves_the_standby_and_comes_back_as_primary_under_another_name() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.engine().converge()
+    system.kernel.unplug(vf)
+    outcome = system.engine().converge()
+    assert outcome.plan.actions == ()
+    assert_on(system, standby)
+    returned = system.kernel.plug("eth7", MAC)
+    assert system.engine().converge().error is None
+    assert_on(system, returned)
+    assert system.kernel.named("bond0").bond.primary == returned  # type: ignore[union-attr]
+
+
+def test_a_port_that_is_renamed_while_it_is_primary_is_made_primary_again() -> None:
+    system = FakeSystem()
+    _, vf = paired(system)
+    system.engine().converge()
+    system.kernel.rename(vf, "enp9s0")
+    assert system.kernel.named("bond0").bond.primary is None  # type: ignore[union-attr]
+    system.engine().converge()
+    assert system.kernel.named("bond0").bond.primary == vf  # type: ignore[union-attr]
+
+
+def test_a_remembered_pair_is_bonded_at_boot_without_its_vf() -> None:
+    system = FakeSystem()
+    system.memory.add(Remembered(mac=MAC, bond="bond3"))
+    standby = system.kernel.plug("ens2", MAC, driver="virtio_net")
+    system.engine().converge()
+    assert_on(system, standby, "bond3")
+
+
+def test_a_lone_virtio_nic_that_never_had_a_vf_is_not_touched() -> None:
+    system = FakeSystem()
+    nic = system.kernel.plug("ens2", MAC, driver="virtio_net", up=True)
+    outcome = system.engine().converge()
+    assert outcome.plan.actions == ()
+    assert system.kernel.table[nic].upper is None
+    assert len(system.kernel.table) == 1
+
+
+def test_a_hot_plugged_vf_makes_the_bond_before_the_addresses_move() -> None:
+    system = FakeSystem()
+    standby = system.kernel.plug("ens2", MAC, driver="virtio_net", up=True)
+    system.kernel.owned[standby] = [ADDRESS]
+    system.kernel.routed[standby] = [DEFAULT]
+    vf = system.kernel.plug("ens3", MAC, carrier=False)
+    outcome = system.engine().converge()
+    assert outcome.error is None
+    assert "keeps the traffic" in outcome.plan.waiting[0]
+    assert system.kernel.addresses(standby) == (ADDRESS,)
+    system.kernel.set_carrier(vf, carrier=True)
+    assert system.engine().converge().error is None
+    bond = system.kernel.named("bond0").ifindex
+    assert system.kernel.addresses(bond) == (ADDRESS,)
+    assert system.kernel.routes(bond) == (DEFAULT,)
+    assert system.kernel.addresses(standby) == ()
+    assert system.kernel.table[standby].upper == bond
+    assert_on(system, vf)
+
+
+@pytest.mark.parametrize("method", ["add_address", "put_route", "delete_address"])
+def test_a_move_that_the_kernel_refuses_is_taken_back(method: str) -> None:
+    system = FakeSystem()
+    standby = system.kernel.plug("ens2", MAC, driver="virtio_net", up=True)
+    system.kernel.owned[standby] = [ADDRESS]
+    system.kernel.routed[standby] = [DEFAULT]
+    system.kernel.plug("ens3", MAC)
+    system.kernel.refuse(method, errno.EINVAL)
+    outcome = system.engine().converge()
+    assert outcome.error is not None
+    assert system.kernel.addresses(standby) == (ADDRESS,)
+    assert system.kernel.routes(standby) == (DEFAULT,)
+    assert system.kernel.table[standby].up
+    assert system.engine().converge().error is None
+    assert system.kernel.addresses(system.kernel.named("bond0").ifindex) == (ADDRESS,)
+
+
+def test_without_the_bonding_module_nothing_changes_and_the_error_says_what_to_do() -> None:
+    system = FakeSystem()
+    system.kernel.bonding = False
+    standby, vf = paired(system)
+    before = dict(system.kernel.table)
+    outcome = system.engine().converge()
+    assert isinstance(outcome.error, SystemLacksError)
+    assert outcome.error.hint is not None
+    assert system.kernel.table == before
+    assert system.stack.disk == {}
+    assert {standby, vf} == set(before)
+
+
+def test_a_bond_that_no_port_could_join_is_taken_away_again() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.kernel.refuse("set_upper", errno.EBUSY)
+    outcome = system.engine().converge()
+    assert outcome.error is not None
+    assert set(system.kernel.table) == {standby, vf}
+    assert system.stack.disk == {}
+
+
+def test_a_bond_that_was_begun_before_a_crash_is_finished() -> None:
+    system = FakeSystem()
+    _, vf = paired(system)
+    system.kernel.refuse("set_alias", errno.EINTR)
+    assert system.engine().converge().error is not None
+    assert system.engine().converge().error is None
+    assert system.kernel.named("bond0").complete
+    assert_on(system, vf)
+
+
+def test_udev_is_given_time_to_name_a_nic_but_not_for_ever() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.engine().converge()
+    system.kernel.unplug(vf)
+    system.udev.busy.add("eth0")
+    late = system.kernel.plug("eth0", MAC)
+    outcome = system.engine().converge()
+    assert outcome.plan.waiting == ("eth0: udev has not finished with it",)
+    assert_on(system, standby)
+    system.later(UDEV_GRACE_S)
+    system.engine().converge()
+    assert_on(system, late)
+
+
+def test_a_held_pair_stays_on_the_standby_until_the_hold_ends() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.engine().converge()
+    system.engine().converge(frozenset({MAC}))
+    assert_on(system, standby)
+    assert system.engine().converge(frozenset({MAC})).plan.actions == ()
+    system.engine().converge()
+    assert_on(system, vf)
+
+
+def test_a_hold_without_a_carrier_on_the_standby_changes_nothing() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.engine().converge()
+    system.kernel.set_carrier(standby, carrier=False)
+    system.engine().converge(frozenset({MAC}))
+    assert_on(system, vf)
+
+
+def test_two_pairs_get_two_bonds() -> None:
+    system = FakeSystem()
+    _, first = paired(system)
+    _, second = paired(system, OTHER)
+    system.engine().converge()
+    assert_on(system, first, "bond0")
+    assert_on(system, second, "bond1")
+
+
+def test_a_bond_of_somebody_else_keeps_its_name_and_its_ports() -> None:
+    system = FakeSystem()
+    foreign = system.kernel.add_virtual("bond0", OTHER, "bond")
+    _, vf = paired(system)
+    system.engine().converge()
+    assert system.kernel.table[foreign].alias is None
+    assert_on(system, vf, "bond1")
