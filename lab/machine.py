@@ -291,6 +291,10 @@ class Machine:
         self._monitor.wait_event("MIGRATION", lambda data: data["status"] == "completed")
         self.qmp("cont")
 
+    def wait_exit(self) -> int:
+        """Wait until QEMU ends by itself and return its exit code."""
+        return self._process.wait()
+
     # -- start ---------------------------------------------------------------------------------
 
     def _start(self, stack: ExitStack) -> None:
