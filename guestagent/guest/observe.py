@@ -127,8 +127,10 @@ class Observer:
 
     def _timed(self, link: Link, links: tuple[Link, ...]) -> Link:
         if link.physical:
-            settled = self._udev.finished_with(link.name) or self._moments.lasted(
-                ("nic", link.ifindex), link.name, self._udev_grace_s
+            settled = (
+                self._udev_grace_s == 0
+                or self._udev.finished_with(link.name)
+                or self._moments.lasted(("nic", link.ifindex), link.name, self._udev_grace_s)
             )
             return replace(link, settled=settled)
         if link.bond is not None and link.ours and link.bond.all_ports_active:

@@ -16,27 +16,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
-from pyroute2.iproute.linux import IPRoute
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import (
-    RTM_DELADDR,
-    RTM_DELLINK,
-    RTM_DELROUTE,
-    RTM_NEWADDR,
-    RTM_NEWLINK,
-    RTM_NEWROUTE,
-)
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from guestagent.errors import SystemLacksError
 from guestagent.guest.kernel.decode import decode_address, decode_link, decode_route
 from guestagent.guest.kernel.protocol import KernelError
+from guestagent.guest.kernel.pyroute import NetlinkError, ifaddrmsg, ifinfmsg, open_socket, rtmsg
 from guestagent.guest.kernel.sysfs import device_facts
 from guestagent.guest.model import Address, BondOptions, Link, Route
 
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 IFF_UP = 0x1
 IN6_ADDR_GEN_MODE_EUI64 = 0
 IN6_ADDR_GEN_MODE_NONE = 1
@@ -57,7 +48,7 @@ class NetlinkKernel:
     """The Kernel protocol over one rtnetlink socket; close it or use it as a context."""
 
     def __init__(self) -> None:
-        self._ipr = IPRoute()
+        self._socket = open_socket()
 
     def __enter__(self) -> Self:
         return self
@@ -67,12 +58,12 @@ class NetlinkKernel:
 
     def close(self) -> None:
         """Close the socket."""
-        self._ipr.close()
+        self._socket.close()
 
     def links(self) -> tuple[Link, ...]:
         """Return every link, with what sysfs says of the device behind it."""
         with _translated("list links"):
-            found = [decode_link(message) for message in self._ipr.get_links()]
+            found = [decode_link(message) for message in self._dump(ifinfmsg(), RTM_GETLINK)]
         facts = [device_facts(link.name, link.ifindex) for link in found]
         return tuple(
             replace(
@@ -89,7 +80,7 @@ class NetlinkKernel:
         with _translated("list addresses"):
             return tuple(
                 decode_address(message)
-                for message in self._ipr.get_addr()
+                for message in self._dump(ifaddrmsg(), RTM_GETADDR)
                 if message["index"] == ifindex
             )
 
@@ -98,7 +89,9 @@ class NetlinkKernel:
         found: list[Route] = []
         with _translated("list routes"):
             for family in (socket.AF_INET, socket.AF_INET6):
-                for message in self._ipr.get_routes(family=family):
+                request = rtmsg()
+                request["family"] = family
+                for message in self._dump(request, RTM_GETROUTE):
                     route = decode_route(message, ifindex)
                     if route is not None:
                         found.append(route)
@@ -273,13 +266,21 @@ class NetlinkKernel:
     def _send(
         self, what: str, message: Any, kind: int, flags: int = NLM_F_REQUEST | NLM_F_ACK
     ) -> None:
+        with _translated(what):
+            self._request(message, kind, flags)
+
+    def _dump(self, message: Any, kind: int) -> tuple[Any, ...]:
+        return self._request(message, kind, NLM_F_REQUEST | NLM_F_DUMP)
+
+    def _request(self, message: Any, kind: int, flags: int) -> tuple[Any, ...]:
+        """Send one message and return the answers.
+
+        nlm_request_batch is the one request method that works alike in 0.7 and
+        0.9. It is a generator in 0.7: draining it is what sends the message.
+        """
         message["header"]["type"] = kind
         message["header"]["flags"] = flags
-        with _translated(what):
-            # The one request method that works alike in 0.7 and 0.9 (there, the
-            # synchronous nlm_request of IPRoute ends in a KeyError). It is a
-            # generator in 0.7: draining it is what sends the message.
-            tuple(self._ipr.nlm_request_batch([message]))
+        return tuple(self._socket.nlm_request_batch([message]))
 
 
 @contextmanager

@@ -6,14 +6,17 @@ no properties of it, while its database still calls it initialised.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import pyudev
 
 
 class UdevDatabase:
     """What udev knows of NICs. Each instance belongs to one thread."""
 
-    def __init__(self) -> None:
-        self._context = pyudev.Context()
+    @cached_property
+    def _context(self) -> pyudev.Context:
+        return pyudev.Context()
 
     def finished_with(self, name: str) -> bool:
         """Whether udev has processed a NIC, its renaming included; False when it is gone."""
