@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guestagent import __version__, log
 from guestagent.errors import EXIT_DONE, GuestAgentError, SystemLacksError
-from guestagent.guest import client
 from guestagent.guest.config import CONFIGURATION, EXAMPLE, load
-from guestagent.guest.status import Status
-from guestagent.jsontype import JsonError
+
+# Each command loads what it needs: the one at boot is on everybody's way.
+if TYPE_CHECKING:
+    from guestagent.guest.status import Status
 
 _DESCRIPTION = """\
 Keeps each pair of a virtio-net NIC and an SR-IOV virtual function (VF) that
@@ -99,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    import asyncio
+
     from guestagent.guest.daemon import Daemon
     from guestagent.guest.wiring import make_engine, make_moments
 
@@ -120,6 +123,10 @@ def _early(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from guestagent.guest import client
+    from guestagent.guest.status import Status
+    from guestagent.jsontype import JsonError
+
     try:
         report = Status.from_json(client.ask("status"))
     except client.NotRunningError as error:

@@ -10,7 +10,6 @@ what was meant.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,11 @@ _Check = Callable[[Any], bool]
 
 def load(path: Path = CONFIGURATION) -> Policy:
     """Return the policy of a file and its drop-ins. Raises ConfigurationError."""
+    if path != CONFIGURATION and not path.exists():
+        raise ConfigurationError(f"{path} does not exist", hint="check the path after --config")
     merged: dict[str, Any] = {}
     drop_ins = sorted(path.with_name(f"{path.name}.d").glob("*.toml"))
-    for file in (path, *drop_ins):
+    for file in (item for item in (path, *drop_ins) if item.exists()):
         values = _read(file)
         _check(file, values)
         bond = {**merged.get("bond", {}), **values.get("bond", {})}
@@ -57,11 +58,11 @@ def load(path: Path = CONFIGURATION) -> Policy:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         with file.open("rb") as stream:
             return tomllib.load(stream)
-    except FileNotFoundError:
-        return {}
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(
             f"{file}: {error}", hint="correct the file; `guestagent plan` then shows its effect"

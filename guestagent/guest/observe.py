@@ -8,8 +8,9 @@ and a switch window stays open until the path has settled.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from guestagent.clock import Clock
@@ -46,7 +47,7 @@ class Stack(Protocol):
     """A network stack: who owns the address configuration of a NIC."""
 
     def files(
-        self, *, bond: str, mac: str, standby: Link, properties: Mapping[str, str]
+        self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
     ) -> tuple[StackFile, ...]:
         """Return what must be on disk for a pair, and whether it is."""
 
@@ -160,7 +161,7 @@ class Observer:
                 bond=bond,
                 mac=pair.mac,
                 standby=standby,
-                properties=self._udev.properties(standby.name),
+                properties=partial(self._udev.properties, standby.name),
             )
         links = tuple(details.get(link.ifindex, link) for link in snapshot.links)
         return replace(snapshot, links=links, stack_files=files)

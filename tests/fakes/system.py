@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from guestagent.guest.apply import Applier
@@ -33,7 +33,7 @@ class FakeStack:
     loaded: dict[str, str] = field(default_factory=dict)
 
     def files(
-        self, *, bond: str, mac: str, standby: Link, properties: Mapping[str, str]
+        self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
     ) -> tuple[StackFile, ...]:
         path, content = f"/run/{bond}", f"{bond} {mac}"
         in_place = self.disk.get(path) == content

@@ -7,15 +7,17 @@ no properties of it, while its database still calls it initialised.
 from __future__ import annotations
 
 from functools import cached_property
-
-import pyudev
+from typing import Any
 
 
 class UdevDatabase:
     """What udev knows of NICs. Each instance belongs to one thread."""
 
     @cached_property
-    def _context(self) -> pyudev.Context:
+    def _context(self) -> Any:
+        # Loaded at the first question: at boot, where time counts, none is asked.
+        import pyudev
+
         return pyudev.Context()
 
     def finished_with(self, name: str) -> bool:
@@ -28,7 +30,9 @@ class UdevDatabase:
         device = self._device(name)
         return dict(device.properties) if device is not None else {}
 
-    def _device(self, name: str) -> pyudev.Device | None:
+    def _device(self, name: str) -> Any:
+        import pyudev
+
         try:
             return pyudev.Devices.from_name(self._context, "net", name)
         except pyudev.DeviceNotFoundError:
@@ -44,7 +48,6 @@ class UdevEvents:
     """
 
     def __init__(self) -> None:
-        self._context = pyudev.Context()
         self._monitor = self._open()
 
     def fileno(self) -> int:
@@ -59,8 +62,10 @@ class UdevEvents:
         except OSError:
             self._monitor = self._open()
 
-    def _open(self) -> pyudev.Monitor:
-        monitor = pyudev.Monitor.from_netlink(self._context)
+    def _open(self) -> Any:
+        import pyudev
+
+        monitor = pyudev.Monitor.from_netlink(pyudev.Context())
         monitor.filter_by("net")
         monitor.start()
         return monitor

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import fnmatch
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +47,11 @@ class Matchable:
     address: str
     permanent_address: str
     driver: str
-    properties: Mapping[str, str]
+    properties: Callable[[], Mapping[str, str]]
+    """udev's, asked for only when a file matches on them."""
 
     @classmethod
-    def nic(cls, link: Link, properties: Mapping[str, str]) -> Matchable:
+    def nic(cls, link: Link, properties: Callable[[], Mapping[str, str]]) -> Matchable:
         """Return a physical NIC as networkd sees it."""
         return cls(
             name=link.name,
@@ -72,7 +73,7 @@ class Matchable:
             address=mac,
             permanent_address="",
             driver="bonding",
-            properties={},
+            properties=dict,
         )
 
 
@@ -116,7 +117,7 @@ class Networkd:
         self._state = state
 
     def files(
-        self, *, bond: str, mac: str, standby: Link, properties: Mapping[str, str]
+        self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
     ) -> tuple[StackFile, ...]:
         """Return what must be on disk for a pair, and whether it is."""
         ports = f"[Match]\nPermanentMACAddress={mac}\nKind=!bond\n\n[Link]\nUnmanaged=yes\n"
@@ -239,9 +240,9 @@ def _holds(key: str, value: str, link: Matchable) -> bool:
         case "Kind":
             return _any_glob(value, link.kind)
         case "Path":
-            return _any_glob(value, link.properties.get("ID_PATH", ""))
+            return _any_glob(value, link.properties().get("ID_PATH", ""))
         case "Property":
-            return all(_has_property(item, link.properties) for item in value.split())
+            return all(_has_property(item, link.properties()) for item in value.split())
     return False
 
 
