@@ -6,6 +6,7 @@ import re
 import tomllib
 
 import guestagent
+from guestagent.guest.model import BIRTHMARK, MARK
 from tests.lint.tree import ROOT
 
 DEBIAN = ROOT / "packaging" / "debian"
@@ -49,3 +50,9 @@ def test_every_file_meant_for_a_package_is_in_one() -> None:
     for room in rooms:
         for path in room.iterdir():
             assert str(path.relative_to(ROOT)) in installed
+
+
+def test_the_udev_rule_knows_the_agents_bonds_by_the_marks_that_the_agent_sets() -> None:
+    rules = (ROOT / "udev" / "70-guestagent.rules").read_text()
+    assert f'ATTR{{netdev_group}}=="{BIRTHMARK}"' in rules
+    assert f'ATTR{{ifalias}}=="{MARK}*"' in rules
