@@ -1,0 +1,298 @@
+"""The VM description: one TOML file per VM, read strictly.
+
+A key that is not known, missing or of another type is an error that names the
+file and the key, for a typing mistake in a timeout must not be found out
+during a migration.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from guestagent.errors import ConfigurationError
+from guestagent.host.model import (
+    Destination,
+    Device,
+    Endpoint,
+    MigrationSettings,
+    Pair,
+    PropertyValue,
+    Timeouts,
+    Vm,
+)
+
+EXAMPLE = """\
+name = "web1"                       # default: the file's name without .toml
+
+[source]                            # the QEMU where the guest runs now
+qmp = "/run/vm/web1/qmp.sock"       # a QMP socket that nobody else uses
+qga = "/run/vm/web1/qga.sock"       # optional: qemu-ga
+agent = "/run/vm/web1/agent.sock"   # optional: virtio-serial port org.guestagent.0
+
+[destination]                       # for migrate: a QEMU started with -incoming defer
+qmp = "/run/vm/web1-new/qmp.sock"
+uri = "unix:/run/vm/web1.migrate"   # or tcp:host2:4444: where the source connects to
+# listen = "tcp:[::]:4444"          # if the destination opens it under another name
+
+[[pair]]                            # one for each standby NIC with a VF
+mac = "52:54:00:aa:00:01"
+standby = "net0"                    # id of the virtio-net device
+# The VF as device_add takes it: driver, id, bus and any other property.
+vf = { driver = "vfio-pci", id = "vf0", bus = "rp2", host = "0000:3b:02.1" }
+# On the destination, laid over vf. Another driver: only id and bus stay.
+# false: there is no VF there, and the guest goes on without.
+destination_vf = { host = "0000:af:10.3" }
+
+[migration]                         # all optional; QEMU's own settings otherwise
+downtime_limit_ms = 300
+bandwidth_limit_mib_per_s = 1024
+timeout_s = 1800                    # then the migration is cancelled
+
+[timeouts]                          # all optional; these are the defaults
+command_s = 10                      # for an answer of QEMU
+unplug_s = 10                       # for the guest to release a VF, at least 5
+unplug_requests = 3                 # then the VF stays
+attach_s = 120                      # vfio pins the guest's memory meanwhile
+attach_tries = 3
+"""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]{0,63}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_MIN_UNPLUG_S = 5.0  # a second request within pciehp's 5 s may cancel the first
+
+
+def load(path: Path) -> Vm:
+    """Read the description of one VM.
+
+    Raises ConfigurationError, which names the file and the key.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: {error.strerror}", hint="give the path of a VM description; see --help"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from error
+    return _vm(_Table(raw, path), path)
+
+
+class _Table:
+    """One table of the file, from which every key must be taken."""
+
+    def __init__(self, raw: object, path: Path, name: str = "") -> None:
+        self._path = path
+        self._name = name
+        if not isinstance(raw, dict):
+            raise self.wrong("", "must be a table")
+        self._left: dict[str, object] = dict(raw)
+
+    def wrong(self, key: str, problem: str, *, hint: str | None = None) -> ConfigurationError:
+        where = f"{self._name}.{key}".strip(".")
+        return ConfigurationError(f"{self._path}: {where} {problem}", hint=hint)
+
+    def has(self, key: str) -> bool:
+        return key in self._left
+
+    def take(self, key: str) -> object:
+        if key not in self._left:
+            raise self.wrong(key, "is missing", hint="see the example in --help")
+        return self._left.pop(key)
+
+    def text(self, key: str) -> str:
+        value = self.take(key)
+        if not isinstance(value, str) or not value:
+            raise self.wrong(key, f"is {value!r}, must be a text that is not empty")
+        return value
+
+    def socket(self, key: str) -> Path:
+        path = Path(self.text(key))
+        if not path.is_absolute():
+            raise self.wrong(key, f"is {str(path)!r}, must be an absolute path")
+        return path
+
+    def optional_socket(self, key: str) -> Path | None:
+        return self.socket(key) if self.has(key) else None
+
+    def number(self, key: str, default: float, *, least: float = 0.001) -> float:
+        if not self.has(key):
+            return default
+        value = self.take(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+            raise self.wrong(key, f"is {value!r}, must be a number of at least {least:g}")
+        return float(value)
+
+    def optional_integer(self, key: str) -> int | None:
+        return self.integer(key, 1) if self.has(key) else None
+
+    def integer(self, key: str, default: int) -> int:
+        if not self.has(key):
+            return default
+        value = self.take(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.wrong(key, f"is {value!r}, must be a whole number of at least 1")
+        return value
+
+    def table(self, key: str) -> _Table:
+        return self.nested(key, self.take(key))
+
+    def nested(self, key: str, raw: object) -> _Table:
+        return _Table(raw, self._path, f"{self._name}.{key}".strip("."))
+
+    def optional_table(self, key: str) -> _Table:
+        return self.table(key) if self.has(key) else self.nested(key, {})
+
+    def tables(self, key: str) -> list[_Table]:
+        listed = self.take(key)
+        if not isinstance(listed, list) or not listed:
+            raise self.wrong(key, f"must be written as [[{key}]], at least once")
+        return [_Table(raw, self._path, f"{key}[{i}]") for i, raw in enumerate(listed)]
+
+    def rest(self) -> tuple[tuple[str, PropertyValue], ...]:
+        """Take all keys that are left, as properties of a device."""
+        properties = []
+        for key, value in self._left.items():
+            if not isinstance(value, str | int | bool):
+                raise self.wrong(key, f"is {value!r}, must be a text, a whole number or a truth")
+            properties.append((key, value))
+        self._left.clear()
+        return tuple(properties)
+
+    def finish(self) -> None:
+        if self._left:
+            raise self.wrong(
+                next(iter(self._left)),
+                "is not a known key",
+                hint="keys are those of the example in --help; check the spelling and the table",
+            )
+
+
+def _vm(table: _Table, path: Path) -> Vm:
+    name = table.text("name") if table.has("name") else path.stem
+    if not _NAME.fullmatch(name):
+        raise table.wrong(
+            "name",
+            f"is {name!r}, must be letters, digits and any of _.+@-, at most 64",
+            hint="give the description a name, for its file's name is none",
+        )
+    vm = Vm(
+        name=name,
+        source=_source(table.table("source")),
+        destination=_destination(table.table("destination")) if table.has("destination") else None,
+        pairs=tuple(_pair(pair) for pair in table.tables("pair")),
+        migration=_migration(table.optional_table("migration")),
+        timeouts=_timeouts(table.optional_table("timeouts")),
+    )
+    table.finish()
+    _check_unique(table, vm)
+    return vm
+
+
+def _source(table: _Table) -> Endpoint:
+    endpoint = _endpoint(table)
+    table.finish()
+    return endpoint
+
+
+def _endpoint(table: _Table) -> Endpoint:
+    return Endpoint(
+        qmp=table.socket("qmp"),
+        qga=table.optional_socket("qga"),
+        agent=table.optional_socket("agent"),
+    )
+
+
+def _destination(table: _Table) -> Destination:
+    endpoint = _endpoint(table)
+    uri = _uri(table, "uri")
+    listen = _uri(table, "listen") if table.has("listen") else uri
+    table.finish()
+    return Destination(endpoint=endpoint, uri=uri, listen=listen)
+
+
+def _uri(table: _Table, key: str) -> str:
+    uri = table.text(key)
+    if not uri.startswith(("unix:/", "tcp:")):
+        raise table.wrong(key, f"is {uri!r}, must be unix:/path or tcp:host:port")
+    return uri
+
+
+def _pair(table: _Table) -> Pair:
+    mac = table.text("mac").lower()
+    if not _MAC.fullmatch(mac):
+        raise table.wrong("mac", f"is {mac!r}, must be written as 52:54:00:aa:00:01")
+    standby = table.text("standby")
+    raw = table.take("vf")
+    vf = _device(table, "vf", raw, mac)
+    other: object = table.take("destination_vf") if table.has("destination_vf") else {}
+    table.finish()
+    destination_vf = None
+    if other is not False:
+        laid_over = _lay_over(table, raw, other)
+        destination_vf = _device(table, "destination_vf", laid_over, mac)
+    return Pair(mac=mac, standby=standby, vf=vf, destination_vf=destination_vf)
+
+
+def _lay_over(table: _Table, base: object, other: object) -> Mapping[str, object]:
+    if not isinstance(base, dict) or not isinstance(other, dict):
+        raise table.wrong("destination_vf", "must be a table, or false where there is no VF")
+    other_model = "driver" in other and other["driver"] != base["driver"]
+    kept = {key: base[key] for key in ("id", "bus")} if other_model else base
+    return {**kept, **other}
+
+
+def _device(pair: _Table, key: str, raw: object, mac: str) -> Device:
+    table = pair.nested(key, raw)
+    device = Device(
+        driver=table.text("driver"),
+        id=table.text("id"),
+        bus=table.text("bus"),
+        properties=table.rest(),
+    )
+    own_mac = dict(device.properties).get("mac", mac)
+    if str(own_mac).lower() != mac:
+        raise table.wrong(
+            "mac",
+            f"is {own_mac!r}, the pair's is {mac!r}",
+            hint="standby and VF are a pair because they have one MAC",
+        )
+    return device
+
+
+def _migration(table: _Table) -> MigrationSettings:
+    default = MigrationSettings()
+    settings = MigrationSettings(
+        downtime_limit_ms=table.optional_integer("downtime_limit_ms"),
+        bandwidth_limit_mib_per_s=table.optional_integer("bandwidth_limit_mib_per_s"),
+        timeout_s=table.number("timeout_s", default.timeout_s),
+    )
+    table.finish()
+    return settings
+
+
+def _timeouts(table: _Table) -> Timeouts:
+    default = Timeouts()
+    timeouts = Timeouts(
+        command_s=table.number("command_s", default.command_s),
+        unplug_s=table.number("unplug_s", default.unplug_s, least=_MIN_UNPLUG_S),
+        unplug_requests=table.integer("unplug_requests", default.unplug_requests),
+        attach_s=table.number("attach_s", default.attach_s),
+        attach_tries=table.integer("attach_tries", default.attach_tries),
+    )
+    table.finish()
+    return timeouts
+
+
+def _check_unique(table: _Table, vm: Vm) -> None:
+    """Refuse what would make two devices one: ids, MACs and ports are used once."""
+    for what, used in (
+        ("mac", [pair.mac for pair in vm.pairs]),
+        ("id", [pair.standby for pair in vm.pairs] + [pair.vf.id for pair in vm.pairs]),
+        ("bus", [pair.vf.bus for pair in vm.pairs]),
+    ):
+        twice = sorted({value for value in used if used.count(value) > 1})
+        if twice:
+            raise table.wrong("pair", f"uses {what} {twice[0]!r} twice")

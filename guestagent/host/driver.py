@@ -1,0 +1,257 @@
+"""Performs the effects that the state machine asks for, and keeps the times."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol
+
+from guestagent.clock import Clock, Deadline
+from guestagent.errors import InternalError, PeerError, UnknownOutcomeError
+from guestagent.host.hypervisor.base import Hypervisor, RefusedError
+from guestagent.host.machine import begin, step
+from guestagent.host.model import (
+    Device,
+    MigrationFigures,
+    Moment,
+    Progress,
+    Side,
+    Vm,
+)
+from guestagent.host.state import (
+    Cancel,
+    CancelMigration,
+    Done,
+    Effect,
+    Event,
+    FollowMigration,
+    Goal,
+    Limits,
+    Look,
+    Lost,
+    Overdue,
+    Phase,
+    Plug,
+    Proceed,
+    Refused,
+    Seen,
+    StartMigration,
+    State,
+    Unplug,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Who is told how it goes."""
+
+    def entered(self, state: State) -> None:
+        """Hear that the effect of ``state`` begins."""
+        ...
+
+    def progressed(self, progress: Progress) -> None:
+        """Hear how far the migration is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """How long a phase took, in seconds of the monotonic clock; ``vf`` is what it was about."""
+
+    phase: Phase
+    vf: str | None
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a command ended, and when what happened."""
+
+    state: State
+    spans: tuple[Span, ...]
+    moments: tuple[Moment, ...]
+    figures: MigrationFigures | None
+
+
+class Driver:
+    """Runs one command on one VM. ``cancel`` may be called at any time, and repeated."""
+
+    def __init__(
+        self,
+        vm: Vm,
+        hypervisors: dict[Side, Hypervisor],
+        *,
+        observer: Observer,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._vm = vm
+        self._hypervisors = hypervisors
+        self._observer = observer
+        self._limits = limits
+        self._clock = clock
+        self._cancel = asyncio.Event()
+        self._migration_end = Deadline.after(vm.migration.timeout_s, clock)
+        self._spans: list[Span] = []
+
+    def cancel(self) -> None:
+        """Ask for an end; heard at the next point where ending is safe."""
+        self._cancel.set()
+
+    async def run(self, goal: Goal, *, home: Side) -> Outcome:
+        """Bring about ``goal``; failures are in the outcome, not raised."""
+        target = Side.DESTINATION if goal is Goal.MIGRATE else home
+        state, effect = begin(
+            goal=goal,
+            home=home,
+            home_vfs=tuple(vf.id for vf in self._vm.vfs_on(home)),
+            target_vfs=tuple(vf.id for vf in self._vm.vfs_on(target)),
+            limits=self._limits,
+        )
+        while effect is not None:
+            self._observer.entered(state)
+            start_s = self._clock()
+            event = await self._perform_or_cancel(effect, state)
+            self._record(state.phase, effect, start_s)
+            told = len(state.warnings)
+            state, effect = step(state, event)
+            for warning in state.warnings[told:]:
+                log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
+        self._observer.entered(state)
+        return Outcome(
+            state=state,
+            spans=tuple(self._spans),
+            moments=self._moments(),
+            figures=await self._figures(state),
+        )
+
+    async def _perform_or_cancel(self, effect: Effect, state: State) -> Event:
+        if not self._cancel.is_set():
+            event = await self._perform(effect, state)
+            if event is not None:
+                return event
+        self._cancel.clear()
+        return Cancel()
+
+    async def _perform(self, effect: Effect, state: State) -> Event | None:
+        """Perform an effect and return what came of it; None when Cancel came first."""
+        match effect:
+            case Look(after_s=after_s):
+                await self._await_change(state.target, after_s)
+                return None if self._cancel.is_set() else await self._look(state)
+            case FollowMigration(grace_s=grace_s):
+                return await self._follow(grace_s)
+            case Unplug(after_s=after_s) | Plug(after_s=after_s) if await self._paused(after_s):
+                return None
+            case Unplug(side=side, vf=vf):
+                timeout_s = self._vm.timeouts.unplug_s
+                return await _outcome(self._hypervisors[side].unplug(vf, timeout_s))
+            case Plug(side=side, vf=vf):
+                timeout_s = self._vm.timeouts.attach_s
+                return await _outcome(
+                    self._hypervisors[side].plug(self._device(side, vf), timeout_s)
+                )
+            case StartMigration():
+                self._migration_end = Deadline.after(self._vm.migration.timeout_s, self._clock)
+                return await _outcome(self._start_migration())
+            case CancelMigration():
+                return await _outcome(self._hypervisors[Side.SOURCE].cancel_migration())
+            case Proceed(side=side):
+                return await _outcome(self._hypervisors[side].proceed())
+
+    async def _look(self, state: State) -> Seen:
+        if state.goal is not Goal.MIGRATE:
+            return Seen(home=await self._hypervisors[state.home].look(), away=None)
+        home, away = await asyncio.gather(
+            self._hypervisors[state.home].look(), self._hypervisors[state.target].look()
+        )
+        return Seen(home=home, away=away)
+
+    async def _start_migration(self) -> None:
+        destination = self._vm.destination
+        if destination is None:
+            raise InternalError("a migration without a destination")
+        settings = self._vm.migration
+        await self._hypervisors[Side.DESTINATION].expect_migration(destination.listen, settings)
+        await self._hypervisors[Side.SOURCE].start_migration(destination.uri, settings)
+
+    async def _follow(self, grace_s: float | None) -> Event | None:
+        end = self._migration_end
+        if grace_s is not None:
+            end = Deadline.after(grace_s, self._clock)
+        watching = asyncio.create_task(_outcome(self._watch()))
+        cancelled = asyncio.create_task(self._cancel.wait())
+        try:
+            await asyncio.wait(
+                {watching, cancelled},
+                timeout=end.remaining_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            for task in (watching, cancelled):
+                task.cancel()
+            await asyncio.wait({watching, cancelled})
+        if not watching.cancelled():
+            return watching.result()
+        if not cancelled.cancelled():
+            return None
+        limit_s = self._vm.migration.timeout_s if grace_s is None else grace_s
+        return Overdue(detail=f"the migration has not ended within {limit_s:g} s")
+
+    async def _watch(self) -> None:
+        async for progress in self._hypervisors[Side.SOURCE].follow_migration():
+            self._observer.progressed(progress)
+
+    async def _await_change(self, side: Side, timeout_s: float) -> None:
+        """Wait until something happens at ``side``, or for the time."""
+        if timeout_s == 0.0:
+            return
+        deadline = Deadline.after(timeout_s, self._clock)
+        try:
+            await self._hypervisors[side].wait_for_change(timeout_s)
+        except (PeerError, UnknownOutcomeError):
+            await self._paused(deadline.remaining_s)
+
+    async def _paused(self, pause_s: float) -> bool:
+        """Let time pass; return whether Cancel came meanwhile."""
+        if pause_s > 0.0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._cancel.wait(), pause_s)
+        return self._cancel.is_set()
+
+    def _device(self, side: Side, vf: str) -> Device:
+        return next(device for device in self._vm.vfs_on(side) if device.id == vf)
+
+    def _record(self, phase: Phase, effect: Effect, start_s: float) -> None:
+        vf = effect.vf if isinstance(effect, Unplug | Plug) else None
+        last = self._spans[-1] if self._spans else None
+        if last is not None and (last.phase, last.vf) == (phase, vf):
+            start_s = self._spans.pop().start_s
+        self._spans.append(Span(phase=phase, vf=vf, start_s=start_s, end_s=self._clock()))
+
+    def _moments(self) -> tuple[Moment, ...]:
+        seen = [moment for side in self._hypervisors.values() for moment in side.moments]
+        return tuple(sorted(seen, key=lambda moment: moment.at_s))
+
+    async def _figures(self, state: State) -> MigrationFigures | None:
+        if state.goal is not Goal.MIGRATE or state.guest_at is not Side.DESTINATION:
+            return None
+        with contextlib.suppress(PeerError, UnknownOutcomeError):
+            return await self._hypervisors[Side.SOURCE].figures()
+        return None
+
+
+async def _outcome(effect: Awaitable[None]) -> Event:
+    """Await an effect and tell what came of it as an event."""
+    try:
+        await effect
+    except RefusedError as error:
+        return Refused(detail=str(error))
+    except (PeerError, UnknownOutcomeError) as error:
+        return Lost(detail=str(error))
+    return Done()

@@ -1,0 +1,256 @@
+"""A QEMU behind its QMP socket: the ``Hypervisor`` that the driver speaks to."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from guestagent.clock import Deadline
+from guestagent.errors import PeerError, UnknownOutcomeError
+from guestagent.host.hypervisor.base import GoneError, RefusedError
+from guestagent.host.hypervisor.pci import devices_with_id, read_topology
+from guestagent.host.hypervisor.qmp import CommandRefusedError, Connection, Event, EventStream
+from guestagent.host.hypervisor.wire import Reply, shown
+from guestagent.host.model import (
+    Device,
+    MigrationFigures,
+    MigrationSettings,
+    Moment,
+    Progress,
+    Side,
+    Topology,
+    View,
+)
+
+_POLL_S = 0.5
+_MAX_MOMENTS = 256
+_MIGRATION_ENDED = frozenset({None, "none", "completed", "failed", "cancelled"})
+_MOMENT_EVENTS = ("STOP", "RESUME")
+# Q: system/qdev-monitor.c, qmp_device_del: the guest still has an earlier request.
+_ALREADY_ASKED = "already in the process of unplug"
+
+
+class Qemu:
+    """One QEMU; connects when it is first asked, and anew after a connection was lost."""
+
+    def __init__(self, socket: Path, side: Side, *, timeout_s: float) -> None:
+        self._socket = socket
+        self._side = side
+        self._timeout_s = timeout_s
+        self._origin = f"{side} QEMU at {socket}"
+        self._connection: Connection | None = None
+        self._changes: EventStream | None = None
+        self._streams = ExitStack()
+        self._moments: deque[Moment] = deque(maxlen=_MAX_MOMENTS)
+
+    # --- state ------------------------------------------------------------------------------
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """See ``Hypervisor.moments``."""
+        self._note_changes()
+        return tuple(self._moments)
+
+    async def look(self) -> View:
+        """See ``Hypervisor.look``."""
+        try:
+            status = await self._run("query-status")
+            migration = await self._run("query-migrate")
+            devices = await devices_with_id(self._run)
+            error = migration.optional_text("error-desc")
+            return View(
+                side=self._side,
+                run_state=status.text("status"),
+                migration=migration.optional_text("status"),
+                migration_error=None if error is None else shown(error),
+                devices=devices,
+            )
+        except GoneError as gone:
+            return View(side=self._side, unreachable=str(gone), gone=True)
+        except (PeerError, UnknownOutcomeError) as silent:
+            return View(side=self._side, unreachable=str(silent))
+
+    async def topology(self) -> Topology:
+        """See ``Hypervisor.topology``."""
+        return await read_topology(self._run)
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """See ``Hypervisor.wait_for_change``."""
+        await self._connected()
+        if self._changes is not None:
+            event = await self._changes.next(timeout_s)
+            if event is not None:
+                self._note(event)
+
+    # --- devices ----------------------------------------------------------------------------
+
+    async def unplug(self, device_id: str, timeout_s: float) -> None:
+        """See ``Hypervisor.unplug``."""
+        connection = await self._connected()
+        deadline = Deadline.after(timeout_s)
+        # Listening begins before the request: QEMU may answer with the event first.
+        with connection.events("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR") as events:
+            try:
+                await self._run("device_del", {"id": device_id})
+            except CommandRefusedError as refusal:
+                if refusal.error_class == "DeviceNotFound":
+                    return
+                if _ALREADY_ASKED not in refusal.reason:
+                    raise
+            while (event := await events.next(deadline.remaining_s)) is not None:
+                if event.data.optional_text("device") != device_id:
+                    continue
+                if event.name == "DEVICE_DELETED":
+                    self._note(event, vf=device_id)
+                    return
+                raise RefusedError(f"the guest refuses to release {device_id}")
+        if device_id in await devices_with_id(self._run):
+            raise RefusedError(
+                f"the guest did not release {device_id} within {timeout_s:g} s",
+            )
+
+    async def plug(self, device: Device, timeout_s: float) -> None:
+        """See ``Hypervisor.plug``."""
+        arguments = {
+            "driver": device.driver,
+            "id": device.id,
+            "bus": device.bus,
+            **dict(device.properties),
+        }
+        await self._run("device_add", arguments, timeout_s=timeout_s)
+        now_s = time.monotonic()
+        self._moments.append(
+            Moment(
+                name="device_added", side=self._side, vf=device.id, at_s=now_s, received_s=now_s
+            )
+        )
+
+    # --- migration --------------------------------------------------------------------------
+
+    async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
+        """See ``Hypervisor.expect_migration``."""
+        await self._set_up_migration(settings)
+        await self._run("migrate-incoming", {"uri": uri})
+
+    async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
+        """See ``Hypervisor.start_migration``."""
+        await self._set_up_migration(settings)
+        await self._run("migrate", {"uri": uri})
+
+    async def follow_migration(self) -> AsyncIterator[Progress]:
+        """See ``Hypervisor.follow_migration``."""
+        last: tuple[float, int] | None = None
+        while True:
+            reply = await self._run("query-migrate")
+            if reply.optional_text("status") in _MIGRATION_ENDED:
+                return
+            if reply.has("ram"):
+                now_s = time.monotonic()
+                progress = _progress(reply.member("ram"), last, now_s)
+                last = (now_s, progress.transferred_bytes)
+                yield progress
+            await self.wait_for_change(_POLL_S)
+
+    async def cancel_migration(self) -> None:
+        """See ``Hypervisor.cancel_migration``."""
+        await self._run("migrate_cancel")
+
+    async def figures(self) -> MigrationFigures | None:
+        """See ``Hypervisor.figures``."""
+        reply = await self._run("query-migrate")
+        if reply.optional_text("status") != "completed" or not reply.has("total-time"):
+            return None
+        return MigrationFigures(
+            total_ms=reply.integer("total-time"),
+            downtime_ms=reply.optional_integer("downtime"),
+            setup_ms=reply.optional_integer("setup-time"),
+            transferred_bytes=reply.member("ram").integer("transferred"),
+        )
+
+    async def proceed(self) -> None:
+        """See ``Hypervisor.proceed``."""
+        await self._run("cont")
+
+    async def close(self) -> None:
+        """See ``Hypervisor.close``."""
+        self._note_changes()
+        self._streams.close()
+        if self._connection is not None:
+            await self._connection.close()
+        self._connection = self._changes = None
+
+    # --- inside -----------------------------------------------------------------------------
+
+    async def _set_up_migration(self, settings: MigrationSettings) -> None:
+        # "events" tells every step; with "return-path" the source is told that
+        # the destination took everything, before it lets go of the guest
+        # (Q: qapi/migration.json, MigrationCapability).
+        capabilities = [{"capability": name, "state": True} for name in ("events", "return-path")]
+        await self._run("migrate-set-capabilities", {"capabilities": capabilities})
+        parameters: dict[str, object] = {}
+        if settings.downtime_limit_ms is not None:
+            parameters["downtime-limit"] = settings.downtime_limit_ms
+        if settings.bandwidth_limit_mib_per_s is not None:
+            parameters["max-bandwidth"] = settings.bandwidth_limit_mib_per_s * 2**20
+        if parameters:
+            await self._run("migrate-set-parameters", parameters)
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and self._connection.ended:
+            await self.close()
+        if self._connection is None:
+            self._connection = await Connection.open(
+                self._socket, origin=self._origin, timeout_s=self._timeout_s
+            )
+            self._changes = self._streams.enter_context(
+                self._connection.events(*_MOMENT_EVENTS, "MIGRATION")
+            )
+        return self._connection
+
+    async def _run(
+        self,
+        command: str,
+        arguments: Mapping[str, object] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Reply:
+        connection = await self._connected()
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        return await connection.execute(command, arguments, timeout_s=limit_s)
+
+    def _note_changes(self) -> None:
+        if self._changes is not None:
+            for event in self._changes.drain():
+                self._note(event)
+
+    def _note(self, event: Event, *, vf: str | None = None) -> None:
+        if vf is not None or event.name in _MOMENT_EVENTS:
+            self._moments.append(
+                Moment(
+                    name=event.name.lower(),
+                    side=self._side,
+                    vf=vf,
+                    at_s=event.at_s,
+                    received_s=event.received_s,
+                )
+            )
+
+
+def _progress(ram: Reply, last: tuple[float, int] | None, now_s: float) -> Progress:
+    """Read the progress; the rate is that since ``last`` (time, bytes), QEMU's own at first."""
+    transferred = ram.integer("transferred")
+    remaining = ram.integer("remaining")
+    if last is not None and now_s > last[0]:
+        rate = (transferred - last[1]) / (now_s - last[0])
+    else:
+        rate = ram.number("mbps") * 1e6 / 8
+    return Progress(
+        transferred_bytes=transferred,
+        remaining_bytes=remaining,
+        total_bytes=ram.integer("total"),
+        rate_bytes_per_s=rate,
+        time_left_s=remaining / rate if rate > 0 else None,
+    )

@@ -1,0 +1,68 @@
+"""The guest's qemu-ga: a second opinion on what the guest sees, never a proof.
+
+The guest is not trusted: answers are bounded in size, number and time, and
+text is stripped of control characters. Each request makes a connection of its
+own, for the channel has no notion of one: an answer to an earlier request may
+still come, so a ``guest-sync`` with a fresh number goes first (Q:
+docs/interop/qemu-ga-ref, guest-sync). ``guest-sync-delimited`` would end the
+connection: qemu.qmp cannot take its 0xFF byte.
+"""
+
+from __future__ import annotations
+
+import secrets
+from itertools import islice
+from pathlib import Path
+
+from guestagent.clock import Deadline
+from guestagent.host.hypervisor.qmp import Connection
+from guestagent.host.hypervisor.wire import Reply, shown
+from guestagent.host.model import GuestInterface
+
+_MAX_INTERFACES = 256
+_MAX_ADDRESSES = 64
+
+
+class GuestAgent:
+    """qemu-ga behind a socket chardev."""
+
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+
+    async def interfaces(self) -> tuple[GuestInterface, ...]:
+        """Return the interfaces that the guest says it has, at most 256.
+
+        Raises PeerError or UnknownOutcomeError when the guest gives no usable
+        answer in time; it was only asked a question.
+        """
+        reply = await self._ask("guest-network-get-interfaces")
+        return tuple(_interface(item) for item in islice(reply.items(), _MAX_INTERFACES))
+
+    async def _ask(self, command: str) -> Reply:
+        deadline = Deadline.after(self._timeout_s)
+        origin = f"guest agent at {self._path}"
+        connection = await Connection.open(
+            self._path, origin=origin, timeout_s=deadline.remaining_s, greets=False
+        )
+        async with connection:
+            while True:
+                number = secrets.randbelow(2**31)
+                echo = await connection.execute(
+                    "guest-sync", {"id": number}, timeout_s=deadline.remaining_s
+                )
+                if echo.as_integer() == number:
+                    return await connection.execute(command, timeout_s=deadline.remaining_s)
+
+
+def _interface(item: Reply) -> GuestInterface:
+    addresses = item.items("ip-addresses") if item.has("ip-addresses") else ()
+    mac = item.optional_text("hardware-address")
+    return GuestInterface(
+        name=shown(item.text("name")),
+        mac=None if mac is None else shown(mac).lower(),
+        addresses=tuple(
+            f"{shown(address.text('ip-address'))}/{address.integer('prefix')}"
+            for address in islice(addresses, _MAX_ADDRESSES)
+        ),
+    )

@@ -1,0 +1,274 @@
+"""One QMP connection: every command has a deadline, every event stream an end.
+
+qemu.qmp does the protocol. What it leaves out is added here: no command waits
+for ever; a lost connection is told apart from a refusal; events go only to
+streams that asked for them, which are bounded and fail when the connection
+ends (the library's own listener keeps every event and falls silent).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from qemu.qmp import (
+    ConnectError,
+    EventListener,
+    ExecInterruptedError,
+    ExecuteError,
+    Message,
+    QMPClient,
+    QMPError,
+    Runstate,
+    StateError,
+)
+
+from guestagent.errors import PeerError, UnknownOutcomeError
+from guestagent.host.hypervisor.base import GoneError, RefusedError
+from guestagent.host.hypervisor.wire import Reply, shown
+
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_MAX_KEPT_EVENTS = 256
+_CLOSE_TIMEOUT_S = 2.0
+
+# Whatever garbage makes the library's reader task end with: not JSON or not an
+# object (QMPError), not UTF-8 or too long (ValueError), nested too deeply
+# (RecursionError), a member of a type it cannot use (TypeError, KeyError).
+_READER_ERRORS = (QMPError, OSError, EOFError, ValueError, RecursionError, TypeError, KeyError)
+
+
+class CommandRefusedError(RefusedError):
+    """A command was answered with an error; ``error_class`` and ``reason`` are the answerer's."""
+
+    def __init__(self, message: str, *, error_class: str, reason: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event; ``at_s`` and ``received_s`` are seconds of this host's monotonic clock.
+
+    ``at_s`` is QEMU's time stamp, which is wall clock, moved to the monotonic
+    clock: right as long as both run on one host and nobody set the time in between.
+    """
+
+    name: str
+    data: Reply
+    at_s: float
+    received_s: float
+
+
+class EventStream(EventListener):
+    """The newest 256 events of some names, from when it was opened; see ``Connection.events``."""
+
+    def __init__(self, connection: Connection, names: frozenset[str]) -> None:
+        super().__init__(names=names)
+        self._connection = connection
+        self._kept: deque[tuple[Message, float]] = deque(maxlen=_MAX_KEPT_EVENTS)
+        self._changed = asyncio.Event()
+
+    async def put(self, event: Message) -> None:
+        """Take an event from the library; the base class would keep it for ever."""
+        if self.accept(event):
+            self._kept.append((event, time.monotonic()))
+            self._changed.set()
+
+    def wake(self) -> None:
+        """Let ``next`` see that the connection has ended."""
+        self._changed.set()
+
+    async def next(self, timeout_s: float) -> Event | None:
+        """Return the next event, None when none came in time.
+
+        Raises UnknownOutcomeError when the connection ends first.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self._kept and not self._connection.ended:
+                    self._changed.clear()
+                    await self._changed.wait()
+        if self._kept:
+            return self._read(*self._kept.popleft())
+        if self._connection.ended:
+            raise self._connection.lost("while an event was awaited")
+        return None
+
+    def drain(self) -> Iterator[Event]:
+        """Yield what has arrived, without waiting."""
+        while self._kept:
+            yield self._read(*self._kept.popleft())
+
+    def _read(self, message: Message, received_s: float) -> Event:
+        event = Reply(dict(message), f"{self._connection.origin}, event")
+        stamp = event.member("timestamp")
+        stamp_s = stamp.integer("seconds") + stamp.integer("microseconds") / 1e6
+        at_s = time.monotonic() - (time.time() - stamp_s)
+        data = event.member("data") if event.has("data") else Reply({}, event.origin)
+        return Event(
+            name=event.text("event"), data=data, at_s=min(at_s, received_s), received_s=received_s
+        )
+
+
+class Connection:
+    """A connection to a QMP (or guest agent) socket; made by ``open``."""
+
+    def __init__(self, client: QMPClient, origin: str) -> None:
+        self.origin = origin
+        self._client = client
+        self._cause = "it was closed here"
+        self._stop = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._streams: list[EventStream] = []
+        self._attendant = asyncio.create_task(self._attend())
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, origin: str, timeout_s: float, greets: bool = True
+    ) -> Connection:
+        """Connect to ``path``; ``greets`` is false for a guest agent, which says nothing first.
+
+        Raises GoneError when nothing listens there, PeerError when what
+        listens does not speak QMP in time.
+        """
+        client = QMPClient(readbuflen=_MAX_ANSWER_BYTES)
+        client.await_greeting = client.negotiate = greets
+        client.events.event_filter = _nothing
+        try:
+            async with asyncio.timeout(timeout_s):
+                await client.connect(str(path))
+        except TimeoutError as error:
+            raise PeerError(
+                f"{origin} did not greet within {timeout_s:g} s",
+                hint="QEMU serves one QMP client at a time: give this program a socket of its own,"
+                " or see whether QEMU hangs",
+            ) from error
+        except ConnectError as error:
+            raise _why_not_connected(origin, error.exc) from error
+        return cls(client, origin)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can be asked here any more."""
+        return self._stop.is_set() or self._ended.is_set()
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, object] | None = None, *, timeout_s: float
+    ) -> Reply:
+        """Run a command and return its value.
+
+        Raises CommandRefusedError when it was answered with an error,
+        UnknownOutcomeError when it was sent and no answer came: the connection
+        is of no use then, for an answer may still be under way.
+        """
+        if self.ended:
+            raise self.lost(f"before {command}")
+        try:
+            async with asyncio.timeout(timeout_s):
+                value = await self._client.execute(command, arguments)
+        except TimeoutError as error:
+            self._cause = f"no answer to {command} within {timeout_s:g} s"
+            self._stop.set()
+            raise self.lost(f"after {command}") from error
+        except ExecuteError as error:
+            reason = shown(str(error))
+            raise CommandRefusedError(
+                f"{self.origin} refused {command}: {reason}",
+                error_class=error.error_class,
+                reason=reason,
+            ) from error
+        except (ExecInterruptedError, StateError) as error:
+            await self._ended.wait()
+            raise self.lost(f"after {command}") from error
+        except QMPError as error:
+            raise PeerError(
+                f"{self.origin}: the answer to {command} is not QMP: {shown(str(error))}"
+            ) from error
+        return Reply(value, f"{command} of {self.origin}")
+
+    @contextlib.contextmanager
+    def events(self, *names: str) -> Iterator[EventStream]:
+        """Open a stream of the events ``names``; open it before the request that causes them."""
+        stream = EventStream(self, frozenset(names))
+        self._streams.append(stream)
+        try:
+            with self._client.listen(stream):
+                yield stream
+        finally:
+            self._streams.remove(stream)
+
+    def lost(self, when: str) -> UnknownOutcomeError:
+        """Return the error that tells how the connection ended."""
+        return UnknownOutcomeError(f"{self.origin}: connection lost {when}: {self._cause}")
+
+    async def close(self) -> None:
+        """Hang up. Safe to repeat."""
+        self._stop.set()
+        await asyncio.wait({self._attendant}, timeout=_CLOSE_TIMEOUT_S)
+        if not self._attendant.done():
+            self._attendant.cancel()  # a peer that reads nothing; its socket dies with the loop
+
+    async def _attend(self) -> None:
+        """Wait for the end, from either side, and keep its cause."""
+        stop = asyncio.create_task(self._stop.wait())
+        while self._client.runstate is Runstate.RUNNING and not stop.done():
+            changed = asyncio.create_task(self._client.runstate_changed())
+            await asyncio.wait({stop, changed}, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+        stop.cancel()
+        try:
+            await self._client.disconnect()
+        except _READER_ERRORS as error:
+            self._cause = _told(error)
+        finally:
+            self._ended.set()
+            for stream in self._streams:
+                stream.wake()
+
+
+def _nothing(_event: Message) -> bool:
+    """Keep the library's own listener empty: it would keep every event for ever."""
+    return False
+
+
+def _told(error: BaseException) -> str:
+    match error:
+        case EOFError():
+            return "the other side hung up"
+        case OSError():
+            return error.strerror or str(error)
+        case QMPError() | UnicodeDecodeError():
+            return f"it sent what is not QMP ({type(error).__name__})"
+        case ValueError():
+            return f"it sent a line longer than {_MAX_ANSWER_BYTES // 2**20} MiB"
+        case _:
+            return f"it sent what cannot be read ({type(error).__name__})"
+
+
+def _why_not_connected(origin: str, error: Exception) -> PeerError:
+    match error:
+        case FileNotFoundError() | ConnectionRefusedError():
+            return GoneError(
+                f"{origin}: nothing listens there ({error.strerror})",
+                hint="is the VM running, and is the socket's path right?",
+            )
+        case PermissionError():
+            return PeerError(f"{origin}: {error.strerror}", hint="run as root or as QEMU's user")
+        case _:
+            return PeerError(
+                f"{origin}: no QMP session: {_told(error)}",
+                hint="check that the path is a QMP socket of this VM",
+            )

@@ -1,0 +1,211 @@
+"""The words of the host side: what a VM description says and what a hypervisor shows.
+
+Pure data. ``source`` is where the guest runs when a command begins,
+``destination`` where a migration takes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+PropertyValue = str | int | bool
+
+
+class Side(StrEnum):
+    """One of the two QEMUs of a migration."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+# --- what the description file says ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device as ``device_add`` takes it; ``properties`` are all but driver, id and bus."""
+
+    driver: str
+    id: str
+    bus: str
+    properties: tuple[tuple[str, PropertyValue], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A standby NIC and the VF that shares its MAC; ``destination_vf`` may be None."""
+
+    mac: str
+    standby: str
+    vf: Device
+    destination_vf: Device | None
+
+    def vf_on(self, side: Side) -> Device | None:
+        """Return the VF that this pair has on ``side``."""
+        return self.vf if side is Side.SOURCE else self.destination_vf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """The sockets of one QEMU; ``qga`` and ``agent`` are None where the guest has none."""
+
+    qmp: Path
+    qga: Path | None = None
+    agent: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where a migration goes: the source connects to ``uri``, the destination opens ``listen``."""
+
+    endpoint: Endpoint
+    uri: str
+    listen: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationSettings:
+    """How memory is moved; None leaves QEMU's own setting alone."""
+
+    downtime_limit_ms: int | None = None
+    bandwidth_limit_mib_per_s: int | None = None
+    timeout_s: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long each answer may take, and how often a request is made."""
+
+    command_s: float = 10.0
+    unplug_s: float = 10.0
+    unplug_requests: int = 3
+    attach_s: float = 120.0
+    attach_tries: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vm:
+    """One VM as its description file has it; ``destination`` is None where none is described."""
+
+    name: str
+    source: Endpoint
+    destination: Destination | None
+    pairs: tuple[Pair, ...]
+    migration: MigrationSettings
+    timeouts: Timeouts
+
+    def vfs_on(self, side: Side) -> tuple[Device, ...]:
+        """Return the VFs described for ``side``, in the order of the pairs."""
+        return tuple(vf for pair in self.pairs if (vf := pair.vf_on(side)) is not None)
+
+
+# --- what a hypervisor shows ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What one side said when it was asked, in QEMU's words; nothing in it is guessed.
+
+    ``unreachable`` says why there was no answer; then all the rest is empty.
+    ``gone`` is stronger: nothing listens on its socket, so the process has ended.
+    ``migration`` is None before any migration; of the last one otherwise.
+    """
+
+    side: Side
+    run_state: str | None = None
+    migration: str | None = None
+    migration_error: str | None = None
+    devices: frozenset[str] = frozenset()
+    unreachable: str | None = None
+    gone: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether this side said that the guest runs here."""
+        return self.run_state == "running"
+
+    def __str__(self) -> str:
+        if self.gone:
+            return f"{self.side}: QEMU has ended ({self.unreachable})"
+        if self.unreachable is not None:
+            return f"{self.side}: no answer ({self.unreachable})"
+        text = f"{self.side}: guest {self.run_state}, migration {self.migration or 'none'}"
+        return text if self.migration_error is None else f"{text} ({self.migration_error})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a running migration is; ``time_left_s`` is None while it cannot be told."""
+
+    transferred_bytes: int
+    remaining_bytes: int
+    total_bytes: int
+    rate_bytes_per_s: float
+    time_left_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationFigures:
+    """QEMU's own figures of a migration that has ended."""
+
+    total_ms: int
+    downtime_ms: int | None
+    setup_ms: int | None
+    transferred_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Something that QEMU said happened, in seconds of this host's CLOCK_MONOTONIC.
+
+    ``at_s`` comes from QEMU's own time stamp, ``received_s`` is when it arrived here.
+    """
+
+    name: str
+    side: Side
+    vf: str | None
+    at_s: float
+    received_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PciDevice:
+    """A device that the guest sees; ``id`` and ``port`` are None where it has none."""
+
+    id: str | None
+    driver: str | None
+    mac: str | None
+    address: str
+    port: str | None
+    description: str
+    is_nic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PciPort:
+    """A port that takes one device; the guest would see that at ``slot_address``."""
+
+    id: str
+    address: str
+    slot_address: str
+    device: str | None
+    hotplug: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """All PCI devices and ports of a guest, in the order of their addresses."""
+
+    devices: tuple[PciDevice, ...]
+    ports: tuple[PciPort, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestInterface:
+    """An interface as the guest names it: claims of the guest, not facts."""
+
+    name: str
+    mac: str | None
+    addresses: tuple[str, ...]

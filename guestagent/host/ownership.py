@@ -1,0 +1,102 @@
+"""Who has the guest: concluded from what both sides said, or not concluded.
+
+Pure. Two QEMUs that both run one guest destroy its disks, so a side is named
+only when the answers leave no other possibility.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from guestagent.host.model import View
+
+
+class Owner(StrEnum):
+    """Which side has the guest.
+
+    ======================  ==============================================================
+    ``SOURCE``              it is there and in the state in which somebody left it
+    ``SOURCE_STOPPED``      it is there alone, and stopped by a migration that has failed
+    ``MOVING``              the source is sending it
+    ``ARRIVING``            the source has let go of it, the destination is still loading
+    ``DESTINATION``         it runs there, and not at the source
+    ``DESTINATION_STOPPED`` it is there alone, loaded and waiting to be started
+    ``UNKNOWN``             the answers do not prove any of these
+    ======================  ==============================================================
+    """
+
+    SOURCE = "source"
+    SOURCE_STOPPED = "source-stopped"
+    MOVING = "moving"
+    ARRIVING = "arriving"
+    DESTINATION = "destination"
+    DESTINATION_STOPPED = "destination-stopped"
+    UNKNOWN = "unknown"
+
+
+# Q: qapi/migration.json, MigrationStatus: all that are neither a beginning nor an end.
+_MOVING = frozenset(
+    {
+        "setup",
+        "cancelling",
+        "active",
+        "postcopy-active",
+        "postcopy-paused",
+        "postcopy-recover-setup",
+        "postcopy-recover",
+        "pre-switchover",
+        "device",
+        "wait-unplug",
+        "colo",
+    }
+)
+_STOPPED = frozenset({"paused", "postmigrate", "prelaunch", "finish-migrate"})
+
+
+def owner_of(source: View, destination: View | None) -> Owner:
+    """Conclude who has the guest; ``destination`` is None where there is no other side."""
+    if source.unreachable is not None:
+        # A source that cannot be asked may run. One that has ended cannot.
+        proven = source.gone and destination is not None and destination.running
+        return Owner.DESTINATION if proven else Owner.UNKNOWN
+    if source.running and destination is not None and destination.running:
+        return Owner.UNKNOWN
+    if source.migration in _MOVING:
+        return Owner.MOVING
+    if source.running:
+        return Owner.SOURCE
+    if source.run_state not in _STOPPED:
+        return Owner.UNKNOWN  # shut down, crashed: not for this program to judge
+    if source.migration == "completed" and source.run_state in {"postmigrate", "finish-migrate"}:
+        return _after_completion(destination)
+    if destination is not None and destination.running:
+        return Owner.DESTINATION if source.migration is not None else Owner.UNKNOWN
+    if source.migration in {"failed", "cancelled"}:
+        return _after_failure(destination)
+    return Owner.SOURCE
+
+
+def _after_completion(destination: View | None) -> Owner:
+    """The source has sent everything; it must never run again by itself."""
+    if destination is None or destination.unreachable is not None:
+        return Owner.UNKNOWN
+    if destination.running:
+        return Owner.DESTINATION
+    if destination.run_state == "inmigrate" or destination.migration in _MOVING:
+        return Owner.ARRIVING
+    if destination.run_state == "paused" and destination.migration == "completed":
+        return Owner.DESTINATION_STOPPED
+    return Owner.UNKNOWN
+
+
+def _after_failure(destination: View | None) -> Owner:
+    """The source stands still; it has the guest if the destination can no longer start it."""
+    if destination is None or destination.gone:
+        return Owner.SOURCE_STOPPED
+    if destination.unreachable is not None:
+        return Owner.UNKNOWN
+    if destination.migration == "failed":
+        return Owner.SOURCE_STOPPED
+    if destination.migration is None and destination.run_state == "inmigrate":
+        return Owner.SOURCE_STOPPED  # it never listened
+    return Owner.ARRIVING if destination.migration in _MOVING else Owner.UNKNOWN

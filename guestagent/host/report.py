@@ -1,0 +1,103 @@
+"""What a command hands back: one JSON object for programs, a few lines for people.
+
+The JSON is an interface: members are added, never renamed or removed within
+version 1. Times are seconds of this host's CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+import json
+
+from guestagent.errors import EXIT_DONE, EXIT_FAILED
+from guestagent.host.driver import Outcome
+from guestagent.host.model import Side, Vm
+from guestagent.host.progress import coloured, size
+from guestagent.host.state import Goal, Phase, State
+
+JSON_VERSION = 1
+_GREEN, _RED = 32, 31
+
+
+def exit_code(outcome: Outcome) -> int:
+    """Return 0 when the goal was reached, 1 otherwise."""
+    return EXIT_DONE if outcome.state.phase is Phase.DONE else EXIT_FAILED
+
+
+def accelerated(vm: Vm, state: State) -> bool:
+    """Whether the guest has a VF in every pair, as far as is known."""
+    return len(state.attached) == len(vm.pairs)
+
+
+def as_json(vm: Vm, outcome: Outcome) -> str:
+    """Return the report for programs."""
+    state = outcome.state
+    figures = outcome.figures
+    document = {
+        "version": JSON_VERSION,
+        "command": state.goal,
+        "vm": vm.name,
+        "result": state.phase,
+        "exit_code": exit_code(outcome),
+        "running_on": state.guest_at,
+        "accelerated": accelerated(vm, state),
+        "message": state.problem.what if state.problem else None,
+        "hint": state.problem.hint if state.problem else None,
+        "warnings": list(state.warnings),
+        "phases": [
+            {"name": span.phase, "vf": span.vf, "start_s": span.start_s, "end_s": span.end_s}
+            for span in outcome.spans
+        ],
+        "moments": [
+            {
+                "name": moment.name,
+                "side": moment.side,
+                "vf": moment.vf,
+                "at_s": moment.at_s,
+                "received_s": moment.received_s,
+            }
+            for moment in outcome.moments
+        ],
+        "migration": figures
+        and {
+            "total_ms": figures.total_ms,
+            "downtime_ms": figures.downtime_ms,
+            "setup_ms": figures.setup_ms,
+            "transferred_bytes": figures.transferred_bytes,
+        },
+    }
+    return json.dumps(document, indent=2)
+
+
+def as_text(vm: Vm, outcome: Outcome) -> str:
+    """Return the report for people."""
+    state = outcome.state
+    if state.problem is not None:
+        word = coloured("unknown" if state.phase is Phase.UNKNOWN else "failed", _RED)
+        return f"{vm.name}: {word}: {state.problem.what}\n  what to do: {state.problem.hint}"
+    lines = [f"{vm.name}: {coloured('done', _GREEN)}: {_done(vm, state)}"]
+    lines += [
+        f"  {span.phase:<8} {span.end_s - span.start_s:7.3f} s  {span.vf or ''}".rstrip()
+        for span in outcome.spans
+    ]
+    if outcome.figures is not None:
+        downtime = outcome.figures.downtime_ms
+        lines.append(
+            f"  moved {size(outcome.figures.transferred_bytes)}"
+            f" in {outcome.figures.total_ms / 1000:.1f} s,"
+            f" the guest stood still for {'?' if downtime is None else downtime} ms"
+        )
+    return "\n".join(lines)
+
+
+def _done(vm: Vm, state: State) -> str:
+    vfs = ", ".join(state.attached)
+    match state.goal:
+        case Goal.DETACH:
+            return f"the guest at {state.home} is on its standby NIC"
+        case Goal.ATTACH:
+            return f"the guest at {state.home} has {vfs}"
+        case Goal.MIGRATE:
+            where = f"the guest runs at {Side.DESTINATION}"
+            if not vfs:
+                return f"{where} on its standby NIC"
+            return f"{where} with {vfs}" if accelerated(vm, state) else f"{where}, in part: {vfs}"
