@@ -43,7 +43,8 @@ PURE_MODULES = {
     "guestagent.guest.plan",
     "guestagent.host.machine",
     "guestagent.host.model",
-    "guestagent.host.plan",
+    "guestagent.host.ownership",
+    "guestagent.host.state",
 }
 
 

@@ -1,0 +1,32 @@
+"""What README.md shows can be typed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from guestagent.host import config
+from tests.lint.tree import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_described_vm_is_a_valid_description(tmp_path: Path) -> None:
+    lines = README.partition("where `web1.toml` describes")[2].splitlines()
+    description = "\n".join(line.strip() for line in lines if line.startswith("    "))
+    path = tmp_path / "web1.toml"
+    path.write_text(description)
+    vm = config.load(path)
+    assert vm.name == "web1"
+    assert vm.destination is not None
+
+
+def test_every_command_of_dev_exists() -> None:
+    usage = (ROOT / "dev").read_text().partition("cat <<'EOF'")[2].partition("\nEOF")[0]
+    offered = set(re.findall(r"^  (\w+) ", usage, re.MULTILINE))
+    assert set(re.findall(r"\./dev (\w+)", README)) <= offered
+
+
+def test_every_linked_file_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
