@@ -93,13 +93,15 @@ class Daemon:
             f"{item.mac} ({', '.join(item.links)}) is left alone: {item.reason}; {item.hint}"
             for item in outcome.plan.refusals
         }
-        said |= set(outcome.plan.waiting)
         if outcome.error is not None:
             hint = f"; {outcome.error.hint}" if outcome.error.hint else ""
             said.add(f"{outcome.error}{hint}")
+        waiting = set(outcome.plan.waiting)
         for text in sorted(said - self._told):
             _log.warning("%s", text)
-        self._told = said
+        for text in sorted(waiting - self._told):
+            _log.info("%s", text)
+        self._told = said | waiting
 
     async def _wait(self) -> None:
         """Return when there is something to look at, feeding the watchdog meanwhile."""

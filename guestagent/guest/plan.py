@@ -135,16 +135,14 @@ class _PairPlanner:
             yield action
 
     def _steps(self) -> Iterator[Action]:
-        # The stack is told only once the bond exists: without one, the NIC must
-        # stay what it was, at the next boot too.
         files = list(self._stack_files())
         changes = [*self._join_vf(), *self._join_standby(), *self._prefer()]
         yield from self._create()
         yield from files
         yield from changes
         yield from self._complete()
-        if files:
-            yield ReloadStack(bond=self.bond_name, reason="its configuration was written")
+        if files and self._is_complete():
+            yield ReloadStack(bond=self.bond_name, reason="its configuration has changed")
         yield from self._remember()
         state = self.pair.bond.bond if self.pair.bond else None
         if not changes and state is not None and state.all_ports_active and state.steady:
@@ -161,6 +159,10 @@ class _PairPlanner:
             )
 
     def _stack_files(self) -> Iterator[Action]:
+        # The stack is told only when the bond is about to take over: until then
+        # the NIC must stay what it was, at the next boot too.
+        if self._live() and not self._carries():
+            return
         for file in self.snapshot.stack_files.get(self.bond_name, ()):
             if not file.in_place:
                 yield WriteStackFile(
@@ -230,15 +232,18 @@ class _PairPlanner:
             yield SetPrimary(bond=self.bond_name, port=_ref(vf), reason="the VF is preferred")
 
     def _complete(self) -> Iterator[Action]:
+        """Finish what was begun: the mark comes last, so that a crash repeats the rest."""
         bond, standby = self.pair.bond, self.pair.standby
-        if bond is not None and bond.complete:
-            return
-        if self._live() and not self._carries():
+        if self._is_complete() or (self._live() and not self._carries()):
             return
         if (bond is None or not bond.up) and not self._live():
             yield BondUp(bond=self.bond_name, reason="its ports have joined")
         if self._joined(standby) or standby.settled:
+            yield ReloadStack(bond=self.bond_name, reason="it takes over from the NIC")
             yield MarkBond(bond=self.bond_name, mac=self.pair.mac, reason="it is complete")
+
+    def _is_complete(self) -> bool:
+        return self.pair.bond is not None and self.pair.bond.complete
 
     def _join(self, link: Link, reason: str) -> Iterator[Action]:
         port = _ref(link)

@@ -111,6 +111,7 @@ def test_a_hot_plugged_vf_makes_the_bond_before_the_addresses_move() -> None:
     assert outcome.error is None
     assert "keeps the traffic" in outcome.plan.waiting[0]
     assert system.kernel.addresses(standby) == (ADDRESS,)
+    assert system.stack.disk == {}, "the stack would take the addresses off the NIC"
     system.kernel.set_carrier(vf, carrier=True)
     assert system.engine().converge().error is None
     bond = system.kernel.named("bond0").ifindex
@@ -118,6 +119,7 @@ def test_a_hot_plugged_vf_makes_the_bond_before_the_addresses_move() -> None:
     assert system.kernel.routes(bond) == (DEFAULT,)
     assert system.kernel.addresses(standby) == ()
     assert system.kernel.table[standby].upper == bond
+    assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}
     assert_on(system, vf)
 
 
@@ -168,6 +170,7 @@ def test_a_bond_that_was_begun_before_a_crash_is_finished() -> None:
     assert system.engine().converge().error is not None
     assert system.engine().converge().error is None
     assert system.kernel.named("bond0").complete
+    assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}
     assert_on(system, vf)
 
 
