@@ -21,6 +21,7 @@ from lab.process import run
 from lab.runs import remove_leftovers, unique_name
 
 HOSTS = ("A", "B")
+PEER_STATION, GUEST_STATION = 1, 10
 
 # A guest that is stopped for its migration is not served for some hundred milliseconds: what
 # arrives meanwhile has to wait here, or the lab would lose what no real host loses.
@@ -40,7 +41,7 @@ class Subnet:
         return cls(ipv4=f"198.18.{index}.", ipv6=f"2001:db8:{index}::")
 
     def addresses(self, number: int) -> tuple[str, str]:
-        """Return both addresses of station ``number`` (the peer is 1), with prefix lengths."""
+        """Return both addresses of a station, with prefix lengths."""
         return f"{self.ipv4}{number}/24", f"{self.ipv6}{number:x}/64"
 
 
@@ -79,9 +80,14 @@ class Network:
         """Delete a device that was made here."""
         self._ip(f"link delete {name}")
 
-    def set_link(self, name: str, *, up: bool) -> None:
-        """Plug or pull the wire of a device in the hosts' namespace."""
-        self._ip(f"link set {name} {'up' if up else 'down'}")
+    def forward(self, port: str, *, on: bool) -> None:
+        """Have a bridge drop all frames of one of its ports, or end that.
+
+        The link stays up on both ends: what a broken path beyond the next device looks like.
+        """
+        forwarding, disabled = 3, 0  # BR_STATE_ of include/uapi/linux/if_bridge.h
+        state = forwarding if on else disabled
+        run(*self.hosts("bridge", "link", "set", "dev", port, "state", str(state)))
 
     def peer(self, *argv: str) -> tuple[str, ...]:
         """Return the argument list that runs ``argv`` as the peer."""
@@ -105,7 +111,7 @@ class Network:
         self._ip(f"link add peer type veth peer name eth0 netns {self.peer_namespace}")
         self._plug("peer", "switch")
         for index in range(self._subnets):
-            for address in Subnet.of_pair(index).addresses(1):
+            for address in Subnet.of_pair(index).addresses(PEER_STATION):
                 run("ip", "-n", self.peer_namespace, "address", "add", address, "dev", "eth0",
                     *(["nodad"] if ":" in address else []))  # fmt: skip
         run("ip", "-n", self.peer_namespace, "link", "set", "eth0", "up")

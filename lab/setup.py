@@ -15,10 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lab.network import Subnet
+from lab.network import GUEST_STATION, PEER_STATION, Subnet
 from lab.seed import Files
 
-GUEST_STATION = 10
 SPARE_PORTS = 2
 
 KERNEL_ARGUMENTS = (
@@ -43,6 +42,11 @@ class Pair:
     def addresses(self) -> tuple[str, str]:
         """The guest's addresses with prefix lengths, IPv4 and IPv6."""
         return Subnet.of_pair(self.index).addresses(GUEST_STATION)
+
+    @property
+    def peer_addresses(self) -> tuple[str, str]:
+        """The peer's addresses on the same wire."""
+        return Subnet.of_pair(self.index).addresses(PEER_STATION)
 
     @property
     def standby_port(self) -> str:

@@ -1,0 +1,275 @@
+"""The guest's side of the probe (lab/probe.py), and what both sides have in common.
+
+Standard library only. As a program it binds its sockets, goes to the background and returns; on
+SIGTERM it writes what it saw to ``RESULT`` as one JSON object.
+
+All packets carry a sequence number and the sender's CLOCK_MONOTONIC in nanoseconds. A sender
+notes the time of each; a receiver drains its large socket buffer a few times a second, because
+under emulation a wake-up for every packet would cost more than the packet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+import zlib
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+UDP_PORT = 9000  # both directions: each side sends from it and receives on it
+TCP_PORT = 9001
+RESULT = Path("/run/lab-probe.json")
+
+HEADER = struct.Struct("!QQ")  # sequence number, time of sending in ns
+PACKET_BYTES = 64
+BUFFER_BYTES = 32 << 20
+
+# A sender that was held up sends what became due meanwhile, if that is not more than this;
+# beyond (a stopped guest) the slots count as not sent.
+CATCH_UP_S = 0.1
+DRAIN_INTERVAL_S = 0.1
+SAMPLE_INTERVAL_S = 0.01
+
+# SO_TIMESTAMPNS and the forced buffer sizes (include/uapi/asm-generic/socket.h): not in Python.
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+
+
+class Pacer:
+    """Says how many packets are due, at a fixed rate from its creation."""
+
+    def __init__(self, rate_hz: float, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._period_ns = 1e9 / rate_hz
+        self._clock_ns = clock_ns
+        self._begin_ns = clock_ns()
+        self._next = 0
+
+    def due(self) -> int:
+        """Return the number of packets to send now."""
+        now = int((self._clock_ns() - self._begin_ns) / self._period_ns)
+        if (now - self._next) * self._period_ns > CATCH_UP_S * 1e9:
+            self._next = now
+        count = now - self._next + 1
+        self._next = max(self._next, now + 1)
+        return max(0, count)
+
+    def wait_s(self) -> float:
+        """Return the time until the next packet is due."""
+        at_ns = self._begin_ns + self._next * self._period_ns
+        return max(0.0, (at_ns - self._clock_ns()) / 1e9)
+
+
+def packet(sequence: int, sent_ns: int) -> bytes:
+    """Return the payload of one packet."""
+    return HEADER.pack(sequence, sent_ns).ljust(PACKET_BYTES, b"\0")
+
+
+def udp_socket(local: str) -> socket.socket:
+    """Return a bound socket with buffers for minutes of packets (root only)."""
+    udp = socket.socket(family_of(local), socket.SOCK_DGRAM)
+    widen(udp)
+    udp.bind((local, UDP_PORT))
+    udp.settimeout(0)
+    return udp
+
+
+def widen(sock: socket.socket) -> None:
+    """Give a socket buffers beyond the system's limit."""
+    sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    """Return the family of a numeric address."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def encode(numbers: array[int]) -> str:
+    """Return an array of 64-bit integers as text for JSON; ``decode`` is the inverse."""
+    return base64.b64encode(zlib.compress(numbers.tobytes(), 1)).decode()
+
+
+def decode(text: str) -> array[int]:
+    """Return the array that ``encode`` was given."""
+    return array("q", zlib.decompress(base64.b64decode(text)))
+
+
+class Sender:
+    """Sends numbered packets to one address and notes when."""
+
+    def __init__(self, udp: socket.socket, address: str) -> None:
+        self._udp = udp
+        self._target = (address, UDP_PORT)
+        self.sent_ns = array("q")
+
+    def send(self) -> None:
+        """Send one packet; one that the kernel refuses counts as sent and is lost."""
+        now = time.monotonic_ns()
+        data = packet(len(self.sent_ns), now)
+        self.sent_ns.append(now)
+        # No route, no buffer: the sender of a real program loses it as well.
+        with contextlib.suppress(OSError):
+            self._udp.sendto(data, self._target)
+
+
+def run_sender(sender: Sender, rate_hz: float, *, running: Callable[[], bool]) -> None:
+    """Send at a fixed rate while ``running``."""
+    pacer = Pacer(rate_hz)
+    while running():
+        for _ in range(pacer.due()):
+            sender.send()
+        time.sleep(pacer.wait_s())
+
+
+class ActivePort:
+    """Watches which port of the bond with a MAC address is active."""
+
+    def __init__(self, mac: str) -> None:
+        self._mac = mac
+        self._bond: Path | None = None
+        self._last: str | None = None
+        self.changes: list[tuple[int, str, str]] = []
+
+    def sample(self) -> None:
+        """Note time, name and driver of the active port if it is another one than before.
+
+        Name and driver are empty without a bond or without an active port.
+        """
+        name = self._read()
+        if name != self._last:
+            self._last = name
+            driver = Path(f"/sys/class/net/{name}/device/driver").resolve().name
+            self.changes.append((time.monotonic_ns(), name, driver if name else ""))
+
+    def _read(self) -> str:
+        if self._bond is None:
+            self._bond = self._find()
+        if self._bond is None:
+            return ""
+        try:
+            return (self._bond / "bonding/active_slave").read_text().strip()
+        except OSError:
+            self._bond = None
+            return ""
+
+    def _find(self) -> Path | None:
+        for bonding in Path("/sys/class/net").glob("*/bonding"):
+            try:
+                if (bonding.parent / "address").read_text().strip() == self._mac:
+                    return bonding.parent
+            except OSError:
+                continue
+        return None
+
+
+class Receiver:
+    """Receives numbered packets, echoes one TCP connection, watches the active port."""
+
+    def __init__(self, udp: socket.socket, local: str, mac: str) -> None:
+        self._udp = udp
+        self.sequences = array("q")
+        self.active_port = ActivePort(mac)
+        self._selector = selectors.DefaultSelector()
+        self._listener = socket.create_server(
+            (local, TCP_PORT), family=family_of(local), reuse_port=False
+        )
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def run(self, *, running: Callable[[], bool]) -> None:
+        """Do all that while ``running``, and drain a last time."""
+        drained_s = time.monotonic()
+        while running():
+            for key, _ in self._selector.select(SAMPLE_INTERVAL_S):
+                key.data()
+            self.active_port.sample()
+            if time.monotonic() - drained_s >= DRAIN_INTERVAL_S:
+                self._drain()
+                drained_s = time.monotonic()
+        self._drain()
+
+    def _accept(self) -> None:
+        connection, _ = self._listener.accept()
+
+        def echo() -> None:
+            try:
+                data = connection.recv(65536)
+                connection.sendall(data)
+            except OSError:
+                data = b""
+            if not data:
+                self._selector.unregister(connection)
+                connection.close()
+
+        self._selector.register(connection, selectors.EVENT_READ, echo)
+
+    def _drain(self) -> None:
+        unpack, append, receive = HEADER.unpack_from, self.sequences.append, self._udp.recv
+        try:
+            while True:
+                append(unpack(receive(PACKET_BYTES))[0])
+        except BlockingIOError:
+            pass
+
+
+def main() -> None:
+    """Run in the background until SIGTERM; the sender has a process of its own."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--local", required=True)
+    parser.add_argument("--peer", required=True)
+    parser.add_argument("--mac", required=True)
+    parser.add_argument("--rate-hz", type=float, required=True)
+    options = parser.parse_args()
+    RESULT.unlink(missing_ok=True)
+    udp = udp_socket(options.local)
+    receiver = Receiver(udp, options.local, options.mac)
+    if os.fork() != 0:
+        sys.stdout.flush()
+        os._exit(0)
+    os.setsid()
+    devnull = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1):
+        os.dup2(devnull, stream)
+    errors = os.open("/run/lab-probe.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(errors, 2)
+    serve(receiver, Sender(udp, options.peer), options.rate_hz)
+
+
+def serve(receiver: Receiver, sender: Sender, rate_hz: float) -> None:
+    """Send in a child and receive here until SIGTERM, then write ``RESULT``."""
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    Path("/run/lab-probe.pid").write_text(str(os.getpid()))
+    results, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        run_sender(sender, rate_hz, running=lambda: not stopped)
+        with os.fdopen(write_end, "w") as pipe:
+            pipe.write(encode(sender.sent_ns))
+        os._exit(0)
+    os.close(write_end)
+    receiver.run(running=lambda: not stopped)
+    os.kill(child, signal.SIGTERM)
+    with os.fdopen(results) as pipe:
+        sent = pipe.read()
+    result: dict[str, Any] = {
+        "sent_ns": sent,
+        "received": encode(receiver.sequences),
+        "active_ports": receiver.active_port.changes,
+    }
+    partial = RESULT.with_suffix(".tmp")
+    partial.write_text(json.dumps(result))
+    partial.rename(RESULT)
+
+
+if __name__ == "__main__":
+    main()

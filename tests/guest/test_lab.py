@@ -1,0 +1,83 @@
+"""The lab itself: what the tests of this tier stand on."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+from lab.guests import Freezer, Guests
+from lab.machine import Machine
+from lab.network import Network
+from lab.probe import Probe
+from lab.setup import Pair, Setup
+
+
+def test_a_guest_comes_up_with_all_its_units_well(guest: Machine) -> None:
+    assert guest.run("systemctl is-system-running").strip() == "running"
+
+
+def test_each_test_gets_the_guest_in_the_same_state(
+    freezer: Freezer, network: Network, logs: Path
+) -> None:
+    with Machine.thaw(freezer.frozen(Setup()), network=network, logs=logs) as first:
+        first.write_file("/root/mark", "left by the first")
+    with Machine.thaw(freezer.frozen(Setup()), network=network, logs=logs) as second:
+        assert second.execute("test -e /root/mark").code == 1
+
+
+def test_the_peer_reaches_the_guest_over_both_families(guest: Machine, network: Network) -> None:
+    for address in guest.setup.pairs[0].addresses:
+        ping = network.peer("ping", "-c", "1", "-W", "5", address.split("/")[0])
+        assert subprocess.run(ping, check=False, capture_output=True).returncode == 0
+
+
+def test_a_vf_can_be_plugged_and_taken_away_again(guest: Machine) -> None:
+    pair = guest.setup.pairs[0]
+    count = f"grep -lx {pair.mac} /sys/class/net/*/device/net/*/address | wc -l"
+    guest.plug_vf()
+    guest.run("timeout 20 sh -c 'until ls /sys/bus/pci/drivers/e1000e/*/net; do sleep 0.1; done'")
+    assert int(guest.run(count)) == 2
+    guest.unplug_vf()
+    assert not guest.has_device(pair.vf)
+    assert int(guest.run(count)) == 1
+
+
+def test_files_are_in_place_before_the_guest_starts(guests: Guests) -> None:
+    # A module that nothing else would load, and only the start of a guest loads.
+    machine = guests.boot(Setup(files={"etc/modules-load.d/test.conf": "dummy\n"}))
+    machine.wait_ready()
+    machine.run("test -e /sys/module/dummy")
+
+
+def test_the_probe_loses_nothing_on_a_calm_guest(guest: Machine, network: Network) -> None:
+    with Probe(network, rate_hz=1000) as probe:
+        probe.start(guest)
+        time.sleep(5)
+        result = probe.stop(guest)
+    assert all(flow.sent > 4000 for flow in result.flows)
+    assert (result.lost, result.tcp.survived) == (0, True)
+
+
+def test_the_probe_sees_when_a_path_was_broken(guest: Machine, network: Network) -> None:
+    with Probe(network) as probe:
+        probe.start(guest)
+        time.sleep(1)
+        begin_s = time.monotonic()
+        network.forward("peer", on=False)
+        time.sleep(0.1)
+        network.forward("peer", on=True)
+        end_s = time.monotonic()
+        time.sleep(1)
+        result = probe.stop(guest)
+    for flow in result.flows:
+        assert 40 < len(flow.lost) <= (end_s - begin_s) * 500 + 2
+        # The guest's clock is mapped to a millisecond or two.
+        assert len(flow.lost_between(begin_s - 0.005, end_s + 0.005)) == len(flow.lost)
+
+
+def test_two_pairs_have_wires_of_their_own(guests: Guests, network: Network) -> None:
+    machine = guests.start(Setup(pairs=(Pair(), Pair(index=1))))
+    for pair in machine.setup.pairs:
+        address = pair.addresses[0].split("/")[0]
+        machine.run(f"ping -c 1 -W 5 {pair.peer_addresses[0].split('/')[0]} -I {address}")
