@@ -62,6 +62,14 @@ class Obj:
             raise JsonError(f"{self._at(key)} must be an integer, not a boolean")
         return value
 
+    def number(self, key: str) -> float:
+        """Return a number. Raises JsonError."""
+        value = self.value.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            said = "missing" if key not in self.value else _kind(value)
+            raise JsonError(f"{self._at(key)} must be a number, is {said}")
+        return float(value)
+
     def object(self, key: str) -> Obj:
         """Return an object. Raises JsonError."""
         return Obj(self._get(key, dict, "an object"), self._at(key))

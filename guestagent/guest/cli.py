@@ -96,6 +96,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.set_defaults(command=_plan)
+    switch = commands.add_parser(
+        "switch",
+        help="move the traffic to the standby for a while, or back, without loss",
+        description="Move the traffic of the pairs between their ports without losing a packet."
+        " `standby` is a hold: it ends by itself, can be renewed by asking again and survives a"
+        " restart of the agent. `auto` ends the hold: the VF carries again where there is one."
+        " `vf` does the same and fails where the VF does not take over.",
+        epilog="example: guestagent switch standby --hold 60    before the host takes the VF away",
+    )
+    switch.add_argument("to", choices=("standby", "vf", "auto"), help="where the traffic goes")
+    switch.add_argument("--bond", metavar="NAME", help="a bond or a pair's MAC (default: all)")
+    switch.add_argument(
+        "--hold",
+        type=float,
+        metavar="SECONDS",
+        help="how long `standby` lasts at most (default: 120)",
+    )
+    switch.add_argument("--json", action="store_true", help="print JSON")
+    switch.set_defaults(command=_switch)
+    announce = commands.add_parser(
+        "announce",
+        help="tell the network where the addresses of the pairs are now",
+        description="Send gratuitous ARP and unsolicited neighbour advertisements for every"
+        " address of the bonds and of the VLANs above them. The agent does so by itself after"
+        " every switch and every migration.",
+    )
+    announce.add_argument("--bond", metavar="NAME", help="a bond or a pair's MAC (default: all)")
+    announce.set_defaults(command=_announce)
     return parser
 
 
@@ -108,7 +136,9 @@ def _run(arguments: argparse.Namespace) -> int:
     policy = load(arguments.config)
     _require_net_admin()
     moments = make_moments()
-    daemon = Daemon(make_engine=lambda: make_engine(policy, moments), moments=moments)
+    daemon = Daemon(
+        policy=policy, make_engine=lambda: make_engine(policy, moments), moments=moments
+    )
     asyncio.run(daemon.run())
     return EXIT_DONE
 
@@ -165,6 +195,27 @@ def _plan(arguments: argparse.Namespace) -> int:
         print(f"left alone: {item.mac} ({', '.join(item.links)}): {item.reason}\n  → {item.hint}")
     if not plan.actions and not plan.waiting:
         print("nothing to do")
+    return EXIT_DONE
+
+
+def _switch(arguments: argparse.Namespace) -> int:
+    from guestagent.guest import client
+
+    asked = {"to": arguments.to, "bond": arguments.bond, "hold_s": arguments.hold}
+    result = client.ask("switch", asked)
+    if arguments.json:
+        print(json.dumps(result.value, indent=2))
+    else:
+        for pair in result.objects("pairs"):
+            print(f"{pair.optional_string('bond')}  {pair.string('mac')}  {pair.string('reason')}")
+    return EXIT_DONE
+
+
+def _announce(arguments: argparse.Namespace) -> int:
+    from guestagent.guest import client
+
+    result = client.ask("announce", {"bond": arguments.bond})
+    print(f"announced: {result.integer('frames')} frames at once, repeats follow")
     return EXIT_DONE
 
 

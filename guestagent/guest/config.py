@@ -26,7 +26,8 @@ exclude = []              # MACs that are never bonded: ["52:54:00:12:34:56"]
 [bond]
 miimon-ms = 100           # how often the kernel looks at the carrier of the ports
 fail-over-mac = "active"  # or "none"; active never writes a VF's MAC
-announcements = 3         # gratuitous ARP and unsolicited NA at each change of port
+announcements = 3         # how often each address is announced after the path has moved
+announcement-spacing-ms = 100
 """
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _FAIL_OVER_MAC = {"none": 0, "active": 1}
@@ -53,6 +54,9 @@ def load(path: Path = CONFIGURATION) -> Policy:
             miimon_ms=options.get("miimon-ms", default.miimon_ms),
             fail_over_mac=_FAIL_OVER_MAC[options.get("fail-over-mac", "active")],
             announcements=options.get("announcements", default.announcements),
+            announcement_spacing_ms=options.get(
+                "announcement-spacing-ms", default.announcement_spacing_ms
+            ),
         ),
     )
 
@@ -121,4 +125,5 @@ _BOND_KEYS: dict[str, tuple[str, _Check]] = {
     "miimon-ms": _integer(10, 10_000),
     "fail-over-mac": ('"active" or "none"', lambda value: value in _FAIL_OVER_MAC),
     "announcements": _integer(0, 255),
+    "announcement-spacing-ms": _integer(10, 10_000),
 }

@@ -1,98 +1,64 @@
-"""The control socket: requests of the protocol in guestagent.wire, answered in order.
-
-A client gets an answer to every line; garbage gets an error object. What a
-client can use up is bounded: CLIENTS_AT_ONCE connections, MAX_LINE_BYTES a
-line, one request of each at a time.
-"""
+"""The control socket, for root: conversations of guestagent.guest.conversation."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from guestagent.errors import BusyError, GuestAgentError
-from guestagent.wire import (
-    MAX_LINE_BYTES,
-    SOCKET,
-    Request,
-    WireError,
-    encode_error,
-    encode_result,
-    parse_request,
-)
+from guestagent.errors import BusyError
+from guestagent.guest.conversation import Handler, converse
+from guestagent.wire import SOCKET, encode_error
 
 CLIENTS_AT_ONCE = 16
-Handler = Callable[[Request], Awaitable[Mapping[str, object]]]
+_CHUNK_BYTES = 16 * 1024
 _log = logging.getLogger("guestagent.control")
 
 
-async def converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler
-) -> None:
-    """Answer requests until the other side ends the conversation."""
-    while True:
-        try:
-            line = await reader.readuntil(b"\n")
-        except asyncio.IncompleteReadError:
-            return
-        except asyncio.LimitOverrunError as error:
-            await reader.read(error.consumed)
-            writer.write(encode_error(None, WireError(f"a line has over {MAX_LINE_BYTES} bytes")))
-            await writer.drain()
-            continue
-        if line.strip():
-            writer.write(await _answer(line, handler))
-            await writer.drain()
-
-
-async def _answer(line: bytes, handler: Handler) -> bytes:
-    try:
-        request = parse_request(line)
-    except WireError as error:
-        return encode_error(error.ident, error)
-    try:
-        return encode_result(request.id, await handler(request))
-    except GuestAgentError as error:
-        return encode_error(request.id, error)
-
-
 class ControlSocket:
-    """The listening socket; a context that removes it at its end."""
+    """The listening socket."""
 
     def __init__(self, handler: Handler, path: Path = SOCKET) -> None:
         self._handler = handler
         self._path = path
         self._server: asyncio.Server | None = None
-        self._clients = 0
+        self._clients: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
-        """Listen, for root only. Raises OSError."""
+        """Listen. Raises OSError."""
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(
-            self._serve, path=self._path, limit=MAX_LINE_BYTES
-        )
+        self._server = await asyncio.start_unix_server(self._serve, path=self._path)
         self._path.chmod(0o600)
 
     async def stop(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening, end the conversations and remove the socket."""
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
+        for writer in tuple(self._clients):
+            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients += 1
+        async def send(data: bytes) -> None:
+            writer.write(data)
+            await writer.drain()
+
+        self._clients.add(writer)
         try:
-            if self._clients > CLIENTS_AT_ONCE:
+            if len(self._clients) > CLIENTS_AT_ONCE:
                 busy = BusyError(f"{CLIENTS_AT_ONCE} clients are connected", hint="try again")
-                writer.write(encode_error(None, busy))
-                await writer.drain()
+                await send(encode_error(None, busy))
             else:
-                await converse(reader, writer, self._handler)
-        except (ConnectionError, BrokenPipeError) as error:
+                await converse(_chunks(reader), send, self._handler)
+        except ConnectionError as error:
             _log.debug("a client left: %s", error)
         finally:
-            self._clients -= 1
+            self._clients.discard(writer)
             writer.close()
+
+
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while data := await reader.read(_CHUNK_BYTES):
+        yield data

@@ -10,18 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
 from guestagent.errors import ConfigurationError, GuestAgentError, SystemLacksError
 from guestagent.guest import systemd
+from guestagent.guest.announcer import Announcer
+from guestagent.guest.channel import HostChannel
 from guestagent.guest.control import ControlSocket
 from guestagent.guest.engine import Engine, Outcome
-from guestagent.guest.kernel.events import LinkEvents
+from guestagent.guest.kernel import packet
+from guestagent.guest.kernel.events import Drained, LinkEvents
 from guestagent.guest.kernel.udev import UdevEvents
+from guestagent.guest.leases import Leases
+from guestagent.guest.model import Address, Pair, Policy
 from guestagent.guest.observe import Moments
-from guestagent.guest.status import status
-from guestagent.wire import Request
+from guestagent.guest.pairing import pair_up
+from guestagent.guest.requests import Requests
 
 RESYNC_S = 600.0
 """A look without an event, against whatever no event tells of."""
@@ -32,12 +37,19 @@ _log = logging.getLogger("guestagent.daemon")
 class Daemon:
     """``guestagent run``."""
 
-    def __init__(self, *, make_engine: Callable[[], Engine], moments: Moments) -> None:
+    def __init__(
+        self, *, policy: Policy, make_engine: Callable[[], Engine], moments: Moments
+    ) -> None:
+        self.policy = policy
+        self.leases = Leases()
         self._make_engine = make_engine
         self._moments = moments
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._dirty = asyncio.Event()
         self._stopping = asyncio.Event()
         self._outcome: Outcome | None = None
+        self._waiters: list[asyncio.Future[Outcome]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._told: set[str] = set()
 
@@ -50,32 +62,66 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel") as thread:
-            # Subscribed before the first look: what changes after it is not missed.
-            links, udev = LinkEvents(), UdevEvents()
-            control = ControlSocket(self._handle)
-            engine = await loop.run_in_executor(thread, self._make_engine)
-            self._engine = engine
-            try:
-                self._watch(loop, links, udev)
-                await control.start()
-                await self._serve(loop, thread, engine)
-            finally:
-                systemd.notify("STOPPING=1")
-                await control.stop()
-                loop.remove_reader(links.fileno())
-                loop.remove_reader(udev.fileno())
-                links.close()
-                await loop.run_in_executor(thread, engine.close)
+        # Subscribed before the first look: what changes after it is not missed.
+        links, udev = LinkEvents(), UdevEvents()
+        requests = Requests(self)
+        control, self._channel = ControlSocket(requests), HostChannel(requests)
+        self._engine = await loop.run_in_executor(self._thread, self._make_engine)
+        self._announcer = Announcer(
+            options=self.policy.options, addresses=self._addresses, send=packet.send
+        )
+        try:
+            self._watch(loop, links, udev)
+            await control.start()
+            self._background(self._channel.run())
+            await self._serve()
+        finally:
+            systemd.notify("STOPPING=1")
+            await control.stop()
+            await self._announcer.stop()
+            for task in self._tasks:
+                task.cancel()
+            loop.remove_reader(links.fileno())
+            loop.remove_reader(udev.fileno())
+            links.close()
+            await loop.run_in_executor(self._thread, self._engine.close)
+            self._thread.shutdown()
 
-    async def _serve(
-        self, loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor, engine: Engine
-    ) -> None:
+    async def latest(self) -> Outcome:
+        """Return the outcome of the last convergence, waiting for the first."""
+        return self._outcome if self._outcome is not None else await self.next_outcome()
+
+    async def converge(self) -> Outcome:
+        """Return the outcome of a convergence that begins after this call."""
+        future = self.next_outcome()
+        self._dirty.set()
+        return await future
+
+    def next_outcome(self) -> asyncio.Future[Outcome]:
+        """Return the outcome of the next convergence to begin, whenever it does."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiters.append(future)
+        return future
+
+    async def announce(self, pairs: tuple[Pair, ...]) -> int:
+        """Announce the addresses of pairs; return how many frames went out at once."""
+        snapshot = (await self.latest()).snapshot
+        bonds = [pair.bond for pair in pairs if pair.bond is not None]
+        return sum([await self._announcer.announce(snapshot, bond) for bond in bonds])
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
         first = True
         while not self._stopping.is_set():
             self._dirty.clear()
-            self._outcome = await loop.run_in_executor(thread, engine.converge)
-            self._judge(self._outcome, first=first)
+            waiters, self._waiters = self._waiters, []
+            held = self.leases.current()
+            outcome = await loop.run_in_executor(self._thread, self._engine.converge, held)
+            self._outcome = outcome
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(outcome)
+            self._judge(outcome, first=first)
             if first:
                 systemd.notify("READY=1")
                 first = False
@@ -105,16 +151,15 @@ class Daemon:
 
     async def _wait(self) -> None:
         """Return when there is something to look at, feeding the watchdog meanwhile."""
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
+        now = asyncio.get_running_loop().time()
         if self._failures:
             # An action that fails makes events of its own: they must not drive a hot loop.
             delay = BACKOFF_S[min(self._failures, len(BACKOFF_S)) - 1]
-            await self._sleep_until(begin + delay, self._stopping)
+            await self._sleep_until(now + delay, self._stopping)
             return
-        due = self._moments.next_s
-        until = begin + min(RESYNC_S, RESYNC_S if due is None else due)
-        await self._sleep_until(until, self._dirty)
+        due = [RESYNC_S, self._moments.next_s, self.leases.next_s]
+        wait_s = min(seconds for seconds in due if seconds is not None)
+        await self._sleep_until(now + wait_s, self._dirty)
 
     async def _sleep_until(self, at: float, event: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -130,7 +175,9 @@ class Daemon:
 
     def _watch(self, loop: asyncio.AbstractEventLoop, links: LinkEvents, udev: UdevEvents) -> None:
         def link_changed() -> None:
-            links.drain()
+            drained = links.drain()
+            if drained.announcing or drained.overflown:
+                self._background(self._announce_for(drained))
             self._dirty.set()
 
         def udev_changed() -> None:
@@ -139,26 +186,40 @@ class Daemon:
             if udev.fileno() != watched:
                 loop.remove_reader(watched)
                 loop.add_reader(udev.fileno(), udev_changed)
+            self._channel.device_changed()
             self._dirty.set()
 
         loop.add_reader(links.fileno(), link_changed)
         loop.add_reader(udev.fileno(), udev_changed)
 
+    async def _announce_for(self, drained: Drained) -> None:
+        """Announce the bonds whose active port asked its network to be told.
+
+        virtio-net does after a migration, on the port, which has no address; the
+        bond's own request is the kernel's, and already carried out by it.
+        """
+        if self._outcome is None:
+            return
+        snapshot = self._outcome.snapshot
+        for pair in pair_up(snapshot, self.policy).pairs:
+            state = pair.bond.bond if pair.bond is not None else None
+            if pair.bond is None or state is None:
+                continue
+            if drained.overflown or state.active in drained.announcing:
+                try:
+                    await self._announcer.announce(snapshot, pair.bond)
+                except GuestAgentError as error:
+                    _log.warning("%s", error, extra={"BOND": pair.bond.name})
+
+    async def _addresses(self, ifindex: int) -> tuple[Address, ...]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._engine.addresses, ifindex)
+
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _stop(self) -> None:
         self._stopping.set()
         self._dirty.set()
-
-    async def _handle(self, request: Request) -> Mapping[str, object]:
-        if request.name == "status":
-            return self._status()
-        raise GuestAgentError(f"unknown request {request.name!r}", hint="this agent knows: status")
-
-    def _status(self) -> dict[str, object]:
-        outcome = self._outcome
-        if outcome is None:
-            raise GuestAgentError("the first look is not finished yet", hint="try again")
-        error = str(outcome.error) if outcome.error is not None else None
-        report = status(
-            outcome.snapshot, self._engine.policy, outcome.plan, agent="running", last_error=error
-        )
-        return report.as_json()

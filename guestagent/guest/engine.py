@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from guestagent.errors import GuestAgentError, InternalError
 from guestagent.guest.apply import Applier
 from guestagent.guest.kernel.protocol import Kernel
-from guestagent.guest.model import Policy, Snapshot
+from guestagent.guest.model import Address, Policy, Snapshot
 from guestagent.guest.observe import Observer
 from guestagent.guest.plan import Plan, plan
 
@@ -65,6 +65,10 @@ class Engine:
             hint="another program may be undoing it: look at `guestagent plan`",
         )
         return Outcome(snapshot=outcome.snapshot, plan=outcome.plan, error=endless)
+
+    def addresses(self, ifindex: int) -> tuple[Address, ...]:
+        """Return the addresses that a link has now. Raises KernelError."""
+        return self._kernel.addresses(ifindex)
 
     def close(self) -> None:
         """Release the kernel's socket."""

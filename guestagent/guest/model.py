@@ -211,7 +211,9 @@ class BondOptions:
     """1 (active): the bond never writes a port's MAC, which PF drivers may refuse even for
     the same address (K: drivers/net/ethernet/intel/igb/igb_main.c, igb_msg_task (6.12))."""
     announcements: int = 3
-    """Gratuitous ARPs and unsolicited NAs that the kernel sends at each change of active port."""
+    """How often each address is announced after the path has moved, by the kernel or by us."""
+    announcement_spacing_ms: int = 100
+    """Between two announcements of ours; the kernel's are ``miimon_ms`` apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ The JSON form is versioned; keys are added, never changed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from guestagent.guest.actions import describe
@@ -41,6 +42,8 @@ class PairStatus:
     vf: PortStatus | None
     standby: PortStatus
     receives_on_both: bool
+    held_s: float | None
+    """How long the pair is still held on the standby, in seconds; None without a hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,8 @@ class Status:
         """Return the form for people."""
         lines: list[str] = []
         for pair in self.pairs:
-            lines.append(f"{pair.bond or 'no bond'}  {pair.mac}  {pair.reason}")
+            hold = "" if pair.held_s is None else f", for {pair.held_s:.0f} s more at most"
+            lines.append(f"{pair.bond or 'no bond'}  {pair.mac}  {pair.reason}{hold}")
             lines.extend(_port_line(pair, label, port) for label, port in _ports(pair))
         for item in self.left_alone:
             lines.append(f"left alone  {item.mac}  {', '.join(item.links)}: {item.reason}")
@@ -113,14 +117,23 @@ class Status:
 
 
 def status(
-    snapshot: Snapshot, policy: Policy, plan: Plan, *, agent: str, last_error: str | None = None
+    snapshot: Snapshot,
+    policy: Policy,
+    plan: Plan,
+    *,
+    agent: str,
+    last_error: str | None = None,
+    held_s: Mapping[str, float | None] | None = None,
 ) -> Status:
     """Describe a snapshot and what would be done about it."""
+    left_s = held_s or {}
     return Status(
         version=VERSION,
         agent=agent,
         converged=not plan.actions and not plan.waiting,
-        pairs=tuple(_pair(snapshot, pair) for pair in pair_up(snapshot, policy).pairs),
+        pairs=tuple(
+            _pair(snapshot, pair, left_s.get(pair.mac)) for pair in pair_up(snapshot, policy).pairs
+        ),
         left_alone=tuple(
             RefusalStatus(mac=item.mac, links=item.links, reason=item.reason, hint=item.hint)
             for item in plan.refusals
@@ -131,7 +144,7 @@ def status(
     )
 
 
-def _pair(snapshot: Snapshot, pair: Pair) -> PairStatus:
+def _pair(snapshot: Snapshot, pair: Pair, held_s: float | None) -> PairStatus:
     state = pair.bond.bond if pair.bond else None
     active = snapshot.link(state.active) if state else None
     primary = snapshot.link(state.primary) if state else None
@@ -148,6 +161,7 @@ def _pair(snapshot: Snapshot, pair: Pair) -> PairStatus:
         vf=_port(pair, pair.vf) if pair.vf else None,
         standby=_port(pair, pair.standby),
         receives_on_both=state is not None and state.all_ports_active,
+        held_s=held_s,
     )
 
 
@@ -163,6 +177,7 @@ def _pair_from_json(obj: Obj) -> PairStatus:
         vf=_port_from_json(obj.object("vf")) if obj.has("vf") else None,
         standby=_port_from_json(obj.object("standby")),
         receives_on_both=obj.boolean("receives_on_both"),
+        held_s=obj.number("held_s") if obj.has("held_s") else None,
     )
 
 

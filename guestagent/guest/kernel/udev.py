@@ -40,7 +40,7 @@ class UdevDatabase:
 
 
 class UdevEvents:
-    """A socket that becomes readable when udev has processed a network device.
+    """A socket that becomes readable when udev has processed a NIC or a virtio-serial port.
 
     It is drained without waiting, never by a thread of the library's own. An
     overflow wedges a pyudev monitor for ever (github.com/pyudev/pyudev issue
@@ -67,5 +67,6 @@ class UdevEvents:
 
         monitor = pyudev.Monitor.from_netlink(pyudev.Context())
         monitor.filter_by("net")
+        monitor.filter_by("virtio-ports")
         monitor.start()
         return monitor

@@ -1,0 +1,46 @@
+"""The channel to the host: the virtio-serial port, which may come and go at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from contextlib import aclosing
+from pathlib import Path
+
+from guestagent.guest.conversation import Handler, converse
+from guestagent.guest.kernel.serial import PORT, SerialPort
+
+_log = logging.getLogger("guestagent.channel")
+
+
+class HostChannel:
+    """Answers the host on its port for as long as there is one."""
+
+    def __init__(self, handler: Handler, path: Path = PORT) -> None:
+        self._handler = handler
+        self._path = path
+        self._changed = asyncio.Event()
+
+    def device_changed(self) -> None:
+        """Tell that udev has processed a virtio-serial port."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            self._changed.clear()
+            try:
+                with SerialPort(self._path) as port:
+                    _log.info("the channel to the host is open: %s", self._path)
+                    while True:
+                        # Each host that connects begins a conversation of its own: what
+                        # the one before left unfinished must not stand before its line.
+                        async with aclosing(port.chunks()) as chunks:
+                            await converse(chunks, port.send, self._handler)
+            except FileNotFoundError:
+                _log.debug("no channel to the host: %s does not exist", self._path)
+            except OSError as error:
+                level = logging.INFO if error.errno == errno.ENODEV else logging.WARNING
+                _log.log(level, "the channel to the host is closed: %s", error)
+            await self._changed.wait()

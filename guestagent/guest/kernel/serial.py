@@ -1,0 +1,82 @@
+"""A virtio-serial port as a stream whose other end comes and goes.
+
+While no host is connected the port polls as hung up, for ever (K:
+drivers/char/virtio_console.c, port_fops_poll (6.12)). The descriptor is
+therefore watched edge by edge through an epoll instance of its own: a host that
+connects, data, and room to write each wake it once, and an idle port costs no
+wake-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Self
+
+PORT = Path("/dev/virtio-ports/org.guestagent.0")
+SEND_TIMEOUT_S = 5.0
+_CHUNK_BYTES = 16 * 1024
+
+
+class SerialPort:
+    """An open port; a context that closes it."""
+
+    def __init__(self, path: Path = PORT) -> None:
+        """Open the port. Raises OSError: FileNotFoundError without one, EBUSY when it is taken."""
+        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._epoll = select.epoll()
+        self._epoll.register(self._fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        self._edge = asyncio.Event()
+        self._edge.set()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._epoll.fileno(), self._woken)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        os.close(self._fd)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield what the host sends until it leaves; begins with a host that is connected.
+
+        Raises OSError when the port itself has gone.
+        """
+        talking = False
+        while True:
+            try:
+                data = os.read(self._fd, _CHUNK_BYTES)
+            except BlockingIOError:
+                data = None
+            if data:
+                talking = True
+                yield data
+            elif data == b"" and talking:
+                return
+            else:
+                await self._next_edge()
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it, or give up when nobody reads for SEND_TIMEOUT_S: the host has left."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:
+                try:
+                    await asyncio.wait_for(self._next_edge(), SEND_TIMEOUT_S)
+                except TimeoutError:
+                    return
+
+    async def _next_edge(self) -> None:
+        self._edge.clear()
+        await self._edge.wait()
+
+    def _woken(self) -> None:
+        self._epoll.poll(0)
+        self._edge.set()

@@ -1,0 +1,239 @@
+"""What can be asked of the running agent, on the socket and on the host's channel alike.
+
+========  ===========================================  ===========================
+request   arguments                                    result
+========  ===========================================  ===========================
+hello     none                                         version and requests known
+status    none                                         the status, versioned
+switch    to: standby, vf or auto; bond; hold_s        the pairs concerned
+announce  bond                                         frames sent at once
+wait      active: vf or standby; bond; timeout_s       the pairs concerned
+========  ===========================================  ===========================
+
+``bond`` is the name of a bond or the MAC of a pair; without it every pair is
+meant. An answer to ``switch`` or ``wait`` is given when the kernel was seen in
+the state that was asked for, never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Protocol
+
+from guestagent import __version__
+from guestagent.clock import Deadline
+from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
+from guestagent.guest.engine import Outcome
+from guestagent.guest.leases import DEFAULT_HOLD_S, MAX_HOLD_S, Leases
+from guestagent.guest.model import Pair, Policy, Side
+from guestagent.guest.pairing import pair_up
+from guestagent.guest.status import PairStatus, Status, status
+from guestagent.jsontype import JsonError, Obj
+from guestagent.wire import VERSION, Request
+
+SWITCH_TIMEOUT_S = 10.0
+MAX_WAIT_S = 300.0
+_Answer = Mapping[str, object]
+_log = logging.getLogger("guestagent.requests")
+
+
+class Agent(Protocol):
+    """What the requests need of the daemon."""
+
+    policy: Policy
+    leases: Leases
+
+    async def latest(self) -> Outcome:
+        """Return the outcome of the last convergence."""
+
+    async def converge(self) -> Outcome:
+        """Return the outcome of a convergence that begins after this call."""
+
+    def next_outcome(self) -> asyncio.Future[Outcome]:
+        """Return the outcome of the next convergence to begin, whenever it does."""
+
+    async def announce(self, pairs: tuple[Pair, ...]) -> int:
+        """Announce the addresses of pairs; return how many frames went out at once."""
+
+
+class Requests:
+    """Answers requests; ``__call__`` is a conversation's handler."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._known: dict[str, Callable[[Obj], Awaitable[_Answer]]] = {
+            "hello": self._hello,
+            "status": self._status,
+            "switch": self._switch,
+            "announce": self._announce,
+            "wait": self._wait,
+        }
+
+    async def __call__(self, request: Request) -> _Answer:
+        """Return the result. Raises GuestAgentError with what to do instead."""
+        known = self._known.get(request.name)
+        if known is None:
+            raise GuestAgentError(
+                f"unknown request {request.name[:40]!r}",
+                hint=f"this agent knows: {', '.join(self._known)}",
+            )
+        try:
+            return await known(request.arguments)
+        except JsonError as error:
+            raise GuestAgentError(
+                f"{request.name}: {error}", hint="correct the argument"
+            ) from error
+
+    async def _hello(self, _: Obj) -> _Answer:
+        return {
+            "agent": "guestagent",
+            "version": __version__,
+            "protocol": VERSION,
+            "requests": list(self._known),
+        }
+
+    async def _status(self, _: Obj) -> _Answer:
+        return self._report(await self._agent.latest()).as_json()
+
+    async def _switch(self, arguments: Obj) -> _Answer:
+        wanted = arguments.string("to")
+        if wanted not in {"standby", "vf", "auto"}:
+            raise GuestAgentError(
+                f"switch: to is {wanted[:40]!r}", hint="it must be standby, vf or auto"
+            )
+        pairs = self._chosen(await self._agent.latest(), arguments)
+        if wanted == "standby":
+            return await self._to_standby(pairs, _hold_s(arguments))
+        return await self._to_policy(pairs, must_be_vf=wanted == "vf")
+
+    async def _to_standby(self, pairs: tuple[Pair, ...], hold_s: float) -> _Answer:
+        """Hold the pairs; take back the new holds when the kernel does not follow."""
+        for pair in pairs:
+            _require_standby(pair)
+        new = [pair.mac for pair in pairs if self._agent.leases.remaining_s(pair.mac) is None]
+        try:
+            for pair in pairs:
+                self._agent.leases.hold(pair.mac, hold_s)
+            return await self._reach(pairs, Side.STANDBY)
+        except (GuestAgentError, OSError) as error:
+            for mac in new:
+                self._agent.leases.release(mac)
+            await self._agent.converge()
+            if isinstance(error, OSError):
+                raise GuestAgentError(f"the hold cannot be written: {error}") from error
+            raise
+
+    async def _to_policy(self, pairs: tuple[Pair, ...], *, must_be_vf: bool) -> _Answer:
+        for pair in pairs:
+            if must_be_vf and pair.vf is None:
+                raise ConflictError(
+                    f"pair {pair.mac} has no VF", hint="plug one in, or use `switch auto`"
+                )
+            self._agent.leases.release(pair.mac)
+        if must_be_vf:
+            return await self._reach(pairs, Side.VF)
+        return self._answer(await self._agent.converge(), pairs)
+
+    async def _reach(self, pairs: tuple[Pair, ...], side: Side) -> _Answer:
+        outcome = await self._agent.converge()
+        if outcome.error is not None:
+            raise outcome.error
+        return await self._await_side(outcome, pairs, side, Deadline.after(SWITCH_TIMEOUT_S))
+
+    async def _announce(self, arguments: Obj) -> _Answer:
+        pairs = self._chosen(await self._agent.latest(), arguments)
+        return {"frames": await self._agent.announce(pairs)}
+
+    async def _wait(self, arguments: Obj) -> _Answer:
+        side = arguments.string("active")
+        if side not in set(Side):
+            raise GuestAgentError(
+                f"wait: active is {side[:40]!r}", hint="it must be vf or standby"
+            )
+        timeout_s = arguments.number("timeout_s") if arguments.has("timeout_s") else 30.0
+        if not 0 <= timeout_s <= MAX_WAIT_S:
+            raise GuestAgentError(
+                f"wait: timeout_s is {timeout_s:g}", hint=f"it must be from 0 to {MAX_WAIT_S:g}"
+            )
+        outcome = await self._agent.latest()
+        pairs = self._chosen(outcome, arguments)
+        return await self._await_side(outcome, pairs, Side(side), Deadline.after(timeout_s))
+
+    async def _await_side(
+        self, outcome: Outcome, pairs: tuple[Pair, ...], side: Side, deadline: Deadline
+    ) -> _Answer:
+        """Return when every pair carries its traffic on that side. Raises DeadlineError."""
+        while True:
+            answer = self._pairs(outcome, pairs)
+            if len(answer) == len(pairs) and all(pair.active is side for pair in answer):
+                return self._answer(outcome, pairs)
+            try:
+                outcome = await asyncio.wait_for(
+                    self._agent.next_outcome(), max(deadline.remaining_s, 0.001)
+                )
+            except TimeoutError:
+                late = [f"{p.bond or p.mac}: {p.reason}" for p in answer if p.active is not side]
+                raise DeadlineError(
+                    f"not on the {side} in time: {'; '.join(late) or 'the pair is gone'}",
+                    hint="see `guestagent status` in the guest",
+                ) from None
+
+    def _chosen(self, outcome: Outcome, arguments: Obj) -> tuple[Pair, ...]:
+        pairs = pair_up(outcome.snapshot, self._agent.policy).pairs
+        if not pairs:
+            raise ConflictError(
+                "this guest has no pair of virtio-net NIC and VF",
+                hint="give both NICs the same MAC; `guestagent status` says what is left alone",
+            )
+        name = arguments.optional_string("bond")
+        if name is None:
+            return pairs
+        chosen = tuple(p for p in pairs if name in {p.mac, p.bond.name if p.bond else None})
+        if not chosen:
+            known = ", ".join(p.bond.name if p.bond else p.mac for p in pairs)
+            raise ConflictError(f"no pair {name[:40]!r}", hint=f"there is: {known}")
+        return chosen
+
+    def _report(self, outcome: Outcome) -> Status:
+        error = str(outcome.error) if outcome.error is not None else None
+        return status(
+            outcome.snapshot,
+            self._agent.policy,
+            outcome.plan,
+            agent="running",
+            last_error=error,
+            held_s={mac: self._agent.leases.remaining_s(mac) for mac in outcome.snapshot.held},
+        )
+
+    def _pairs(self, outcome: Outcome, chosen: tuple[Pair, ...]) -> tuple[PairStatus, ...]:
+        macs = {pair.mac for pair in chosen}
+        return tuple(pair for pair in self._report(outcome).pairs if pair.mac in macs)
+
+    def _answer(self, outcome: Outcome, chosen: tuple[Pair, ...]) -> _Answer:
+        return {"pairs": [asdict(pair) for pair in self._pairs(outcome, chosen)]}
+
+
+def _require_standby(pair: Pair) -> None:
+    """Raise ConflictError unless the standby can carry the pair's traffic now."""
+    if pair.bond is None or pair.standby.upper != pair.bond.ifindex:
+        raise ConflictError(
+            f"pair {pair.mac}: {pair.standby.name} is not a port of a bond yet",
+            hint="see `guestagent status`; try again when the pair is bonded",
+        )
+    if not pair.standby.carrier:
+        raise ConflictError(
+            f"{pair.bond.name}: the standby {pair.standby.name} has no carrier",
+            hint="bring the link of the virtio-net NIC up on the host",
+        )
+
+
+def _hold_s(arguments: Obj) -> float:
+    seconds = arguments.number("hold_s") if arguments.has("hold_s") else DEFAULT_HOLD_S
+    if not 0 < seconds <= MAX_HOLD_S:
+        raise GuestAgentError(
+            f"switch: hold_s is {seconds:g}", hint=f"it must be over 0 and at most {MAX_HOLD_S:g}"
+        )
+    return seconds
