@@ -201,11 +201,13 @@ def _unready(state: State, seen: Seen) -> Problem | None:
         if home.run_state in {"inmigrate", "postmigrate"}:
             return Problem(what=f"{home}: the guest is not here", hint="attach where it runs")
         return None
-    if not home.running:
+    if home.run_state == "paused":
         return Problem(
             what=f"{home}: a guest that stands still cannot release a VF",
-            hint="let it run (QMP command cont) and try again",
+            hint="find out who paused it and why; try again once it runs",
         )
+    if not home.running:
+        return Problem(what=f"{home}: no guest runs here", hint="use the QEMU where it runs")
     return None if away is None else _unready_to_receive(state, away)
 
 

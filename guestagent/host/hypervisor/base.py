@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from guestagent.errors import PeerError
+from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.model import (
     Device,
     MigrationFigures,
@@ -23,6 +23,10 @@ from guestagent.host.model import (
 
 class RefusedError(PeerError):
     """The hypervisor or the guest said no: what was asked for did not happen."""
+
+
+class HungUpError(UnknownOutcomeError):
+    """The connection ended before the answer came; a question may be asked on a new one."""
 
 
 class GoneError(PeerError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from guestagent.host.hypervisor.wire import Reply
+from guestagent.host.hypervisor.reply import Reply
 from guestagent.host.model import PciDevice, PciPort, Topology
 
 Query = Callable[[str, Mapping[str, object]], Awaitable[Reply]]

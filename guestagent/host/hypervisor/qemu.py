@@ -10,10 +10,10 @@ from pathlib import Path
 
 from guestagent.clock import Deadline
 from guestagent.errors import PeerError, UnknownOutcomeError
-from guestagent.host.hypervisor.base import GoneError, RefusedError
+from guestagent.host.hypervisor.base import GoneError, HungUpError, RefusedError
 from guestagent.host.hypervisor.pci import devices_with_id, read_topology
 from guestagent.host.hypervisor.qmp import CommandRefusedError, Connection, Event, EventStream
-from guestagent.host.hypervisor.wire import Reply, shown
+from guestagent.host.hypervisor.reply import Reply, shown
 from guestagent.host.model import (
     Device,
     MigrationFigures,
@@ -57,21 +57,28 @@ class Qemu:
     async def look(self) -> View:
         """See ``Hypervisor.look``."""
         try:
-            status = await self._run("query-status")
-            migration = await self._run("query-migrate")
-            devices = await devices_with_id(self._run)
-            error = migration.optional_text("error-desc")
-            return View(
-                side=self._side,
-                run_state=status.text("status"),
-                migration=migration.optional_text("status"),
-                migration_error=None if error is None else shown(error),
-                devices=devices,
-            )
+            return await self._view()
         except GoneError as gone:
             return View(side=self._side, unreachable=str(gone), gone=True)
         except (PeerError, UnknownOutcomeError) as silent:
             return View(side=self._side, unreachable=str(silent))
+
+    async def _view(self) -> View:
+        # The migration goes first: if it ends in between, the answers say that it
+        # was still going on, and never that a guest that has left runs here.
+        try:
+            migration = await self._run("query-migrate")
+        except HungUpError:
+            migration = await self._run("query-migrate")  # a new connection tells if QEMU ended
+        status = await self._run("query-status")
+        error = migration.optional_text("error-desc")
+        return View(
+            side=self._side,
+            run_state=status.text("status"),
+            migration=migration.optional_text("status"),
+            migration_error=None if error is None else shown(error),
+            devices=await devices_with_id(self._run),
+        )
 
     async def topology(self) -> Topology:
         """See ``Hypervisor.topology``."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from guestagent.clock import Deadline
 from guestagent.host.hypervisor.qmp import Connection
-from guestagent.host.hypervisor.wire import Reply, shown
+from guestagent.host.hypervisor.reply import Reply, shown
 from guestagent.host.model import GuestInterface
 
 _MAX_INTERFACES = 256

@@ -30,8 +30,8 @@ from qemu.qmp import (
 )
 
 from guestagent.errors import PeerError, UnknownOutcomeError
-from guestagent.host.hypervisor.base import GoneError, RefusedError
-from guestagent.host.hypervisor.wire import Reply, shown
+from guestagent.host.hypervisor.base import GoneError, HungUpError, RefusedError
+from guestagent.host.hypervisor.reply import Reply, shown
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _MAX_KEPT_EVENTS = 256
@@ -88,7 +88,7 @@ class EventStream(EventListener):
     async def next(self, timeout_s: float) -> Event | None:
         """Return the next event, None when none came in time.
 
-        Raises UnknownOutcomeError when the connection ends first.
+        Raises HungUpError when the connection ends first.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -172,7 +172,8 @@ class Connection:
 
         Raises CommandRefusedError when it was answered with an error,
         UnknownOutcomeError when it was sent and no answer came: the connection
-        is of no use then, for an answer may still be under way.
+        is of no use then, for an answer may still be under way. HungUpError is
+        the UnknownOutcomeError of a connection that ended.
         """
         if self.ended:
             raise self.lost(f"before {command}")
@@ -182,7 +183,7 @@ class Connection:
         except TimeoutError as error:
             self._cause = f"no answer to {command} within {timeout_s:g} s"
             self._stop.set()
-            raise self.lost(f"after {command}") from error
+            raise UnknownOutcomeError(f"{self.origin}: {self._cause}") from error
         except ExecuteError as error:
             reason = shown(str(error))
             raise CommandRefusedError(
@@ -210,9 +211,9 @@ class Connection:
         finally:
             self._streams.remove(stream)
 
-    def lost(self, when: str) -> UnknownOutcomeError:
+    def lost(self, when: str) -> HungUpError:
         """Return the error that tells how the connection ended."""
-        return UnknownOutcomeError(f"{self.origin}: connection lost {when}: {self._cause}")
+        return HungUpError(f"{self.origin}: connection lost {when}: {self._cause}")
 
     async def close(self) -> None:
         """Hang up. Safe to repeat."""

@@ -1,16 +1,19 @@
-"""Typed getters on JSON that came from outside.
+"""Answers that came from outside, read with types.
 
 A ``Reply`` knows where it came from and which member it is, so an error names
-both: ``query-migrate of …/qmp.sock: ram.total is 'x', not an integer``.
+both: ``query-migrate of …/qmp.sock: ram.total must be an integer, is a string``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from guestagent.errors import PeerError
+from guestagent.jsontype import JsonError, Obj
 
+_T = TypeVar("_T")
 _MAX_SHOWN = 200
 
 
@@ -28,50 +31,26 @@ class Reply:
     origin: str
     path: str = ""
 
-    def _member(self, key: str) -> Reply:
-        path = f"{self.path}.{key}" if self.path else key
-        return Reply(self._mapping().get(key), self.origin, path)
-
-    def _mapping(self) -> Mapping[str, object]:
-        if not isinstance(self.value, dict):
-            raise self._wrong("an object")
-        return self.value
-
-    def _wrong(self, expected: str) -> PeerError:
-        found = shown(repr(self.value))
-        where = f"{self.path} is" if self.path else "the answer is"
-        return PeerError(
-            f"{self.origin}: {where} {found}, not {expected}",
-            hint="this is not the protocol that was expected: check what serves the socket",
-        )
-
     def has(self, key: str) -> bool:
         """Whether the object has a member ``key`` that is not null."""
-        return self._mapping().get(key) is not None
+        return self._read(lambda obj: obj.has(key))
 
     def member(self, key: str) -> Reply:
         """Return the object member ``key``."""
-        member = self._member(key)
-        member._mapping()
-        return member
+        member = self._read(lambda obj: obj.object(key))
+        return Reply(member.value, self.origin, member.path)
 
     def text(self, key: str) -> str:
         """Return the string member ``key``."""
-        member = self._member(key)
-        if not isinstance(member.value, str):
-            raise member._wrong("a string")
-        return member.value
+        return self._read(lambda obj: obj.string(key))
 
     def optional_text(self, key: str) -> str | None:
         """Return the string member ``key``, or None where it is missing."""
-        return self.text(key) if self.has(key) else None
+        return self._read(lambda obj: obj.optional_string(key))
 
     def integer(self, key: str) -> int:
         """Return the integer member ``key``."""
-        member = self._member(key)
-        if not isinstance(member.value, int) or isinstance(member.value, bool):
-            raise member._wrong("an integer")
-        return member.value
+        return self._read(lambda obj: obj.integer(key))
 
     def optional_integer(self, key: str) -> int | None:
         """Return the integer member ``key``, or None where it is missing."""
@@ -79,33 +58,45 @@ class Reply:
 
     def number(self, key: str) -> float:
         """Return the numeric member ``key``."""
-        member = self._member(key)
-        if not isinstance(member.value, int | float) or isinstance(member.value, bool):
-            raise member._wrong("a number")
-        return float(member.value)
+        value = self._read(lambda obj: obj.value.get(key))
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self._wrong(f"{key} must be a number")
+        return float(value)
 
     def items(self, key: str | None = None) -> Iterator[Reply]:
         """Yield the elements of this list, or of the list member ``key``."""
-        listed = self if key is None else self._member(key)
-        if not isinstance(listed.value, list):
-            raise listed._wrong("a list")
-        for index, value in enumerate(listed.value):
-            yield Reply(value, listed.origin, f"{listed.path}[{index}]")
+        listed = self.value if key is None else self._read(lambda obj: obj.value.get(key))
+        if not isinstance(listed, list):
+            raise self._wrong(f"{key or 'the value'} must be a list")
+        for index, value in enumerate(listed):
+            yield Reply(value, self.origin, f"{self.path}{key or ''}[{index}]")
 
     def as_text(self) -> str:
         """Return the value itself, a string."""
         if not isinstance(self.value, str):
-            raise self._wrong("a string")
+            raise self._wrong("the value must be a string")
         return self.value
 
     def as_integer(self) -> int:
         """Return the value itself, an integer."""
         if not isinstance(self.value, int) or isinstance(self.value, bool):
-            raise self._wrong("an integer")
+            raise self._wrong("the value must be an integer")
         return self.value
 
     def as_boolean(self) -> bool:
         """Return the value itself, a boolean."""
         if not isinstance(self.value, bool):
-            raise self._wrong("true or false")
+            raise self._wrong("the value must be true or false")
         return self.value
+
+    def _read(self, getter: Callable[[Obj], _T]) -> _T:
+        try:
+            return getter(Obj.of(self.value, self.path))
+        except JsonError as error:
+            raise self._wrong(str(error)) from error
+
+    def _wrong(self, what: str) -> PeerError:
+        return PeerError(
+            f"{self.origin}: {shown(what)}",
+            hint="this is not the protocol that was expected: check what serves the socket",
+        )

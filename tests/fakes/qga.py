@@ -1,0 +1,79 @@
+"""A qemu-ga that is only its socket: no greeting, one guest behind all connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+INTERFACES = [
+    {
+        "name": "bond0",
+        "hardware-address": "52:54:00:AA:00:01",
+        "ip-addresses": [
+            {"ip-address": "198.18.0.10", "ip-address-type": "ipv4", "prefix": 24},
+            {"ip-address": "fe80::1", "ip-address-type": "ipv6", "prefix": 64},
+        ],
+    },
+    {"name": "sit0"},
+]
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeGuestAgent:
+    """Answers ``guest-sync`` and ``guest-network-get-interfaces``.
+
+    ``stale`` are lines that an earlier conversation left in the channel: the
+    next client gets them first. ``silent`` never answers. ``raw`` is sent in
+    place of the answer to the interfaces.
+    """
+
+    path: Path
+    interfaces: object = field(default_factory=lambda: INTERFACES)
+    silent: bool = False
+    stale: list[dict[str, Any]] = field(default_factory=list)
+    raw: bytes | None = None
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[FakeGuestAgent]:
+        """Listen on the socket for as long as the context lasts."""
+        server = await asyncio.start_unix_server(self._serve, self.path)
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        text = ""
+        decoder = json.JSONDecoder()
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                text += data.decode()
+                while text := text.lstrip():
+                    try:
+                        request, end = decoder.raw_decode(text)
+                    except ValueError:
+                        break
+                    text = text[end:]
+                    self._answer(request, writer)
+        writer.close()
+
+    def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        if self.silent:
+            return
+        for line in self.stale:
+            writer.write(json.dumps(line).encode() + b"\n")
+        self.stale.clear()
+        match request["execute"]:
+            case "guest-sync":
+                value: object = request["arguments"]["id"]
+            case "guest-network-get-interfaces" if self.raw is not None:
+                writer.write(self.raw)
+                return
+            case _:
+                value = self.interfaces
+        writer.write(json.dumps({"id": request["id"], "return": value}).encode() + b"\n")

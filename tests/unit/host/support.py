@@ -1,0 +1,135 @@
+"""Two fake QEMUs and a VM description that fits them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from guestagent.host.driver import Driver, Outcome
+from guestagent.host.hypervisor.base import Hypervisor
+from guestagent.host.hypervisor.qemu import Qemu
+from guestagent.host.model import (
+    Destination,
+    Device,
+    Endpoint,
+    MigrationSettings,
+    Pair,
+    Progress,
+    Side,
+    Timeouts,
+    Vm,
+)
+from guestagent.host.state import Goal, Limits, Phase, State
+from tests.fakes.qmp import FakeQemu
+
+MAC = "52:54:00:aa:00:01"
+VF = Device(
+    driver="e1000e",
+    id="vf0",
+    bus="rp2",
+    properties=(("netdev", "vf"), ("mac", MAC)),
+)
+PATIENT = Limits(unplug_pause_s=0.0, attach_pause_s=0.0, look_pause_s=0.01, cancel_grace_s=0.3)
+
+
+def vm(directory: Path, *, pairs: int = 1, destination_vf: bool = True) -> Vm:
+    """Describe a VM whose sockets are in ``directory``; every wait is short."""
+    vfs = [
+        Device(driver=VF.driver, id=f"vf{i}", bus=f"rp{i + 2}", properties=VF.properties)
+        for i in range(pairs)
+    ]
+    return Vm(
+        name="web1",
+        source=Endpoint(qmp=directory / "a.sock"),
+        destination=Destination(
+            endpoint=Endpoint(qmp=directory / "b.sock"),
+            uri="unix:/run/migration.sock",
+            listen="unix:/run/migration.sock",
+        ),
+        pairs=tuple(
+            Pair(
+                mac=f"52:54:00:aa:00:0{i + 1}",
+                standby=f"net{i}",
+                vf=vf,
+                destination_vf=vf if destination_vf else None,
+            )
+            for i, vf in enumerate(vfs)
+        ),
+        migration=MigrationSettings(timeout_s=5.0),
+        timeouts=Timeouts(command_s=0.3, unplug_s=0.15, attach_s=0.3),
+    )
+
+
+@dataclass(slots=True)
+class Watcher:
+    """An observer that remembers, and may act when a phase is entered."""
+
+    phases: list[Phase] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+    cancel_in: Phase | None = None
+    driver: Driver | None = None
+
+    def entered(self, state: State) -> None:
+        """Remember the phase."""
+        self.phases.append(state.phase)
+        if state.phase is self.cancel_in and self.driver is not None:
+            self.cancel_in = None
+            self.driver.cancel()
+
+    def progressed(self, progress: Progress) -> None:
+        """Remember how far it was."""
+        self.progress.append(progress)
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """A source with a guest and its VFs, and a destination that waits."""
+
+    vm: Vm
+    source: FakeQemu
+    destination: FakeQemu
+    watcher: Watcher = field(default_factory=Watcher)
+    limits: Limits = PATIENT
+
+    async def drive(self, goal: Goal = Goal.MIGRATE) -> Outcome:
+        """Run a command against the two fakes."""
+        sides = tuple(Side) if goal is Goal.MIGRATE else (Side.SOURCE,)
+        paths = {Side.SOURCE: self.source.path, Side.DESTINATION: self.destination.path}
+        hypervisors: dict[Side, Hypervisor] = {
+            side: Qemu(paths[side], side, timeout_s=self.vm.timeouts.command_s) for side in sides
+        }
+        driver = Driver(
+            self.vm,
+            hypervisors,
+            observer=self.watcher,
+            limits=self.limits,
+            clock=time.monotonic,
+        )
+        self.watcher.driver = driver
+        try:
+            return await driver.run(goal, home=Side.SOURCE)
+        finally:
+            for hypervisor in hypervisors.values():
+                await hypervisor.close()
+
+
+@contextlib.asynccontextmanager
+async def world(
+    directory: Path, *, pairs: int = 1, destination_vf: bool = True
+) -> AsyncIterator[World]:
+    """Start both fakes; the guest runs at the source and has all its VFs."""
+    description = vm(directory, pairs=pairs, destination_vf=destination_vf)
+    source = FakeQemu(path=directory / "a.sock")
+    for device in description.vfs_on(Side.SOURCE):
+        source.devices[device.id] = {
+            "driver": device.driver,
+            "bus": device.bus,
+            **dict(device.properties),
+        }
+    destination = FakeQemu(path=directory / "b.sock", run_state="inmigrate")
+    source.peer = destination
+    async with source.serving(), destination.serving():
+        yield World(vm=description, source=source, destination=destination)
