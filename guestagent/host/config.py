@@ -7,6 +7,7 @@ during a migration.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -121,7 +122,9 @@ class _Table:
         if not self.has(key):
             return default
         value = self.take(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(key, f"is {value!r}, must be a number")
+        if not least <= value < math.inf:
             raise self.wrong(key, f"is {value!r}, must be a number of at least {least:g}")
         return float(value)
 

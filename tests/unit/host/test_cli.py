@@ -1,0 +1,200 @@
+"""The program from its arguments to its exit code, against fakes behind real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from guestagent.host import cli
+from guestagent.host.lock import vm_lock
+from tests.fakes.qmp import Fault, Guest
+from tests.unit.host.support import World, world
+
+DESCRIPTION = """
+name = "web1"
+[source]
+qmp = "{directory}/a.sock"
+[destination]
+qmp = "{directory}/b.sock"
+uri = "unix:/run/migration.sock"
+[[pair]]
+mac = "52:54:00:aa:00:01"
+standby = "net0"
+vf = {{ driver = "e1000e", id = "vf0", bus = "rp2", mac = "52:54:00:aa:00:01" }}
+[timeouts]
+command_s = 0.3
+attach_tries = 1
+"""
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[World]:
+    """Two fakes that serve from a loop in a thread of their own; the test has the main one."""
+    ready, done = threading.Event(), asyncio.Event()
+    stages: list[World] = []
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with world(tmp_path) as running:
+            stages.append(running)
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert ready.wait(5)
+    (tmp_path / "web1.toml").write_text(DESCRIPTION.format(directory=tmp_path))
+    yield stages[0]
+    loop.call_soon_threadsafe(done.set)
+    thread.join(5)
+    loop.close()
+
+
+def run(directory: Path, command: str, *more: str) -> int:
+    options = () if command == "inspect" else ("--state-dir", str(directory / "state"))
+    return cli.main([command, str(directory / "web1.toml"), *options, *more])
+
+
+def test_migrate_prints_one_json_object_and_progress_elsewhere(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "migrate", "--json") == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert report["version"] == 1
+    assert (report["command"], report["vm"], report["result"]) == ("migrate", "web1", "done")
+    assert (report["exit_code"], report["running_on"]) == (0, "destination")
+    assert report["accelerated"] is True
+    assert report["message"] is report["hint"] is None
+    assert report["warnings"] == []
+    assert [phase["name"] for phase in report["phases"]] == [
+        "prepare",
+        "detach",
+        "launch",
+        "migrate",
+        "decide",
+        "attach",
+    ]
+    assert set(report["phases"][0]) == {"name", "vf", "start_s", "end_s"}
+    assert set(report["moments"][0]) == {"name", "side", "vf", "at_s", "received_s"}
+    assert report["migration"] == {
+        "total_ms": 1234,
+        "downtime_ms": 45,
+        "setup_ms": 3,
+        "transferred_bytes": 4 * 2**20,
+    }
+    assert "web1: moving memory" in err
+    assert stage.destination.run_state == "running"
+
+
+def test_a_failure_has_exit_code_1_and_says_what_to_do(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.destination.faults = {"device_add": [Fault.REFUSE]}
+    assert run(tmp_path, "migrate") == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("web1: failed: destination: not attached: vf0")
+    assert "what to do: " in out
+    assert "refused device_add" in err
+
+
+def test_a_failure_is_json_as_well(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.source.run_state = "paused"
+    assert run(tmp_path, "migrate", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["result"], report["exit_code"]) == ("failed", 1)
+    assert "stands still" in report["message"]
+    assert report["hint"]
+    assert report["migration"] is None
+
+
+def test_detach_and_attach_say_what_is_so_now(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "detach") == 0
+    assert "web1: done: the guest at source is on its standby NIC" in capsys.readouterr().out
+    assert run(tmp_path, "attach") == 0
+    assert "web1: done: the guest at source has vf0" in capsys.readouterr().out
+    assert list(stage.source.devices) == ["vf0"]
+
+
+def test_the_side_can_be_chosen(tmp_path: Path, stage: World) -> None:
+    stage.destination.run_state = "running"
+    assert run(tmp_path, "attach", "--on", "destination") == 0
+    assert list(stage.destination.devices) == ["vf0"]
+    assert stage.source.commands == []
+
+
+def test_inspect_shows_the_nic(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.source.guest = Guest.RELEASES
+    assert run(tmp_path, "inspect") == 0
+    assert "vf0" in capsys.readouterr().out
+    assert run(tmp_path, "inspect", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["nics"][0]["role"] == "vf"
+
+
+def test_a_vm_that_is_worked_on_is_to_be_tried_later(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with vm_lock(tmp_path / "state", "web1"):
+        assert run(tmp_path, "migrate", "--json") == 75
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"process {os.getpid()} works on this VM" in err
+    assert stage.source.commands == []
+    assert run(tmp_path, "migrate") == 0, "the lock must not outlive its holder"
+
+
+def test_a_wrong_description_has_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "web1.toml").write_text("[source]\n")
+    assert run(tmp_path, "migrate", "--json") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "source.qmp is missing" in err
+
+
+def test_a_description_without_destination_cannot_migrate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = DESCRIPTION.format(directory=tmp_path)
+    cut = text[: text.index("[destination]")] + text[text.index("[[pair]]") :]
+    (tmp_path / "web1.toml").write_text(cut)
+    assert run(tmp_path, "migrate") == 2
+    assert "has no [destination]" in capsys.readouterr().err
+
+
+def test_a_state_directory_that_cannot_be_made_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "state").write_text("a file")
+    (tmp_path / "web1.toml").write_text(DESCRIPTION.format(directory=tmp_path))
+    assert run(tmp_path, "detach") == 1
+    assert "--state-dir" in capsys.readouterr().err
+
+
+def test_the_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert "[[pair]]" in out
+    assert "75 try again later" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["explode"], ["migrate"], ["attach", "x", "--on", "y"]])
+def test_wrong_usage_has_exit_code_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
