@@ -129,6 +129,11 @@ class Machine:
             self._cleanup = stack.pop_all()
         if self._frozen is not None:
             self._load(self._frozen)
+        elif self._disk is not None:
+            # QEMU announces every NIC of its own for a second after a migration
+            # (Q: net/announce.c), so also a stand-in VF that was plugged meanwhile, and hands
+            # its MAC address to it before the guest does. It knows nothing of a real VF.
+            self.qmp("migrate-set-parameters", announce_rounds=1)
         return self
 
     def __exit__(self, *_: object) -> None:

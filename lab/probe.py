@@ -104,7 +104,7 @@ class Probe:
     ) -> None:
         self._network = network
         self._pair = pair or Pair()
-        self._rate_hz = rate_hz
+        self.rate_hz = rate_hz
         which = ("ipv4", "ipv6").index(family)
         self._peer_address = self._pair.peer_addresses[which].split("/")[0]
         self._guest_address = self._pair.addresses[which].split("/")[0]
@@ -113,7 +113,7 @@ class Probe:
     def __enter__(self) -> Self:
         argv = self._network.peer(
             *(sys.executable, "-m", "lab.probe_peer", "--local", self._peer_address),
-            *("--remote", self._guest_address, "--rate-hz", str(self._rate_hz)),
+            *("--remote", self._guest_address, "--rate-hz", str(self.rate_hz)),
         )
         self._peer = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *argv],
@@ -143,7 +143,7 @@ class Probe:
         wait_until(f"the peer reaches {self._guest_address}", self._guest_answers, timeout_s=30)
         machine.run(
             f"python3 -I -S {GUEST_PROGRAM} --local {self._guest_address} "
-            f"--peer {self._peer_address} --mac {self._pair.mac} --rate-hz {self._rate_hz}"
+            f"--peer {self._peer_address} --mac {self._pair.mac} --rate-hz {self.rate_hz}"
         )
         self._begin_s = time.monotonic()
         self._tell("send")
@@ -169,7 +169,7 @@ class Probe:
         self._write("report")
         peer = json.loads(self._read())
         return evaluate(
-            guest, peer, rate_hz=self._rate_hz, begin_s=self._begin_s, end_s=end_s, pauses=pauses
+            guest, peer, rate_hz=self.rate_hz, begin_s=self._begin_s, end_s=end_s, pauses=pauses
         )
 
     def _guest_answers(self) -> bool:

@@ -59,6 +59,11 @@ class Pair:
         return f"rp{2 * self.index + 1}"
 
     @property
+    def standby(self) -> str:
+        """The device id of the virtio NIC."""
+        return f"nic{self.index}"
+
+    @property
     def vf(self) -> str:
         """The device id of the VF, and of its network backend, which is always there."""
         return f"vf{self.index}"
@@ -137,7 +142,7 @@ class Setup:
                 yield from ("-netdev", f"tap,id={netdev},ifname={tap},script=no,downscript=no")
             yield "-device"
             yield (
-                f"virtio-net-pci,id=nic{pair.index},netdev=standby{pair.index},mac={pair.mac},"
+                f"virtio-net-pci,id={pair.standby},netdev=standby{pair.index},mac={pair.mac},"
                 f"bus={pair.standby_port},romfile="
             )
             if with_vfs and pair.vf_at_boot:

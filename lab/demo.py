@@ -1,0 +1,189 @@
+"""The demonstration: a guest with a VF moves to another host and keeps talking.
+
+::
+
+    build/demo/report.json               what was lost, in which phase, and what took how long
+    build/demo/timeline.svg  .png        the same as a picture
+    build/demo/logs/                     consoles, journals, QEMU, the host helper, the probe
+
+The last line on stdout says ``demo: pass …`` or ``demo: fail …``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from guestagent.errors import GuestAgentError
+from lab import migration, timeline
+from lab.image import ensure_image
+from lab.machine import Machine
+from lab.network import Network
+from lab.paths import BUILD
+from lab.phases import Phase, phases_of
+from lab.probe import Probe, Result
+from lab.setup import Pair, Setup
+from lab.waiting import wait_until
+
+DIRECTORY = BUILD / "demo"
+
+CALM_S = 3.0  # before the migration and after the return to the VF
+BOND_TIMEOUT_S = 60.0
+
+# What a surprise unplug may cost: the driver's removal of the device, not the agent.
+UNPLUG_LOSS_LIMIT_MS = 250.0
+LOSSY_PHASES = {"unplug", "downtime"}
+EXPECTED_PORTS = {"before": "vf", "during": "standby", "after": "vf"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What one run of the demonstration showed."""
+
+    probe: Result
+    helper: migration.Report
+    phases: tuple[Phase, ...]
+    active_port: dict[str, str]
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is not as it must be."""
+        if self.helper.exit_code != 0:
+            yield f"the host helper failed: {self.helper.message}"
+        if self.active_port != EXPECTED_PORTS:
+            yield f"active port {self.active_port}"
+        if not self.probe.tcp.survived:
+            yield "the TCP connection broke"
+        for phase in self.phases:
+            if phase.name not in LOSSY_PHASES and phase.lost:
+                yield f"{phase.lost} packets lost in phase {phase.name}"
+            if phase.name == "unplug" and phase.lost_ms > UNPLUG_LOSS_LIMIT_MS:
+                yield f"{phase.lost_ms:.0f} ms lost at the unplug"
+
+    def to_json(self, *, passed: bool) -> str:
+        """Return the report; times count from the begin of the probe."""
+        begin_s = self.probe.begin_s
+        return json.dumps(
+            {
+                "result": "pass" if passed else "fail",
+                "rate_hz": self.probe.rate_hz,
+                "sent": self.probe.sent,
+                "lost": self.probe.lost,
+                "phases": [
+                    {
+                        "name": phase.name,
+                        "start_s": round(phase.begin_s - begin_s, 4),
+                        "end_s": round(phase.end_s - begin_s, 4),
+                        "lost": phase.lost,
+                        "longest_gap_ms": round(phase.longest_gap_ms, 1),
+                    }
+                    for phase in self.phases
+                ],
+                "active_port": self.active_port,
+                "migration": {
+                    "total_ms": self.helper.total_ms,
+                    "downtime_ms": self.helper.downtime_ms,
+                },
+                "tcp": {
+                    "survived": self.probe.tcp.survived,
+                    "longest_stall_ms": round(self.probe.tcp.longest_stall_ms, 1),
+                },
+            },
+            indent=2,
+        )
+
+
+def main() -> int:
+    """Run the demonstration once; return 0 if all is as it must be."""
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+    logs = DIRECTORY / "logs"
+    logs.mkdir(parents=True)
+    try:
+        run = _run(logs)
+    except GuestAgentError as error:
+        print(f"demo: fail: {error}; see {logs}")
+        return 1
+    problems = list(run.problems())
+    (logs / "probe.json").write_text(run.probe.to_json())
+    (DIRECTORY / "report.json").write_text(run.to_json(passed=not problems) + "\n")
+    timeline.draw(run.probe, run.phases, DIRECTORY / "timeline")
+    _say(f"report and timeline are in {DIRECTORY}")
+    lost = f"{run.probe.lost} of {run.probe.sent} packets lost"
+    where = ", ".join(f"{phase.name} {phase.lost}" for phase in run.phases if phase.lost)
+    if problems:
+        print(f"demo: fail: {'; '.join(problems)}; {lost} ({where or 'none'})")
+        return 1
+    downtime = f"guest stopped for {run.helper.downtime_ms} ms"
+    print(f"demo: pass: {lost} ({where or 'none'}), TCP alive, {downtime}")
+    return 0
+
+
+def _run(logs: Path) -> Run:
+    image = ensure_image()
+    pair = Pair(vf_at_boot=True)
+    setup = Setup(name="hostA", pairs=(pair,))
+    with (
+        Network() as network,
+        Machine(image=image, network=network, setup=setup, logs=logs) as source,
+        Machine.destination(source, name="hostB") as destination,
+        Probe(network, pair=pair) as probe,
+    ):
+        _say("host A: a guest boots with a virtio NIC and a VF of one MAC address")
+        source.wait_ready()
+        port = wait_until(
+            "the bond's active port is the VF", lambda: _vf_port(source), timeout_s=BOND_TIMEOUT_S
+        )
+        _say(f"host A: the guest's bond uses its VF, {port}")
+        probe.start(source)
+        _say(f"peer: ICMP, UDP in both directions and TCP, {probe.rate_hz:.0f}/s each")
+        time.sleep(CALM_S)
+
+        description = source.directory / "vm.toml"
+        migration.write_description(description, source, destination)
+        shutil.copy(description, logs)
+        _say("host A: guestagent-host migrate")
+        helper = migration.migrate(description, log=logs / "guestagent-host.log", on_progress=_say)
+        now = destination if helper.running_on == "destination" else source
+        where = "host B" if now is destination else "host A"
+        if helper.exit_code == 0:
+            port = wait_until(
+                "the bond's active port is the VF", lambda: _vf_port(now), timeout_s=BOND_TIMEOUT_S
+            )
+            _say(f"{where}: the guest's bond uses its VF, {port}")
+        time.sleep(CALM_S)
+        result = probe.stop(now, pauses=[helper.downtime] if helper.downtime else [])
+        _say("the probe has ended")
+    return Run(
+        probe=result,
+        helper=helper,
+        phases=phases_of(result, helper),
+        active_port=_active_ports(result, helper),
+    )
+
+
+def _vf_port(machine: Machine) -> str:
+    """Return the name of the active port if the agent says that it is the VF, else nothing."""
+    status = machine.execute("guestagent status --json")
+    if status.code != 0:
+        return ""
+    pairs = json.loads(status.stdout)["pairs"]
+    return str(pairs[0]["active_port"]) if pairs and pairs[0]["active"] == "vf" else ""
+
+
+def _active_ports(result: Result, helper: migration.Report) -> dict[str, str]:
+    during_s = helper.downtime.begin_s if helper.downtime else helper.phase("migrate").begin_s
+    return {
+        "before": result.active_kind_at(helper.phase("detach").begin_s),
+        "during": result.active_kind_at(during_s),
+        "after": result.active_kind_at(result.end_s),
+    }
+
+
+_begin_s = time.monotonic()
+
+
+def _say(text: str) -> None:
+    print(f"demo: {time.monotonic() - _begin_s:6.1f} s  {text}", flush=True)

@@ -1,0 +1,72 @@
+"""A migration cut into phases without gap or overlap, and the losses of each."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from lab.accounting import longest_gap_ms
+from lab.migration import Report
+from lab.probe import Result
+
+# A request that was sent less than a round trip before the guest stops is answered by nobody,
+# and the first packets after it runs again find it with cold caches.
+ROUND_TRIP_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of time (host's clock) and what was lost of what was sent in it."""
+
+    name: str
+    begin_s: float
+    end_s: float
+    lost: int
+    """Packets of all flows."""
+    lost_ms: float
+    """The flow that lost most: its lost packets times their distance."""
+    longest_gap_ms: float
+    """The longest time in which one flow lost every packet."""
+
+
+def phases_of(result: Result, helper: Report) -> tuple[Phase, ...]:
+    """Cut the time of the probe into the phases of a migration.
+
+    ``before``, ``unplug`` (the VF goes), ``move`` (the memory), ``downtime`` (from a round trip
+    before the source stops to one after the destination runs), ``arrive``, ``plug`` (the VF comes,
+    until the bond uses it), ``after``. Phases that did not take place are left out.
+    """
+    names = {span.name for span in helper.phases}
+    cuts = [("before", result.begin_s)]
+    if "detach" in names:
+        cuts.append(("unplug", helper.phase("detach").begin_s))
+        cuts.append(("move", helper.phase("detach").end_s))
+    if helper.downtime is not None:
+        cuts.append(("downtime", helper.downtime.begin_s - ROUND_TRIP_S))
+        cuts.append(("arrive", helper.downtime.end_s + ROUND_TRIP_S))
+    if "attach" in names:
+        attach = helper.phase("attach")
+        used_s = [
+            port.at_s
+            for port in result.active_ports
+            if port.kind == "vf" and port.at_s > attach.begin_s
+        ]
+        cuts.append(("plug", attach.begin_s))
+        cuts.append(("after", max(attach.end_s, *used_s[:1])))
+    cuts.append(("", result.end_s))
+    return tuple(
+        _phase(result, name, begin_s, end_s)
+        for (name, begin_s), (_, end_s) in itertools.pairwise(cuts)
+    )
+
+
+def _phase(result: Result, name: str, begin_s: float, end_s: float) -> Phase:
+    lost = [flow.lost_between(begin_s, end_s) for flow in result.flows]
+    return Phase(
+        name=name,
+        begin_s=begin_s,
+        end_s=end_s,
+        lost=sum(len(losses) for losses in lost),
+        lost_ms=max(len(losses) for losses in lost) * 1000 / result.rate_hz,
+        longest_gap_ms=max(longest_gap_ms(losses, result.rate_hz) for losses in lost),
+    )
