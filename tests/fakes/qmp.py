@@ -54,6 +54,7 @@ class Guest(StrEnum):
     RELEASES = "releases"
     RELEASES_FIRST = "releases-first"  # the event comes before the command's answer
     RELEASES_UNSEEN = "releases-unseen"  # and the event is lost
+    RELEASES_LATE = "releases-late"  # after it was asked twice; QEMU refuses the second request
     REFUSES = "refuses"
     HANGS = "hangs"
 
@@ -219,6 +220,9 @@ class FakeQemu:
         if id not in self.devices:
             raise _CommandError(f"Device '{id}' not found", "DeviceNotFound")
         self.asked_devices.append(id)
+        if self.guest is Guest.RELEASES_LATE and len(self.asked_devices) > 1:
+            asyncio.get_running_loop().call_soon(self._release, id)
+            raise _CommandError(f"Device {id} is already in the process of unplug")
         if self.guest is Guest.RELEASES_FIRST:
             self._release(id)
         else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,3 +134,34 @@ async def world(
     source.peer = destination
     async with source.serving(), destination.serving():
         yield World(vm=description, source=source, destination=destination)
+
+
+Scenario = Callable[[World], Awaitable[None]]
+
+
+def play(
+    directory: Path, scenario: Scenario, *, pairs: int = 1, destination_vf: bool = True
+) -> None:
+    """Run a scenario on a fresh stage."""
+
+    async def play_it() -> None:
+        async with world(directory, pairs=pairs, destination_vf=destination_vf) as stage:
+            await scenario(stage)
+
+    asyncio.run(play_it())
+
+
+def told(outcome: Outcome) -> str:
+    """Return what the operator reads when it went wrong."""
+    assert outcome.state.problem is not None
+    return f"{outcome.state.problem.what} | {outcome.state.problem.hint}"
+
+
+def assert_back_at_source(stage: World, outcome: Outcome) -> None:
+    """One guest, at the source, accelerated as before."""
+    assert outcome.state.phase is Phase.FAILED
+    assert outcome.state.guest_at is Side.SOURCE
+    assert stage.source.run_state == "running"
+    assert stage.destination.run_state != "running"
+    assert set(stage.source.devices) == {vf.id for vf in stage.vm.vfs_on(Side.SOURCE)}
+    assert outcome.state.attached == tuple(stage.source.devices)
