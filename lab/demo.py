@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guestagent.errors import GuestAgentError
+from guestagent.errors import GuestAgentError, PeerError
 from lab import migration, timeline
 from lab.image import ensure_image
 from lab.machine import Machine
@@ -51,8 +51,6 @@ class Run:
 
     def problems(self) -> Iterator[str]:
         """Yield what is not as it must be."""
-        if self.helper.exit_code != 0:
-            yield f"the host helper failed: {self.helper.message}"
         if self.active_port != EXPECTED_PORTS:
             yield f"active port {self.active_port}"
         if not self.probe.tcp.survived:
@@ -103,7 +101,7 @@ def main() -> int:
     logs.mkdir(parents=True)
     try:
         run = _run(logs)
-    except GuestAgentError as error:
+    except (GuestAgentError, OSError) as error:
         print(f"demo: fail: {error}; see {logs}")
         return 1
     problems = list(run.problems())
@@ -133,9 +131,7 @@ def _run(logs: Path) -> Run:
     ):
         _say("host A: a guest boots with a virtio NIC and a VF of one MAC address")
         source.wait_ready()
-        port = wait_until(
-            "the bond's active port is the VF", lambda: _vf_port(source), timeout_s=BOND_TIMEOUT_S
-        )
+        port = _wait_for_vf(source)
         _say(f"host A: the guest's bond uses its VF, {port}")
         probe.start(source)
         _say(f"peer: ICMP, UDP in both directions and TCP, {probe.rate_hz:.0f}/s each")
@@ -146,22 +142,32 @@ def _run(logs: Path) -> Run:
         shutil.copy(description, logs)
         _say("host A: guestagent-host migrate")
         helper = migration.migrate(description, log=logs / "guestagent-host.log", on_progress=_say)
-        now = destination if helper.running_on == "destination" else source
-        where = "host B" if now is destination else "host A"
-        if helper.exit_code == 0:
-            port = wait_until(
-                "the bond's active port is the VF", lambda: _vf_port(now), timeout_s=BOND_TIMEOUT_S
-            )
-            _say(f"{where}: the guest's bond uses its VF, {port}")
+        if helper.exit_code != 0 or helper.downtime is None:
+            raise PeerError(f"guestagent-host ended with {helper.exit_code}: {helper.message}")
+        port = _wait_for_vf(destination)
+        _say(f"host B: the guest's bond uses its VF, {port}")
         time.sleep(CALM_S)
-        result = probe.stop(now, pauses=[helper.downtime] if helper.downtime else [])
+        result = probe.stop(destination, pauses=[helper.downtime])
         _say("the probe has ended")
     return Run(
         probe=result,
         helper=helper,
         phases=phases_of(result, helper),
-        active_port=_active_ports(result, helper),
+        active_port={
+            "before": result.active_kind_at(helper.phase("detach").begin_s),
+            "during": result.active_kind_at(helper.downtime.begin_s),
+            "after": result.active_kind_at(result.end_s),
+        },
     )
+
+
+def _wait_for_vf(machine: Machine) -> str:
+    """Return the name of the VF when it is the active port of the bond.
+
+    :raise DeadlineError: it never was.
+    """
+    what = "the VF is the active port of the bond"
+    return wait_until(what, lambda: _vf_port(machine), timeout_s=BOND_TIMEOUT_S)
 
 
 def _vf_port(machine: Machine) -> str:
@@ -171,15 +177,6 @@ def _vf_port(machine: Machine) -> str:
         return ""
     pairs = json.loads(status.stdout)["pairs"]
     return str(pairs[0]["active_port"]) if pairs and pairs[0]["active"] == "vf" else ""
-
-
-def _active_ports(result: Result, helper: migration.Report) -> dict[str, str]:
-    during_s = helper.downtime.begin_s if helper.downtime else helper.phase("migrate").begin_s
-    return {
-        "before": result.active_kind_at(helper.phase("detach").begin_s),
-        "during": result.active_kind_at(during_s),
-        "after": result.active_kind_at(result.end_s),
-    }
 
 
 _begin_s = time.monotonic()

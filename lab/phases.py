@@ -54,9 +54,13 @@ def phases_of(result: Result, helper: Report) -> tuple[Phase, ...]:
         cuts.append(("plug", attach.begin_s))
         cuts.append(("after", max(attach.end_s, *used_s[:1])))
     cuts.append(("", result.end_s))
+    # The VF may be plugged within a round trip of the guest's arrival: that stays downtime.
+    begins_s = itertools.accumulate((begin_s for _, begin_s in cuts), max)
+    clean = [(name, begin_s) for (name, _), begin_s in zip(cuts, begins_s, strict=True)]
     return tuple(
         _phase(result, name, begin_s, end_s)
-        for (name, begin_s), (_, end_s) in itertools.pairwise(cuts)
+        for (name, begin_s), (_, end_s) in itertools.pairwise(clean)
+        if begin_s < end_s
     )
 
 
