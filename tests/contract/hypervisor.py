@@ -1,0 +1,153 @@
+"""What every QEMU does: claims that hold for the fake one and for the real one.
+
+A claim gets a pair of QEMUs: the source has a guest that releases devices and
+no VF, the destination waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from guestagent.host.hypervisor.base import RefusedError
+from guestagent.host.hypervisor.qemu import Qemu
+from guestagent.host.model import Device, MigrationSettings, Side
+from guestagent.host.ownership import Owner, owner_of
+
+TIMEOUT_S = 2.0
+SETTINGS = MigrationSettings(downtime_limit_ms=300, bandwidth_limit_mib_per_s=1024)
+VF = Device(
+    driver="e1000e",
+    id="vf0",
+    bus="rp2",
+    properties=(("netdev", "vf"), ("mac", "52:54:00:aa:00:01"), ("romfile", "")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Both:
+    """The two sides, and where the source can send its guest."""
+
+    source: Qemu
+    destination: Qemu
+    uri: str
+
+    async def owner(self) -> Owner:
+        """Ask both who has the guest."""
+        return owner_of(await self.source.look(), await self.destination.look())
+
+
+Claim = Callable[[Both], Awaitable[None]]
+CLAIMS: dict[str, Claim] = {}
+
+
+def claim(function: Claim) -> Claim:
+    """Count a function among the claims."""
+    CLAIMS[function.__name__] = function
+    return function
+
+
+async def refusal(request: Awaitable[None]) -> str:
+    """Return the words with which a request is refused."""
+    try:
+        await request
+    except RefusedError as error:
+        return str(error)
+    raise AssertionError("the request was not refused")
+
+
+@claim
+async def both_sides_say_where_the_guest_is(both: Both) -> None:
+    source, destination = await both.source.look(), await both.destination.look()
+    assert source.running
+    assert source.migration is None
+    assert (destination.run_state, destination.migration) == ("inmigrate", None)
+    assert source.unreachable is destination.unreachable is None
+    assert owner_of(source, destination) is Owner.SOURCE
+
+
+@claim
+async def a_plugged_device_is_there_until_the_guest_has_released_it(both: Both) -> None:
+    await both.source.plug(VF, TIMEOUT_S)
+    assert VF.id in (await both.source.look()).devices
+    await both.source.unplug(VF.id, TIMEOUT_S)
+    assert VF.id not in (await both.source.look()).devices
+    added, deleted = both.source.moments
+    assert (added.name, added.vf, added.side) == ("device_added", VF.id, Side.SOURCE)
+    assert (deleted.name, deleted.vf, deleted.side) == ("device_deleted", VF.id, Side.SOURCE)
+    assert added.at_s <= deleted.received_s
+
+
+@claim
+async def a_plugged_device_is_in_the_topology(both: Both) -> None:
+    await both.source.plug(VF, TIMEOUT_S)
+    (nic,) = [known for known in (await both.source.topology()).devices if known.id == VF.id]
+    assert (nic.driver, nic.mac, nic.is_nic) == ("e1000e", "52:54:00:aa:00:01", True)
+
+
+@claim
+async def a_device_that_is_not_there_counts_as_released(both: Both) -> None:
+    await both.source.unplug("nobody", TIMEOUT_S)
+
+
+@claim
+async def one_id_and_one_port_take_one_device(both: Both) -> None:
+    await both.source.plug(VF, TIMEOUT_S)
+    assert "Duplicate device ID" in await refusal(both.source.plug(VF, TIMEOUT_S))
+    other = Device(driver="e1000e", id="vf1", bus=VF.bus)
+    assert "already occupied" in await refusal(both.source.plug(other, TIMEOUT_S))
+    assert (await both.source.look()).devices >= {VF.id}
+
+
+@claim
+async def a_guest_moves_and_both_sides_know(both: Both) -> None:
+    await both.destination.expect_migration(both.uri, SETTINGS)
+    await both.source.start_migration(both.uri, SETTINGS)
+    seen = [progress async for progress in both.source.follow_migration()]
+    assert all(0 <= progress.remaining_bytes <= progress.total_bytes for progress in seen)
+    for _ in range(20):
+        if await both.owner() is not Owner.ARRIVING:
+            break
+        await both.destination.wait_for_change(0.2)
+    assert await both.owner() is Owner.DESTINATION
+    assert (await both.source.look()).run_state == "postmigrate"
+    figures = await both.source.figures()
+    assert figures is not None
+    assert figures.total_ms >= 0
+    assert figures.transferred_bytes > 0
+    assert "stop" in [moment.name for moment in both.source.moments]
+    assert "resume" in [moment.name for moment in both.destination.moments]
+
+
+@claim
+async def a_guest_that_is_sent_nowhere_stays(both: Both) -> None:
+    with contextlib.suppress(RefusedError):  # some versions refuse at once
+        await both.source.start_migration(both.uri, SETTINGS)
+    async for _ in both.source.follow_migration():
+        pass
+    view = await both.source.look()
+    assert view.running
+    assert view.migration in {"failed", None}
+    assert await both.source.figures() is None
+    assert await both.owner() is Owner.SOURCE
+
+
+@claim
+async def a_destination_listens_once(both: Both) -> None:
+    await both.destination.expect_migration(both.uri, SETTINGS)
+    assert "already been started" in await refusal(
+        both.destination.expect_migration(both.uri, SETTINGS)
+    )
+
+
+@claim
+async def only_a_qemu_that_waits_takes_a_guest(both: Both) -> None:
+    assert "-incoming" in await refusal(both.source.expect_migration(both.uri, SETTINGS))
+
+
+@claim
+async def a_connection_may_be_made_again(both: Both) -> None:
+    assert (await both.source.look()).running
+    await both.source.close()
+    assert (await both.source.look()).running
