@@ -21,9 +21,9 @@ def test_each_test_gets_the_guest_in_the_same_state(
     freezer: Freezer, network: Network, logs: Path
 ) -> None:
     with Machine.thaw(freezer.frozen(Setup()), network=network, logs=logs) as first:
-        first.write_file("/root/mark", "left by the first")
+        first.write_file("/var/tmp/mark", "left by the first")
     with Machine.thaw(freezer.frozen(Setup()), network=network, logs=logs) as second:
-        assert second.execute("test -e /root/mark").code == 1
+        assert second.execute("test -e /var/tmp/mark").code == 1
 
 
 def test_the_peer_reaches_the_guest_over_both_families(guest: Machine, network: Network) -> None:

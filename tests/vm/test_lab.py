@@ -13,13 +13,13 @@ def test_a_guest_migrates_with_its_memory_disk_and_network(
     guest: Machine, guests: Guests, network: Network
 ) -> None:
     destination = guests.destination(guest)
-    guest.write_file("/root/disk", "written before")
+    guest.write_file("/var/tmp/disk", "written before")
     guest.write_file("/run/memory", "written before")
     guest.migrate_to(destination)
     assert guest.qmp("query-status")["status"] == "postmigrate"
     assert destination.qmp("query-status")["status"] == "running"
-    assert destination.run("cat /root/disk /run/memory") == "written before" * 2
-    destination.run("echo 3 > /proc/sys/vm/drop_caches && cat /root/disk")
+    assert destination.run("cat /var/tmp/disk /run/memory") == "written before" * 2
+    destination.run("echo 3 > /proc/sys/vm/drop_caches && cat /var/tmp/disk")
     address = guest.setup.pairs[0].addresses[0].split("/")[0]
     ping = network.peer("ping", "-c", "1", "-W", "5", address)
     assert subprocess.run(ping, check=False, capture_output=True).returncode == 0
