@@ -130,7 +130,7 @@ class Applier:
 
     def _bond(self, name: str) -> Link:
         """Return the bond of that name as it is now; it must be one of ours."""
-        link = next((link for link in self._kernel.links() if link.name == name), None)
+        link = self._kernel.link(name)
         if link is None or not link.ours:
             raise ConflictError(
                 f"{name} {'vanished' if link is None else 'is not a bond of the agent'}",

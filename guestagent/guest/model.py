@@ -105,6 +105,13 @@ class Link:
     mtu: int = 1500
     up: bool = False
     carrier: bool = False
+    operational: bool = False
+    """Whether the kernel has begun to send on it, which comes after the carrier.
+
+    Until its linkwatch has run, what is sent on a NIC with a carrier is dropped in
+    silence (K: net/core/link_watch.c, linkwatch_do_dev; net/sched/sch_generic.c,
+    dev_activate (6.12)); the bond looks at the carrier alone.
+    """
     quiet: bool = False
     """Whether the kernel makes no IPv6 address of its own on it (addrgenmode none)."""
     upper: int | None = None

@@ -116,7 +116,10 @@ class _PairPlanner:
         for link in (self.pair.standby, self.pair.vf):
             if link is not None and not link.settled and not self._joined(link):
                 yield f"{link.name}: udev has not finished with it"
-        if self._live() and self.pair.vf is None and not self._carries():
+        vf = self.pair.vf
+        if vf is not None and self._joined(vf) and not vf.operational:
+            yield f"{vf.name} is a port of {self.bond_name} and has no carrier yet"
+        if self._live() and vf is None and not self._carries():
             yield (
                 f"{self.pair.standby.name} is in use and the VF is away: it joins a bond when"
                 " the VF comes or at the next boot"
@@ -226,10 +229,15 @@ class _PairPlanner:
                 yield SetActive(
                     bond=self.bond_name, port=_ref(standby), reason="the standby is asked for"
                 )
-        elif vf is not None and vf.settled and primary != vf.ifindex:
-            if active != vf.ifindex:
-                yield OpenWindow(bond=self.bond_name, reason="the traffic moves to the VF")
-            yield SetPrimary(bond=self.bond_name, port=_ref(vf), reason="the VF is preferred")
+        elif vf is not None and self._joined(vf) and vf.operational:
+            if primary != vf.ifindex:
+                if active != vf.ifindex:
+                    yield OpenWindow(bond=self.bond_name, reason="the traffic moves to the VF")
+                yield SetPrimary(bond=self.bond_name, port=_ref(vf), reason="the VF is preferred")
+        elif primary is not None:
+            # Were it left, the bond would take the VF back with its carrier, which
+            # comes before the kernel sends anything on it.
+            yield SetPrimary(bond=self.bond_name, port=None, reason="the VF is not operational")
 
     def _complete(self) -> Iterator[Action]:
         """Finish what was begun: the mark comes last, so that a crash repeats the rest."""
@@ -261,7 +269,10 @@ class _PairPlanner:
         return bool(self.pair.standby.addresses) and not self._joined(self.pair.standby)
 
     def _carries(self) -> bool:
-        return self.pair.bond is not None and self.pair.bond.carrier
+        """Whether the bond can take over what the standby carries."""
+        bond, vf = self.pair.bond, self.pair.vf
+        ready = vf is None or (self._joined(vf) and vf.operational)
+        return bond is not None and bond.operational and ready
 
     def _window_open(self) -> bool:
         state = self.pair.bond.bond if self.pair.bond else None

@@ -8,11 +8,16 @@ on request. The contract tests hold it to the real kernel.
 from __future__ import annotations
 
 import errno
+import ipaddress
+import socket
 from dataclasses import dataclass, field, replace
 
 from guestagent.errors import SystemLacksError
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.model import Address, BondOptions, BondState, Link, Route
+
+RANDOM_MAC = "02:00:00:00:00:01"
+"""What an empty bond takes in place of its own."""
 
 
 @dataclass
@@ -24,8 +29,12 @@ class FakeKernel:
     primaries: dict[int, str] = field(default_factory=dict)
     owned: dict[int, list[Address]] = field(default_factory=dict)
     routed: dict[int, list[Route]] = field(default_factory=dict)
+    own_mtus: dict[int, int] = field(default_factory=dict)
+    """What a port's MTU was before it joined."""
     refusals: list[tuple[str, int]] = field(default_factory=list)
     next_ifindex: int = 2
+    stalled: set[int] = field(default_factory=set)
+    """Links on which the kernel does not send yet, although they have a carrier."""
 
     # what the test does to the guest
 
@@ -74,7 +83,7 @@ class FakeKernel:
         self.owned.pop(ifindex, None)
         self.routed.pop(ifindex, None)
         if upper is not None:
-            self._select(upper)
+            self._left(upper)
 
     def rename(self, ifindex: int, name: str) -> None:
         """Rename a link, as udev does."""
@@ -105,11 +114,22 @@ class FakeKernel:
     def links(self) -> tuple[Link, ...]:
         return tuple(self._reported(link) for link in self.table.values())
 
+    def link(self, name: str) -> Link | None:
+        return next((link for link in self.links() if link.name == name), None)
+
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         return tuple(self.owned.get(ifindex, ()))
 
     def routes(self, ifindex: int) -> tuple[Route, ...]:
-        return tuple(self.routed.get(ifindex, ()))
+        # Routes of IPv6 that differ in the next hop alone are one with several next hops.
+        elsewhere = {
+            _key(route)
+            for other, routes in self.routed.items()
+            for route in routes
+            if other != ifindex and route.family == socket.AF_INET6
+        }
+        found = self.routed.get(ifindex, ())
+        return tuple(route for route in found if _key(route) not in elsewhere)
 
     def create_bond(
         self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
@@ -130,10 +150,10 @@ class FakeKernel:
 
     def delete_link(self, ifindex: int) -> None:
         self._maybe_refuse("delete_link")
-        del self.table[ifindex]
-        for link in list(self.table.values()):
-            if link.upper == ifindex:
-                self._set(link.ifindex, upper=None)
+        self._get(ifindex)
+        for link in self._ports(ifindex):
+            self._release(link)
+        self.unplug(ifindex)
 
     def set_alias(self, ifindex: int, alias: str) -> None:
         self._maybe_refuse("set_alias")
@@ -142,6 +162,8 @@ class FakeKernel:
     def set_up(self, ifindex: int, *, up: bool) -> None:
         self._maybe_refuse("set_up")
         self._set(ifindex, up=up)
+        if not up:
+            self._went_down(ifindex)
 
     def set_quiet(self, ifindex: int, *, quiet: bool) -> None:
         self._maybe_refuse("set_quiet")
@@ -154,12 +176,15 @@ class FakeKernel:
         if upper is not None and link.up:
             raise KernelError(f"could not make link {ifindex} a port", errno.EPERM)
         if upper is not None:
-            self._set(ifindex, upper=upper, up=True, mtu=self._get(upper).mtu)
+            bond = self._get(upper)
+            if bond.address == RANDOM_MAC:
+                self._set(upper, address=link.address)
+            self.own_mtus[ifindex] = link.mtu
+            self._set(ifindex, upper=upper, up=True, mtu=bond.mtu)
             self._select(upper)
-        else:
-            self._set(ifindex, upper=None, up=False)
-            if former is not None:
-                self._select(former)
+        elif former is not None:
+            self._release(link)
+            self._left(former)
 
     def set_primary(self, bond: int, port: int | None) -> None:
         self._maybe_refuse("set_primary")
@@ -183,6 +208,7 @@ class FakeKernel:
 
     def add_address(self, ifindex: int, address: Address) -> None:
         self._maybe_refuse("add_address")
+        self._get(ifindex)
         owned = self.owned.setdefault(ifindex, [])
         owned[:] = [item for item in owned if item.address != address.address] + [address]
 
@@ -193,9 +219,14 @@ class FakeKernel:
 
     def put_route(self, ifindex: int, route: Route) -> None:
         self._maybe_refuse("put_route")
-        for other in self.routed.values():
-            if route in other:
-                other.remove(route)
+        if not self._get(ifindex).up:
+            raise KernelError("could not put a route", errno.ENETDOWN)
+        if route.gateway is not None and not self._reaches(ifindex, route.gateway):
+            raise KernelError("could not put a route", errno.ENETUNREACH)
+        replaced = [ifindex] if route.family == socket.AF_INET6 else list(self.routed)
+        for other in replaced:
+            routed = self.routed.get(other, [])
+            routed[:] = [item for item in routed if _key(item) != _key(route)]
         self.routed.setdefault(ifindex, []).append(route)
 
     def delete_route(self, ifindex: int, route: Route) -> None:
@@ -209,11 +240,42 @@ class FakeKernel:
     def _ports(self, bond: int) -> list[Link]:
         return [link for link in self.table.values() if link.upper == bond]
 
+    def _release(self, port: Link) -> None:
+        """Take a port out of its bond: down, with the MTU that it had."""
+        self._set(port.ifindex, upper=None, up=False, mtu=self.own_mtus.pop(port.ifindex))
+        self._went_down(port.ifindex)
+
+    def _left(self, bond: int) -> None:
+        """Go on after a port has left; an empty bond takes a random MAC."""
+        if not self._ports(bond):
+            self._set(bond, address=RANDOM_MAC)
+        self._select(bond)
+
+    def _went_down(self, ifindex: int) -> None:
+        """Take away what a link that is down does not keep."""
+        self.routed.pop(ifindex, None)
+        owned = self.owned.get(ifindex, [])
+        owned[:] = [item for item in owned if item.family != socket.AF_INET6]
+
+    def _reaches(self, ifindex: int, gateway: str) -> bool:
+        """Whether an address or a route of the link leads to a gateway."""
+        near = [(item.address, item.prefix_length) for item in self.owned.get(ifindex, ())]
+        near += [
+            (route.destination, route.prefix_length)
+            for route in self.routed.get(ifindex, ())
+            if route.destination is not None and route.gateway is None
+        ]
+        host = ipaddress.ip_address(gateway)
+        return any(
+            host in ipaddress.ip_network(f"{address}/{length}", strict=False)
+            for address, length in near
+        )
+
     def _select(self, bond: int) -> None:
         """Choose the active port: the primary if it carries, else the present, else any."""
         state = self.table[bond].bond
         assert state is not None
-        usable = [link for link in self._ports(bond) if link.carrier]
+        usable = [link for link in self._ports(bond) if link.up and link.carrier]
         primary = next((p for p in usable if p.name == self.primaries.get(bond)), None)
         present = next((p for p in usable if p.ifindex == state.active), None)
         chosen = primary or present or (usable[0] if usable else None)
@@ -221,13 +283,16 @@ class FakeKernel:
 
     def _reported(self, link: Link) -> Link:
         if link.bond is None:
-            return link
+            carrier = link.up and link.carrier
+            sends = carrier and link.ifindex not in self.stalled
+            return replace(link, carrier=carrier, operational=sends)
         ports = self._ports(link.ifindex)
         primary = next(
             (p.ifindex for p in ports if p.name == self.primaries.get(link.ifindex)), None
         )
-        carrier = link.up and any(port.carrier for port in ports)
-        return replace(link, carrier=carrier, bond=replace(link.bond, primary=primary))
+        carrier = link.up and any(port.up and port.carrier for port in ports)
+        state = replace(link.bond, primary=primary)
+        return replace(link, carrier=carrier, operational=carrier, bond=state)
 
     def _get(self, ifindex: int) -> Link:
         if ifindex not in self.table:
@@ -247,3 +312,8 @@ class FakeKernel:
             if refusal[0] == method:
                 self.refusals.remove(refusal)
                 raise KernelError(f"could not {method}", refusal[1])
+
+
+def _key(route: Route) -> tuple[object, ...]:
+    """Return what makes two routes the same to the kernel, whatever their next hop."""
+    return (route.family, route.destination, route.prefix_length, route.table, route.metric)

@@ -12,6 +12,7 @@ ROUTE_PROTOCOL_KERNEL = 2
 ROUTE_FLAG_CLONED = 0x200
 ROUTE_FLAG_ONLINK = 0x4
 _NO_MAC = {"", "00:00:00:00:00:00"}
+_OPERATIONAL = {"UP", "UNKNOWN"}
 _USER_HZ = 100
 _ADDR_GEN_MODE_NONE = 1
 _FOR_EVER = 0xFFFFFFFF
@@ -38,6 +39,8 @@ def decode_link(message: Any) -> Link:
         # Kernels before 5.6 name it for the ports of a bond only.
         permanent = _mac(port.get_attr("IFLA_BOND_SLAVE_PERM_HWADDR"))
     flags = message["flags"]
+    carrier = bool(message.get_attr("IFLA_CARRIER")) and bool(flags & 0x1)
+    state = message.get_attr("IFLA_OPERSTATE")
     return Link(
         ifindex=message["index"],
         name=message.get_attr("IFLA_IFNAME"),
@@ -46,7 +49,8 @@ def decode_link(message: Any) -> Link:
         kind=kind,
         mtu=message.get_attr("IFLA_MTU") or 0,
         up=bool(flags & 0x1),
-        carrier=bool(message.get_attr("IFLA_CARRIER")) and bool(flags & 0x1),
+        carrier=carrier,
+        operational=carrier and state in _OPERATIONAL,
         quiet=_quiet(message),
         upper=message.get_attr("IFLA_MASTER"),
         lower=message.get_attr("IFLA_LINK"),

@@ -34,14 +34,18 @@ IN6_ADDR_GEN_MODE_NONE = 1
 ACTIVE_BACKUP = 1
 PRIMARY_RESELECT_ALWAYS = 0
 IFA_F_NODAD = 0x02
+IFA_F_DADFAILED = 0x08
+IFA_F_TENTATIVE = 0x40
 IFA_F_MANAGETEMPADDR = 0x100
 IFA_F_NOPREFIXROUTE = 0x200
 IFA_F_MCAUTOJOIN = 0x400
 _KEPT_FLAGS = 0x10 | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN
+_UNUSABLE = IFA_F_DADFAILED | IFA_F_TENTATIVE
 _FOR_EVER = 0xFFFFFFFF
 _GONE = {errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT}
 
 _Attrs = list[tuple[str, Any]]
+_WITHOUT_STATISTICS = ("IFLA_EXT_MASK", 8)  # RTEXT_FILTER_SKIP_STATS
 
 
 class NetlinkKernel:
@@ -63,7 +67,9 @@ class NetlinkKernel:
     def links(self) -> tuple[Link, ...]:
         """Return every link, with what sysfs says of the device behind it."""
         with _translated("list links"):
-            found = [decode_link(message) for message in self._dump(ifinfmsg(), RTM_GETLINK)]
+            request = ifinfmsg()
+            request["attrs"] = [_WITHOUT_STATISTICS]
+            found = [decode_link(message) for message in self._dump(request, RTM_GETLINK)]
         facts = [device_facts(link.name, link.ifindex) for link in found]
         return tuple(
             replace(
@@ -74,6 +80,19 @@ class NetlinkKernel:
             )
             for link, fact in zip(found, facts, strict=True)
         )
+
+    def link(self, name: str) -> Link | None:
+        """Return the link of that name, without what sysfs says of it; None without one."""
+        message = ifinfmsg()
+        message["attrs"] = [("IFLA_IFNAME", name), _WITHOUT_STATISTICS]
+        try:
+            with _translated(f"look at {name}"):
+                (answer,) = self._request(message, RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK)[:1]
+        except KernelError as error:
+            if error.code in _GONE:
+                return None
+            raise
+        return decode_link(answer)
 
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         """Return the addresses of a link, in the kernel's order."""
@@ -188,11 +207,18 @@ class NetlinkKernel:
         self._bond_message(what, bond, "IFLA_BOND_ALL_SLAVES_ACTIVE", int(enabled))
 
     def add_address(self, ifindex: int, address: Address) -> None:
-        """Add an address; one that is there already is updated. IPv6 without DAD."""
+        """Add an address; one that is there already is updated. IPv6 without DAD.
+
+        An update does not end what DAD has begun or found (K: net/ipv6/addrconf.c,
+        inet6_addr_modify (6.12)), so such an address is made anew.
+        """
         message = _address_message(ifindex, address)
         flags = address.flags & _KEPT_FLAGS
         if address.family == socket.AF_INET6:
             flags |= IFA_F_NODAD
+            present = (item for item in self.addresses(ifindex) if item.address == address.address)
+            if any(item.flags & _UNUSABLE for item in present):
+                self.delete_address(ifindex, address)
         message["attrs"].append(("IFA_FLAGS", flags))
         if address.broadcast is not None:
             message["attrs"].append(("IFA_BROADCAST", address.broadcast))

@@ -36,6 +36,9 @@ class Kernel(Protocol):
     def links(self) -> tuple[Link, ...]:
         """Return every link, without addresses and routes; udev's word is not in it."""
 
+    def link(self, name: str) -> Link | None:
+        """Return the link of that name, without what sysfs says of it; None without one."""
+
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         """Return the addresses of a link, in the kernel's order."""
 

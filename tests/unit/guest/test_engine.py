@@ -109,7 +109,7 @@ def test_a_hot_plugged_vf_makes_the_bond_before_the_addresses_move() -> None:
     vf = system.kernel.plug("ens3", MAC, carrier=False)
     outcome = system.engine().converge()
     assert outcome.error is None
-    assert "keeps the traffic" in outcome.plan.waiting[0]
+    assert any("keeps the traffic" in text for text in outcome.plan.waiting)
     assert system.kernel.addresses(standby) == (ADDRESS,)
     assert system.stack.disk == {}, "the stack would take the addresses off the NIC"
     system.kernel.set_carrier(vf, carrier=True)
@@ -171,6 +171,35 @@ def test_a_bond_that_was_begun_before_a_crash_is_finished() -> None:
     assert system.engine().converge().error is None
     assert system.kernel.named("bond0").complete
     assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}
+    assert_on(system, vf)
+
+
+def test_a_vf_is_preferred_only_once_the_kernel_sends_on_it() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.engine().converge()
+    system.kernel.unplug(vf)
+    returned = system.kernel.plug("ens9", MAC)
+    system.kernel.stalled.add(returned)
+    outcome = system.engine().converge()
+    assert_on(system, standby)
+    assert outcome.plan.waiting == ("ens9 is a port of bond0 and has no carrier yet",)
+    system.kernel.stalled.clear()
+    system.engine().converge()
+    assert_on(system, returned)
+
+
+def test_a_vf_that_loses_its_carrier_is_not_preferred_until_it_is_operational_again() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.engine().converge()
+    system.kernel.set_carrier(vf, carrier=False)
+    system.engine().converge()
+    system.kernel.stalled.add(vf)
+    system.kernel.set_carrier(vf, carrier=True)
+    assert_on(system, standby)
+    system.kernel.stalled.clear()
+    system.engine().converge()
     assert_on(system, vf)
 
 
