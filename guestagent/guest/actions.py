@@ -113,15 +113,6 @@ class SetPrimary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetActive:
-    """Move the traffic to a port."""
-
-    bond: str
-    port: PortRef
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BondUp:
     """Bring the bond up."""
 
@@ -160,7 +151,6 @@ Action = (
     | PortDown
     | AddPort
     | SetPrimary
-    | SetActive
     | BondUp
     | MoveNetwork
     | RememberPair
@@ -192,8 +182,6 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
             return f"make {name} the primary of {action.bond}"
         case SetPrimary():
             return f"clear the primary of {action.bond}"
-        case SetActive():
-            return f"make {action.port.name} the active port of {action.bond}"
         case BondUp():
             return f"bring {action.bond} up"
         case MoveNetwork():

@@ -27,7 +27,6 @@ from guestagent.guest.actions import (
     QuietPort,
     ReloadStack,
     RememberPair,
-    SetActive,
     SetPrimary,
     WriteStackFile,
     describe,
@@ -119,8 +118,6 @@ class Applier:
             case SetPrimary():
                 port = action.port.ifindex if action.port is not None else None
                 kernel.set_primary(self._bond(action.bond).ifindex, port)
-            case SetActive():
-                kernel.set_active(self._bond(action.bond).ifindex, action.port.ifindex)
             case BondUp():
                 kernel.set_up(self._bond(action.bond).ifindex, up=True)
             case MoveNetwork():

@@ -31,7 +31,6 @@ from guestagent.guest.actions import (
     QuietPort,
     ReloadStack,
     RememberPair,
-    SetActive,
     SetPrimary,
     WriteStackFile,
     describe,
@@ -217,27 +216,30 @@ class _PairPlanner:
         vf, standby = self.pair.vf, self.pair.standby
         state = self.pair.bond.bond if self.pair.bond else None
         primary = state.primary if state else None
-        active = state.active if state else None
         if self.pair.mac in self.snapshot.held:
             if not (self._joined(standby) and standby.carrier):
                 return
-            if active != standby.ifindex:
-                yield OpenWindow(bond=self.bond_name, reason="the traffic moves to the standby")
-            if primary is not None:
-                yield SetPrimary(bond=self.bond_name, port=None, reason="the standby is asked for")
-            if active != standby.ifindex:
-                yield SetActive(
-                    bond=self.bond_name, port=_ref(standby), reason="the standby is asked for"
-                )
+            yield from self._make_primary(standby, "the standby is asked for")
         elif vf is not None and self._joined(vf) and vf.operational:
-            if primary != vf.ifindex:
-                if active != vf.ifindex:
-                    yield OpenWindow(bond=self.bond_name, reason="the traffic moves to the VF")
-                yield SetPrimary(bond=self.bond_name, port=_ref(vf), reason="the VF is preferred")
-        elif primary is not None:
+            yield from self._make_primary(vf, "the VF is preferred")
+        elif vf is not None and primary == vf.ifindex and self._joined(standby):
             # Were it left, the bond would take the VF back with its carrier, which
             # comes before the kernel sends anything on it.
-            yield SetPrimary(bond=self.bond_name, port=None, reason="the VF is not operational")
+            yield from self._make_primary(standby, "the VF is not operational")
+
+    def _make_primary(self, port: Link, reason: str) -> Iterator[Action]:
+        """Move the traffic to a port and keep it there.
+
+        The primary decides, for a bond without one takes the port that joined
+        first at every event, whichever was made active (K: drivers/net/bonding/
+        bond_main.c, bond_choose_primary_or_current (6.0 and later)).
+        """
+        state = self.pair.bond.bond if self.pair.bond else None
+        if state is not None and state.primary == port.ifindex:
+            return
+        if state is None or state.active != port.ifindex:
+            yield OpenWindow(bond=self.bond_name, reason=f"the traffic moves to {port.name}")
+        yield SetPrimary(bond=self.bond_name, port=_ref(port), reason=reason)
 
     def _complete(self) -> Iterator[Action]:
         """Finish what was begun: the mark comes last, so that a crash repeats the rest."""

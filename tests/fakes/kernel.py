@@ -30,7 +30,7 @@ class FakeKernel:
     owned: dict[int, list[Address]] = field(default_factory=dict)
     routed: dict[int, list[Route]] = field(default_factory=dict)
     own_mtus: dict[int, int] = field(default_factory=dict)
-    """What a port's MTU was before it joined."""
+    """What a port's MTU was before it joined, in the order of joining."""
     refusals: list[tuple[str, int]] = field(default_factory=list)
     next_ifindex: int = 2
     stalled: set[int] = field(default_factory=set)
@@ -194,14 +194,6 @@ class FakeKernel:
             self.primaries[bond] = self._get(port).name
         self._select(bond)
 
-    def set_active(self, bond: int, port: int) -> None:
-        self._maybe_refuse("set_active")
-        link = self._get(port)
-        if link.upper != bond or not link.carrier:
-            raise KernelError("could not change the active port", errno.EINVAL)
-        self._set_bond(bond, active=port)
-        self._select(bond)
-
     def set_all_ports_active(self, bond: int, *, enabled: bool) -> None:
         self._maybe_refuse("set_all_ports_active")
         self._set_bond(bond, all_ports_active=enabled)
@@ -238,7 +230,9 @@ class FakeKernel:
     # inside
 
     def _ports(self, bond: int) -> list[Link]:
-        return [link for link in self.table.values() if link.upper == bond]
+        """Return the ports in the order in which they joined."""
+        joined = [self.table[ifindex] for ifindex in self.own_mtus if ifindex in self.table]
+        return [link for link in joined if link.upper == bond]
 
     def _release(self, port: Link) -> None:
         """Take a port out of its bond: down, with the MTU that it had."""
@@ -272,13 +266,14 @@ class FakeKernel:
         )
 
     def _select(self, bond: int) -> None:
-        """Choose the active port: the primary if it carries, else the present, else any."""
-        state = self.table[bond].bond
-        assert state is not None
+        """Choose the active port: the primary if it carries, else the one that joined first.
+
+        The present one has no preference (K: drivers/net/bonding/bond_main.c,
+        bond_choose_primary_or_current (6.0 and later)).
+        """
         usable = [link for link in self._ports(bond) if link.up and link.carrier]
         primary = next((p for p in usable if p.name == self.primaries.get(bond)), None)
-        present = next((p for p in usable if p.ifindex == state.active), None)
-        chosen = primary or present or (usable[0] if usable else None)
+        chosen = primary or (usable[0] if usable else None)
         self._set_bond(bond, active=chosen.ifindex if chosen else None)
 
     def _reported(self, link: Link) -> Link:

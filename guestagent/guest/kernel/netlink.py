@@ -196,11 +196,6 @@ class NetlinkKernel:
         """Set or clear the primary of a bond."""
         self._bond_message(f"set the primary of bond {bond}", bond, "IFLA_BOND_PRIMARY", port or 0)
 
-    def set_active(self, bond: int, port: int) -> None:
-        """Change the active port of a bond. EINVAL when it has no carrier."""
-        what = f"make link {port} the active port of bond {bond}"
-        self._bond_message(what, bond, "IFLA_BOND_ACTIVE_SLAVE", port)
-
     def set_all_ports_active(self, bond: int, *, enabled: bool) -> None:
         """Deliver or drop what arrives on the inactive port."""
         what = f"set all_slaves_active of bond {bond}"

@@ -71,9 +71,6 @@ class Kernel(Protocol):
     def set_primary(self, bond: int, port: int | None) -> None:
         """Set or clear the primary of a bond."""
 
-    def set_active(self, bond: int, port: int) -> None:
-        """Change the active port of a bond. EINVAL when it has no carrier."""
-
     def set_all_ports_active(self, bond: int, *, enabled: bool) -> None:
         """Deliver or drop what arrives on the inactive port."""
 

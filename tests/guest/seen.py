@@ -1,0 +1,195 @@
+"""What the tests of this tier see of a guest's network, as values; and waiting for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_interface
+
+from lab.machine import Machine
+from lab.monitor import Json
+from lab.setup import Pair
+from lab.waiting import wait_until
+
+CONVERGED_S = 30.0
+"""A deadline, not a claim: what takes longer has not happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nic:
+    """A physical NIC."""
+
+    name: str
+    mac: str
+    """The permanent one."""
+    virtio: bool
+    up: bool
+    upper: str | None
+    addresses: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bond:
+    """A bond with its ports."""
+
+    name: str
+    ifindex: int
+    mac: str
+    alias: str
+    carrier: bool
+    ports: frozenset[str]
+    active: str | None
+    primary: str | None
+    receives_on_both: bool
+    addresses: frozenset[str]
+    """Global ones, with prefix length."""
+    options: frozenset[tuple[str, str]]
+    """All that the kernel reports but what says which ports there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """NICs and bonds at one moment."""
+
+    nics: tuple[Nic, ...]
+    bonds: tuple[Bond, ...]
+
+    def vf(self, pair: Pair) -> Nic | None:
+        """Return the VF of a pair."""
+        return next((nic for nic in self.nics if nic.mac == pair.mac and not nic.virtio), None)
+
+    def standby(self, pair: Pair) -> Nic:
+        """Return the virtio NIC of a pair."""
+        return next(nic for nic in self.nics if nic.mac == pair.mac and nic.virtio)
+
+    def bond(self, pair: Pair) -> Bond | None:
+        """Return the bond of a pair."""
+        return next((bond for bond in self.bonds if bond.mac == pair.mac), None)
+
+    def on_vf(self, pair: Pair) -> bool:
+        """Whether a pair is where it shall be while the VF is there."""
+        bond, vf, standby = self.bond(pair), self.vf(pair), self.standby(pair)
+        return (
+            bond is not None
+            and vf is not None
+            and bond.ports == {vf.name, standby.name}
+            and bond.active == bond.primary == vf.name
+            and bond.addresses == _own(pair)
+            and not vf.addresses
+            and not standby.addresses
+            and bond.alias.startswith("guestagent:")
+        )
+
+    def on_standby(self, pair: Pair) -> bool:
+        """Whether a pair is where it shall be while the VF is away."""
+        bond, standby = self.bond(pair), self.standby(pair)
+        return (
+            bond is not None
+            and self.vf(pair) is None
+            and bond.ports == {standby.name}
+            and bond.active == standby.name
+            and bond.addresses == _own(pair)
+            and not standby.addresses
+        )
+
+
+def look(guest: Machine) -> Network:
+    """Return the guest's network as it is now."""
+    links = guest.ip("address", "show")
+    return Network(
+        nics=tuple(_nic(link) for link in links if "parentdev" in link),
+        bonds=tuple(_bond(link, links) for link in links if _kind(link) == "bond"),
+    )
+
+
+def wait_on_vf(guest: Machine, pair: Pair | None = None) -> Bond:
+    """Wait until a pair (the first) is on its VF, and return its bond."""
+    return _wait(guest, pair or guest.setup.pairs[0], Network.on_vf.__name__)
+
+
+def wait_on_standby(guest: Machine, pair: Pair | None = None) -> Bond:
+    """Wait until a pair (the first) is on its standby, and return its bond."""
+    return _wait(guest, pair or guest.setup.pairs[0], Network.on_standby.__name__)
+
+
+def wait_converged(guest: Machine, *, timeout_s: float = CONVERGED_S) -> Json:
+    """Wait until the running agent has nothing to do or to wait for; return its status."""
+
+    def converged() -> Json:
+        status = guest.run_json("guestagent status --json")
+        return status if status["converged"] and status["agent"] == "running" else None
+
+    return wait_until("the agent has converged", converged, timeout_s=timeout_s)
+
+
+def configuration(guest: Machine) -> str:
+    """Return addresses, routes and ports in words, to compare two moments.
+
+    Lifetimes are left out, and so is what a VF that comes or goes brings by itself.
+    """
+    return guest.run(
+        "ip -o link show | sed 's/qdisc .*//' | grep -v @; ip -br address; "
+        "ip route show table all; ip -6 route show table all | sed 's/ expires [0-9]*sec//'"
+    )
+
+
+def _wait(guest: Machine, pair: Pair, state: str) -> Bond:
+    seen: list[Network] = []
+
+    def there() -> Bond | None:
+        seen[:] = [look(guest)]
+        return seen[0].bond(pair) if getattr(seen[0], state)(pair) else None
+
+    try:
+        found = wait_until(f"{pair.mac} {state}", there, timeout_s=CONVERGED_S)
+    except Exception as error:
+        error.add_note(f"seen: {seen}")
+        raise
+    assert found is not None
+    return found
+
+
+def _own(pair: Pair) -> frozenset[str]:
+    """Return the addresses of a pair as the kernel writes them."""
+    return frozenset(str(ip_interface(address)) for address in pair.addresses)
+
+
+def _nic(link: Json) -> Nic:
+    return Nic(
+        name=link["ifname"],
+        mac=link.get("permaddr", link["address"]),
+        virtio=link["parentbus"] == "virtio",
+        up="UP" in link["flags"],
+        upper=link.get("master"),
+        addresses=_addresses(link),
+    )
+
+
+def _bond(link: Json, links: Json) -> Bond:
+    data = link["linkinfo"]["info_data"]
+    state = {"active_slave", "primary", "all_slaves_active", "ad_info"}
+    return Bond(
+        name=link["ifname"],
+        ifindex=link["ifindex"],
+        mac=link["address"],
+        alias=link.get("ifalias", ""),
+        carrier="LOWER_UP" in link["flags"],
+        ports=frozenset(item["ifname"] for item in links if item.get("master") == link["ifname"]),
+        active=data.get("active_slave"),
+        primary=data.get("primary"),
+        receives_on_both=data["all_slaves_active"] != 0,
+        addresses=_addresses(link),
+        options=frozenset((key, str(data[key])) for key in data if key not in state),
+    )
+
+
+def _addresses(link: Json) -> frozenset[str]:
+    return frozenset(
+        f"{item['local']}/{item['prefixlen']}"
+        for item in link["addr_info"]
+        if item.get("scope") == "global"
+    )
+
+
+def _kind(link: Json) -> str | None:
+    kind: str | None = link.get("linkinfo", {}).get("info_kind")
+    return kind

@@ -1,0 +1,39 @@
+"""The real kernel and the agent's adapter keep the contract that the fake kernel keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.guests import Freezer
+from lab.machine import Machine
+from lab.monitor import Json
+from lab.network import Network
+from lab.paths import LOGS, ROOT
+from lab.setup import Setup
+from tests.contract.kernel import CLAIMS
+
+TREE = "/run/contract"
+
+
+@pytest.fixture(scope="module")
+def results(freezer: Freezer) -> Iterator[Json]:
+    """All claims, held against the kernel of one guest."""
+    logs = LOGS / "guest" / "kernel-contract"
+    with (
+        Network() as network,
+        Machine.thaw(freezer.frozen(Setup()), network=network, logs=logs) as guest,
+    ):
+        for name in ("kernel.py", "in_guest.py"):
+            text = Path(ROOT, "tests", "contract", name).read_text()
+            guest.write_file(f"{TREE}/tests/contract/{name}", text)
+        command = f"cd {TREE} && PYTHONPATH={TREE} python3 -B -m tests.contract.in_guest"
+        yield guest.run_json(command, timeout_s=120)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_real_kernel_keeps_to(name: str, results: Json) -> None:
+    failure = results[name]
+    assert failure is None, failure
