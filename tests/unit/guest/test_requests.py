@@ -1,0 +1,156 @@
+"""Requests to the running agent: what is answered, and that nothing half-done stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
+from guestagent.guest.engine import Outcome
+from guestagent.guest.leases import DEFAULT_HOLD_S, Leases
+from guestagent.guest.model import Pair, Policy
+from guestagent.guest.requests import Requests
+from guestagent.jsontype import Obj
+from guestagent.wire import Request
+from tests.fakes.system import FakeSystem
+
+MAC = "52:54:00:00:00:01"
+
+
+@dataclass
+class FakeAgent:
+    """The daemon without its loop: an engine on a guest in memory."""
+
+    system: FakeSystem
+    leases: Leases
+    policy: Policy = field(default_factory=Policy)
+    announced: list[str] = field(default_factory=list)
+
+    async def latest(self) -> Outcome:
+        return self.system.engine().look(self.leases.current())
+
+    async def converge(self) -> Outcome:
+        return self.system.engine().converge(self.leases.current())
+
+    def next_outcome(self) -> asyncio.Future[Outcome]:
+        return asyncio.get_running_loop().create_future()
+
+    async def announce(self, pairs: tuple[Pair, ...]) -> int:
+        self.announced.extend(pair.mac for pair in pairs)
+        return 3
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> FakeAgent:
+    system = FakeSystem()
+    system.kernel.plug("ens2", MAC, driver="virtio_net")
+    system.kernel.plug("ens3", MAC)
+    system.engine().converge()
+    return FakeAgent(system=system, leases=Leases(tmp_path, lambda: system.now_s))
+
+
+def ask(agent: FakeAgent, name: str, **arguments: object) -> Mapping[str, Any]:
+    request = Request(id=1, name=name, arguments=Obj(dict(arguments), "arguments"))
+    return asyncio.run(Requests(agent)(request))
+
+
+def active(agent: FakeAgent) -> str | None:
+    state = agent.system.kernel.named("bond0").bond
+    link = next(
+        (n for n in agent.system.kernel.links() if state and n.ifindex == state.active), None
+    )
+    return link.name if link else None
+
+
+def test_switching_to_the_standby_holds_the_pair_and_says_what_was_seen(agent: FakeAgent) -> None:
+    answer = ask(agent, "switch", to="standby")
+    assert active(agent) == "ens2"
+    assert [pair["active"] for pair in answer["pairs"]] == ["standby"]
+    assert answer["pairs"][0]["held_s"] == DEFAULT_HOLD_S
+
+
+@pytest.mark.parametrize("back", ["vf", "auto"])
+def test_switching_back_ends_the_hold(agent: FakeAgent, back: str) -> None:
+    ask(agent, "switch", to="standby")
+    ask(agent, "switch", to=back)
+    assert active(agent) == "ens3"
+    assert agent.leases.current() == frozenset()
+
+
+def test_asking_for_the_vf_fails_where_there_is_none(agent: FakeAgent) -> None:
+    agent.system.kernel.unplug(agent.system.kernel.named("ens3").ifindex)
+    with pytest.raises(ConflictError, match="no VF"):
+        ask(agent, "switch", to="vf")
+
+
+def test_without_a_carrier_on_the_standby_nothing_is_changed(agent: FakeAgent) -> None:
+    agent.system.kernel.set_carrier(agent.system.kernel.named("ens2").ifindex, carrier=False)
+    with pytest.raises(ConflictError, match="no carrier"):
+        ask(agent, "switch", to="standby")
+    assert active(agent) == "ens3"
+    assert agent.leases.current() == frozenset()
+
+
+def test_a_switch_that_the_kernel_refuses_leaves_no_hold(agent: FakeAgent) -> None:
+    agent.system.kernel.refuse("set_primary", 22)
+    with pytest.raises(GuestAgentError):
+        ask(agent, "switch", to="standby")
+    assert active(agent) == "ens3"
+    assert agent.leases.current() == frozenset()
+
+
+def test_a_failed_renewal_keeps_the_hold_that_was_there(agent: FakeAgent) -> None:
+    ask(agent, "switch", to="standby", hold_s=60)
+    agent.system.kernel.set_carrier(agent.system.kernel.named("ens2").ifindex, carrier=False)
+    with pytest.raises(ConflictError):
+        ask(agent, "switch", to="standby", hold_s=90)
+    assert agent.leases.remaining_s(MAC) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("dance", {}, "unknown request"),
+        ("switch", {}, "to must be a string"),
+        ("switch", {"to": "mars"}, "'mars'"),
+        ("switch", {"to": "standby", "hold_s": 0}, "hold_s is 0"),
+        ("switch", {"to": "standby", "hold_s": 1e9}, "hold_s"),
+        ("switch", {"to": "standby", "hold_s": "long"}, "hold_s must be a number"),
+        ("switch", {"to": "standby", "bond": "bond9"}, "no pair 'bond9'"),
+        ("wait", {"active": "up"}, "'up'"),
+        ("wait", {"active": "vf", "timeout_s": -1}, "timeout_s"),
+    ],
+)
+def test_a_bad_request_is_refused_with_the_reason(
+    agent: FakeAgent, name: str, arguments: dict[str, object], says: str
+) -> None:
+    with pytest.raises(GuestAgentError, match=says) as caught:
+        ask(agent, name, **arguments)
+    assert caught.value.hint
+    assert active(agent) == "ens3"
+
+
+def test_waiting_for_what_is_there_returns_at_once_and_else_says_why_not(
+    agent: FakeAgent,
+) -> None:
+    assert ask(agent, "wait", active="vf")["pairs"][0]["bond"] == "bond0"
+    with pytest.raises(DeadlineError, match="on the VF"):
+        ask(agent, "wait", active="standby", timeout_s=0)
+
+
+def test_a_pair_can_be_named_by_bond_or_by_mac(agent: FakeAgent) -> None:
+    for name in ("bond0", MAC):
+        ask(agent, "announce", bond=name)
+    assert agent.announced == [MAC, MAC]
+
+
+def test_a_guest_without_a_pair_says_so(tmp_path: Path) -> None:
+    agent = FakeAgent(system=FakeSystem(), leases=Leases(tmp_path, lambda: 0.0))
+    with pytest.raises(ConflictError, match="no pair"):
+        ask(agent, "switch", to="standby")
+    assert ask(agent, "status")["pairs"] == ()
