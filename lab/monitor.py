@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, Message, QMPClient
+from qemu.qmp import (
+    ConnectError,
+    ExecInterruptedError,
+    ExecuteError,
+    Message,
+    QMPClient,
+    StateError,
+)
 
 from guestagent.clock import Deadline
 from guestagent.errors import DeadlineError, PeerError, UnknownOutcomeError
@@ -84,14 +91,14 @@ class Monitor:
         """Run a command; underscores in argument names stand for dashes.
 
         :raise PeerError: QEMU refused it; the text is QEMU's.
-        :raise UnknownOutcomeError: the connection ended before the answer.
+        :raise UnknownOutcomeError: the connection ended before the answer, or earlier.
         """
         words = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
             return self._call(self._client.execute(command, words), timeout_s=timeout_s)
         except ExecuteError as error:
             raise PeerError(f"{self._name}: {command} {words}: {error}") from error
-        except ExecInterruptedError as error:
+        except (ExecInterruptedError, StateError) as error:
             raise UnknownOutcomeError(f"{self._name}: {command}: {error}") from error
 
     def wait_event(

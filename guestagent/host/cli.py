@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guestagent import __version__, log
-from guestagent.errors import ConfigurationError, GuestAgentError
+from guestagent.errors import EXIT_FAILED, ConfigurationError, GuestAgentError
 from guestagent.host import config, inspect, report
 from guestagent.host.driver import Driver, Outcome
 from guestagent.host.hypervisor.base import Hypervisor
@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"\n  what to do: {error.hint}" if error.hint else ""
         sys.stderr.write(f"guestagent-host: {error}{hint}\n")
         return error.exit_code
+    except KeyboardInterrupt:  # outside a command, which hears of it by itself
+        sys.stderr.write("guestagent-host: interrupted\n")
+        return EXIT_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,74 @@
+"""The host helper as a process of its own, to be watched and interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lab.machine import Machine
+from lab.migration import write_description
+
+END_TIMEOUT_S = 120.0
+
+
+class Helper:
+    """A running ``guestagent-host`` with ``--json``."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def report(self) -> Any:
+        """Wait for its end and return its report."""
+        out, err = self._process.communicate(timeout=END_TIMEOUT_S)
+        try:
+            report = json.loads(out)
+        except ValueError:
+            raise AssertionError(f"no report but {out!r}, and on stderr: {err}") from None
+        assert report["exit_code"] == self._process.returncode
+        return report
+
+
+@contextmanager
+def started(description: Path, command: str, *options: str) -> Iterator[Helper]:
+    """Run a command of the helper; it is killed if it is still there at the end."""
+    argv = [
+        *(sys.executable, "-m", "guestagent.host.cli", command, str(description), "--json"),
+        *("--state-dir", str(description.parent / "state"), *options),
+    ]
+    with subprocess.Popen(
+        argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            yield Helper(process)
+        finally:
+            process.kill()
+
+
+def run(description: Path, command: str, *options: str) -> Any:
+    """Run a command of the helper to its end and return its report."""
+    with started(description, command, *options) as helper:
+        return helper.report()
+
+
+def inspect(description: Path) -> Any:
+    """Return what the helper shows of the source."""
+    argv = [sys.executable, "-m", "guestagent.host.cli", "inspect", str(description), "--json"]
+    return json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
+
+
+def describe(directory: Path, source: Machine, destination: Machine, more: str = "") -> Path:
+    """Write the description of a VM; ``more`` goes on after the keys of its last pair."""
+    path = directory / f"{source.setup.name}.toml"
+    write_description(path, source, destination)
+    path.write_text(f"{path.read_text()}{more}\n")
+    return path
