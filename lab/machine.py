@@ -199,6 +199,8 @@ class Machine:
 
     def collect_logs(self) -> None:
         """Write the guest's journal beside the other logs, if the guest can still answer."""
+        if self._process.poll() is not None:
+            return
         try:
             if self.qmp("query-status")["status"] != "running":
                 return
