@@ -7,7 +7,7 @@ from ipaddress import ip_interface
 
 from lab.machine import Machine
 from lab.monitor import Json
-from lab.setup import Pair
+from lab.setup import Pair, Setup
 from lab.waiting import wait_until
 
 CONVERGED_S = 30.0
@@ -92,6 +92,29 @@ class Network:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the agent's process takes."""
+
+    resident_kib: int
+    descriptors: int
+    wakeups: int
+    """Since it was started, of all its threads."""
+
+
+def configured(pair: Pair, match: str) -> Setup:
+    """Return a guest whose networkd file finds its NIC in this way and has default routes."""
+    lines = [
+        *("[Match]", match, "[Network]", "IPv6AcceptRA=no"),
+        *(f"Address={address}" for address in pair.addresses),
+        *(f"Gateway={address.split('/')[0]}" for address in pair.peer_addresses),
+    ]
+    return Setup(
+        pairs=(pair,),
+        network_files={"etc/systemd/network/50-lan.network": "\n".join(lines) + "\n"},
+    )
+
+
 def look(guest: Machine) -> Network:
     """Return the guest's network as it is now."""
     links = guest.ip("address", "show")
@@ -119,6 +142,17 @@ def wait_converged(guest: Machine, *, timeout_s: float = CONVERGED_S) -> Json:
         return status if status["converged"] and status["agent"] == "running" else None
 
     return wait_until("the agent has converged", converged, timeout_s=timeout_s)
+
+
+def agent_usage(guest: Machine) -> Usage:
+    """Return what the running agent takes now."""
+    words = guest.run(
+        "cd /proc/$(systemctl show --property MainPID --value guestagent) && "
+        "sed -n 's/^VmRSS:\\s*\\([0-9]*\\).*/\\1/p' status && ls fd | wc -l && "
+        "sed -n 's/^voluntary_ctxt_switches:\\s*//p' task/*/status"
+    ).split()
+    resident, descriptors, *wakeups = (int(word) for word in words)
+    return Usage(resident_kib=resident, descriptors=descriptors, wakeups=sum(wakeups))
 
 
 def configuration(guest: Machine) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,10 +25,9 @@ def results(freezer: Freezer) -> Iterator[Json]:
         Network() as network,
         Machine.thaw(freezer.frozen(Setup()), network=network, logs=logs) as guest,
     ):
-        for name in ("kernel.py", "in_guest.py"):
-            text = Path(ROOT, "tests", "contract", name).read_text()
-            guest.write_file(f"{TREE}/tests/contract/{name}", text)
-        command = f"cd {TREE} && PYTHONPATH={TREE} python3 -B -m tests.contract.in_guest"
+        for path in (ROOT / "tests" / "contract").glob("kernel*.py"):
+            guest.write_file(f"{TREE}/tests/contract/{path.name}", path.read_text())
+        command = f"cd {TREE} && PYTHONPATH={TREE} python3 -B -m tests.contract.kernel_in_guest"
         yield guest.run_json(command, timeout_s=120)
 
 

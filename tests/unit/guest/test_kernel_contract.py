@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from guestagent.guest.model import Address
-from tests.contract.kernel import CLAIMS, MAC, TENTATIVE_OR_REFUSED
+from tests.contract.kernel import CLAIMS
+from tests.contract.kernel_ground import MAC, TENTATIVE_OR_REFUSED
 from tests.fakes.kernel import FakeKernel
 
 

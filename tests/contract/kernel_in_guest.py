@@ -15,7 +15,8 @@ import traceback
 
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.model import Address
-from tests.contract.kernel import CLAIMS, MAC, OTHER_MAC, Claim
+from tests.contract.kernel import CLAIMS
+from tests.contract.kernel_ground import MAC, OTHER_MAC, Claim
 
 DAD_S = 10.0
 

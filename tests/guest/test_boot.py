@@ -1,0 +1,60 @@
+"""Bonds at boot: before the network is configured, with the VF and without it."""
+
+from __future__ import annotations
+
+from lab.guests import Guests
+from lab.machine import Machine
+from lab.setup import Pair, Setup
+from tests.guest.seen import configuration, look, wait_converged, wait_on_standby, wait_on_vf
+
+FIRST, SECOND = Pair(vf_at_boot=True), Pair(index=1)
+
+
+def early_was_first(guest: Machine) -> bool:
+    """Whether the early unit ended before networkd began."""
+    show = "systemctl show --value --property"
+    early = guest.run(f"{show} ExecMainExitTimestampMonotonic guestagent-early")
+    networkd = guest.run(f"{show} ExecMainStartTimestampMonotonic systemd-networkd")
+    return 0 < int(early) < int(networkd)
+
+
+def made_early(guest: Machine) -> set[str]:
+    """Return the bonds that the early unit of this boot completed."""
+    match = "_SYSTEMD_UNIT=guestagent-early.service ACTION=MarkBond"
+    lines = guest.run(f"journalctl --boot --output=json --output-fields=BOND {match} || true")
+    return {
+        line.split('"BOND":"')[1].split('"')[0] for line in lines.splitlines() if "BOND" in line
+    }
+
+
+def test_two_pairs_through_boots_with_and_without_their_vfs(guests: Guests) -> None:
+    guest = guests.boot(Setup(pairs=(FIRST, SECOND)))
+    guest.wait_ready()
+    first = wait_on_vf(guest, FIRST)
+    assert early_was_first(guest)
+    assert made_early(guest) == {"bond0"}
+    assert look(guest).bond(SECOND) is None, "a NIC that never had a VF is not touched"
+
+    guest.plug_vf(SECOND)
+    second = wait_on_vf(guest, SECOND)
+    wait_converged(guest)
+    assert (first.name, second.name) == ("bond0", "bond1")
+    assert wait_on_vf(guest, FIRST) == first, "what one pair does is nothing to the other"
+
+    guest.unplug_vf(FIRST)
+    wait_on_standby(guest, FIRST)
+    guest.reboot()
+    assert wait_on_standby(guest, FIRST).name == "bond0", "remembered"
+    assert wait_on_vf(guest, SECOND).name == "bond1"
+    assert early_was_first(guest)
+    assert made_early(guest) == {"bond0", "bond1"}
+    assert wait_converged(guest)["pending"] == []
+    before = configuration(guest)
+
+    guest.plug_vf(FIRST)
+    joined = wait_on_vf(guest, FIRST)
+    wait_converged(guest)
+    assert (joined.name, joined.options) == (first.name, first.options)
+    guest.unplug_vf(FIRST)
+    wait_on_standby(guest, FIRST)
+    assert configuration(guest) == before

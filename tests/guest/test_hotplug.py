@@ -1,0 +1,142 @@
+"""A VF comes into a running guest that is configured and in use, goes, and comes again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lab.guests import Guests
+from lab.machine import Machine
+from lab.network import Network
+from lab.probe import Probe, Result
+from lab.setup import Pair
+from tests.guest.seen import (
+    agent_usage,
+    configuration,
+    configured,
+    look,
+    wait_converged,
+    wait_on_standby,
+    wait_on_vf,
+)
+
+PAIR = Pair()
+OTHER_PORT = "rp3"
+CYCLES = 20
+UNPLUG_LOSS_MS = 250
+"""What a surprise unplug may cost: the driver's remove path, under emulation."""
+
+
+def probed(network: Network, guest: Machine, change: Callable[[], object]) -> Result:
+    """Return what the probe saw while ``change`` was made, and for two seconds after it."""
+    with Probe(network) as probe:
+        probe.start(guest)
+        change()
+        time.sleep(2)
+        result = probe.stop(guest)
+    print({flow.name: (flow.sent, len(flow.lost)) for flow in result.flows}, result.tcp)
+    return result
+
+
+@pytest.mark.parametrize("match", ["Name=en*", f"MACAddress={PAIR.mac}", "Driver=virtio_net"])
+def test_a_first_vf_is_adopted_with_all_that_the_nic_had(
+    guests: Guests, network: Network, match: str
+) -> None:
+    guest = guests.start(configured(PAIR, match))
+    before = look(guest)
+    assert not before.bonds
+
+    def plug() -> None:
+        guest.plug_vf()
+        wait_on_vf(guest)
+
+    result = probed(network, guest, plug)
+    assert (result.lost, result.tcp.survived) == (0, True)
+    wait_converged(guest)
+    for family, peer in zip("46", PAIR.peer_addresses, strict=True):
+        (route,) = guest.run_json(f"ip -json -{family} route show default")
+        assert (route["dev"], route["gateway"]) == (
+            "bond0",
+            peer.split("/")[0].replace(":0:", ":"),
+        )
+        guest.run(f"ping -{family} -c 1 -W 5 {peer.split('/')[0]}")
+
+
+def test_a_vf_that_goes_and_comes_is_primary_again_under_any_name(
+    guest: Machine, network: Network
+) -> None:
+    guest.plug_vf()
+    before = wait_on_vf(guest)
+    wait_converged(guest)
+
+    def unplug() -> None:
+        guest.unplug_vf()
+        wait_on_standby(guest)
+
+    result = probed(network, guest, unplug)
+    assert result.tcp.survived
+    assert all(len(flow.lost) / result.rate_hz < UNPLUG_LOSS_MS / 1000 for flow in result.flows)
+
+    def plug_elsewhere() -> None:
+        guest.plug_vf(bus=OTHER_PORT)
+        wait_on_vf(guest)
+
+    result = probed(network, guest, plug_elsewhere)
+    assert (result.lost, result.tcp.survived) == (0, True)
+    after = wait_on_vf(guest)
+    assert after.primary != before.primary, "the other port has another name"
+    assert (after.ifindex, after.options) == (before.ifindex, before.options)
+
+
+def test_many_cycles_leave_nothing_behind(guest: Machine) -> None:
+    bonds, usages, times_s = [], [], []
+    for cycle in range(CYCLES):
+        begin_s = time.monotonic()
+        guest.plug_vf(bus=OTHER_PORT if cycle % 2 else PAIR.vf_port)
+        bonds.append(wait_on_vf(guest))
+        times_s.append(time.monotonic() - begin_s)
+        if cycle in {CYCLES // 2, CYCLES - 1}:
+            wait_converged(guest)
+            usages.append(agent_usage(guest))
+        guest.unplug_vf()
+        bonds.append(wait_on_standby(guest))
+    print(usages, [round(time_s, 2) for time_s in times_s])
+    assert len({(bond.ifindex, bond.name, bond.alias, bond.options) for bond in bonds}) == 1
+    assert guest.run("guestagent plan").strip() == "nothing to do"
+    assert wait_converged(guest)["left_alone"] == []
+    half, end = usages
+    assert end.descriptors == half.descriptors
+    assert end.resident_kib - half.resident_kib < 512
+
+
+def test_a_running_agent_that_has_nothing_to_do_sleeps(guest: Machine) -> None:
+    guest.plug_vf()
+    wait_on_vf(guest)
+    wait_converged(guest)
+    begin = agent_usage(guest)
+    time.sleep(15)
+    end = agent_usage(guest)
+    print(begin, end)
+    assert end.wakeups - begin.wakeups <= 1, "but for the watchdog of systemd"
+    assert end.resident_kib < 40 * 1024
+
+
+def test_the_bond_of_a_guest_survives_what_is_done_to_networkd(
+    guest: Machine, network: Network
+) -> None:
+    guest.plug_vf()
+    wait_on_vf(guest)
+    wait_converged(guest)
+    before = configuration(guest)
+
+    def disturb() -> None:
+        guest.run("networkctl reload && systemctl restart systemd-networkd && networkctl reload")
+        guest.run("networkctl reconfigure bond0")
+
+    assert probed(network, guest, disturb).lost == 0
+    assert look(guest).on_vf(PAIR)
+    assert configuration(guest) == before
+    guest.unplug_vf()
+    wait_on_standby(guest)

@@ -1,0 +1,143 @@
+"""The agent is not in the data path, and it may die at any moment."""
+
+from __future__ import annotations
+
+import base64
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lab.guests import Guests
+from lab.image import ensure_agent_package
+from lab.machine import Machine
+from lab.network import Network
+from lab.probe import Probe
+from lab.setup import Pair
+from tests.guest.seen import (
+    Bond,
+    configuration,
+    configured,
+    look,
+    wait_converged,
+    wait_on_standby,
+    wait_on_vf,
+)
+
+SETUP = configured(Pair(), "Name=en*")
+SEED = 20_26
+RANDOM_KILLS = 4
+
+# systemd's own limit on restarts would end these tests, and its second of rest lengthen them.
+QUICK = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=100ms\n"
+KILLER = """
+journalctl --follow --lines=0 --output=cat _SYSTEMD_UNIT=guestagent.service |
+while read -r line; do systemctl kill --signal=KILL guestagent; echo "killed after: $line"; done
+"""
+
+
+def restarted_quickly(guest: Machine) -> None:
+    """Take the limits off restarting the agent."""
+    guest.write_file("/run/systemd/system/guestagent.service.d/quick.conf", QUICK)
+    guest.run("systemctl daemon-reload")
+
+
+def adopted(guest: Machine) -> tuple[str, frozenset[tuple[str, str]], frozenset[str]]:
+    """Wait for the end of an adoption and return what must not depend on the way there."""
+    bond: Bond = wait_on_vf(guest)
+    status = wait_converged(guest)
+    assert (status["pending"], status["left_alone"], status["last_error"]) == ([], [], None)
+    assert not look(guest).bonds[0].receives_on_both
+    files = guest.run("cat /run/systemd/network/05-guestagent-* /var/lib/guestagent/*.json")
+    return configuration(guest) + files, bond.options, bond.addresses
+
+
+@contextmanager
+def killer(guest: Machine) -> Iterator[None]:
+    """Kill the agent after each line that it logs."""
+    guest.write_file("/run/killer", KILLER)
+    guest.run("systemd-run --quiet --unit=killer bash /run/killer")
+    yield
+    guest.run("systemctl stop killer")
+
+
+def test_an_agent_that_is_killed_after_every_step_comes_to_the_same_end(
+    guests: Guests, network: Network
+) -> None:
+    calm = guests.start(SETUP)
+    calm.plug_vf()
+    expected = adopted(calm)
+    calm.qmp("quit")
+
+    guest = guests.start(SETUP)
+    restarted_quickly(guest)
+    with Probe(network) as probe:
+        probe.start(guest)
+        with killer(guest):
+            guest.plug_vf()
+            wait_on_vf(guest)
+        result = probe.stop(guest)
+    killed = guest.run("journalctl --output=cat --unit killer | grep 'killed after'")
+    print(killed, {flow.name: (flow.sent, len(flow.lost)) for flow in result.flows})
+    assert killed.count("killed after") >= 5
+    assert adopted(guest) == expected
+    assert (result.lost, result.tcp.survived) == (0, True)
+
+
+def test_an_agent_that_is_killed_at_any_moment_comes_to_the_same_end(guest: Machine) -> None:
+    restarted_quickly(guest)
+    guest.plug_vf()
+    expected = adopted(guest)
+    moments = random.Random(SEED)  # noqa: S311 - moments, not secrets
+    for _ in range(RANDOM_KILLS):
+        guest.unplug_vf()
+        wait_on_standby(guest)
+        guest.plug_vf()
+        time.sleep(moments.uniform(0, 1.5))
+        guest.run("systemctl kill --signal=KILL guestagent")
+        assert adopted(guest) == expected
+
+
+def test_a_vf_that_goes_while_the_agent_is_dead_is_missed_by_nobody(guest: Machine) -> None:
+    guest.plug_vf()
+    wait_on_vf(guest)
+    wait_converged(guest)
+    guest.run("systemctl stop guestagent")
+    guest.unplug_vf()
+    wait_on_standby(guest)
+    guest.plug_vf(bus="rp2")
+    guest.run("udevadm settle")
+    guest.run("ping -c 3 -W 1 198.18.0.1")
+    guest.run("systemctl start guestagent")
+    wait_on_vf(guest)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "systemctl stop guestagent; systemctl start guestagent",
+        "systemctl restart guestagent",
+        "systemctl kill --signal=KILL guestagent",
+        "dpkg --install /run/agent.deb",
+    ],
+    ids=["stop", "restart", "kill", "upgrade"],
+)
+def test_what_is_done_to_the_agent_loses_nothing(
+    guest: Machine, network: Network, change: str
+) -> None:
+    package = base64.b64encode(ensure_agent_package().read_bytes()).decode()
+    guest.run("base64 --decode > /run/agent.deb", stdin=package)
+    guest.plug_vf()
+    before = wait_on_vf(guest)
+    wait_converged(guest)
+    with Probe(network) as probe:
+        probe.start(guest)
+        guest.run(change, timeout_s=120)
+        wait_converged(guest)
+        result = probe.stop(guest)
+    print({flow.name: (flow.sent, len(flow.lost)) for flow in result.flows}, result.tcp)
+    assert (result.lost, result.tcp.survived) == (0, True)
+    assert {port.kind for port in result.active_ports} == {"vf"}
+    assert wait_on_vf(guest) == before
