@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from guestagent.errors import ConfigurationError
-from guestagent.guest.model import BondOptions, Policy
+from guestagent.guest.model import BondOptions, HealthOptions, Policy
 
 CONFIGURATION = Path("/etc/guestagent/guestagent.toml")
 EXAMPLE = """\
@@ -28,6 +28,11 @@ miimon-ms = 100           # how often the kernel looks at the carrier of the por
 fail-over-mac = "active"  # or "none"; active never writes a VF's MAC
 announcements = 3         # how often each address is announced after the path has moved
 announcement-spacing-ms = 100
+
+[health]
+gateway = false           # ask the default gateway through the active port
+interval-s = 5
+hold-down-s = 30          # a VF without a path is avoided so long, doubling up to an hour
 """
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _FAIL_OVER_MAC = {"none": 0, "active": 1}
@@ -43,10 +48,10 @@ def load(path: Path = CONFIGURATION) -> Policy:
     for file in (item for item in (path, *drop_ins) if item.exists()):
         values = _read(file)
         _check(file, values)
-        bond = {**merged.get("bond", {}), **values.get("bond", {})}
-        merged = {**merged, **values, "bond": bond}
-    options = merged.get("bond", {})
-    default = BondOptions()
+        tables = {name: {**merged.get(name, {}), **values.get(name, {})} for name in _TABLES}
+        merged = {**merged, **values, **tables}
+    options, health = merged.get("bond", {}), merged.get("health", {})
+    default, healthy = BondOptions(), HealthOptions()
     return Policy(
         bond_name=merged.get("bond-name", Policy().bond_name),
         excluded=frozenset(mac.lower() for mac in merged.get("exclude", ())),
@@ -57,6 +62,11 @@ def load(path: Path = CONFIGURATION) -> Policy:
             announcement_spacing_ms=options.get(
                 "announcement-spacing-ms", default.announcement_spacing_ms
             ),
+        ),
+        health=HealthOptions(
+            gateway=health.get("gateway", healthy.gateway),
+            interval_s=health.get("interval-s", healthy.interval_s),
+            hold_down_s=health.get("hold-down-s", healthy.hold_down_s),
         ),
     )
 
@@ -79,16 +89,17 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _check(file: Path, values: dict[str, Any]) -> None:
     for key, value in values.items():
-        if key == "bond" and isinstance(value, dict):
+        if key in _TABLES and isinstance(value, dict):
             for name, item in value.items():
-                _check_key(file, f"bond.{name}", item, _BOND_KEYS.get(name))
+                _check_key(file, f"{key}.{name}", item, _TABLES[key].get(name))
         else:
             _check_key(file, key, value, _KEYS.get(key))
 
 
 def _check_key(file: Path, key: str, value: object, rule: tuple[str, _Check] | None) -> None:
     if rule is None:
-        known = ", ".join([*_KEYS, *(f"bond.{name}" for name in _BOND_KEYS)])
+        nested = (f"{table}.{name}" for table, keys in _TABLES.items() for name in keys)
+        known = ", ".join([*_KEYS, *nested])
         raise ConfigurationError(f"{file}: unknown key {key}", hint=f"known keys: {known}")
     expected, holds = rule
     if not holds(value):
@@ -120,6 +131,7 @@ _KEYS: dict[str, tuple[str, _Check]] = {
     "bond-name": ('a short interface name with one %d, such as "bond%d"', _is_bond_name),
     "exclude": ("a list of MACs written as aa:bb:cc:dd:ee:ff", _is_mac_list),
     "bond": ("a table", lambda value: isinstance(value, dict)),
+    "health": ("a table", lambda value: isinstance(value, dict)),
 }
 _BOND_KEYS: dict[str, tuple[str, _Check]] = {
     "miimon-ms": _integer(10, 10_000),
@@ -127,3 +139,9 @@ _BOND_KEYS: dict[str, tuple[str, _Check]] = {
     "announcements": _integer(0, 255),
     "announcement-spacing-ms": _integer(10, 10_000),
 }
+_HEALTH_KEYS: dict[str, tuple[str, _Check]] = {
+    "gateway": ("true or false", lambda value: isinstance(value, bool)),
+    "interval-s": _integer(1, 3600),
+    "hold-down-s": _integer(1, 3600),
+}
+_TABLES = {"bond": _BOND_KEYS, "health": _HEALTH_KEYS}

@@ -12,6 +12,7 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, TypeVarTuple
 
 from guestagent.errors import ConfigurationError, GuestAgentError, SystemLacksError
 from guestagent.guest import systemd
@@ -23,11 +24,14 @@ from guestagent.guest.kernel import packet
 from guestagent.guest.kernel.events import Drained, LinkEvents
 from guestagent.guest.kernel.udev import UdevEvents
 from guestagent.guest.leases import Leases
-from guestagent.guest.model import Address, Pair, Policy
+from guestagent.guest.model import Address, Pair, Policy, Side
 from guestagent.guest.observe import Moments
 from guestagent.guest.pairing import pair_up
+from guestagent.guest.pathwatch import PathWatch, WatchedPair
 from guestagent.guest.requests import Requests
 
+_T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
 RESYNC_S = 600.0
 """A look without an event, against whatever no event tells of."""
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
@@ -44,6 +48,13 @@ class Daemon:
         self.leases = Leases()
         self._make_engine = make_engine
         self._moments = moments
+        self.paths = PathWatch(
+            options=policy.health,
+            pairs=self._watched,
+            solicit=lambda ifindex: self._in_thread(self._engine.solicit_gateways, ifindex),
+            reached=lambda ifindex: self._in_thread(self._engine.gateway_reached, ifindex),
+            changed=self._dirty_now,
+        )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._dirty = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -74,6 +85,8 @@ class Daemon:
             self._watch(loop, links, udev)
             await control.start()
             self._background(self._channel.run())
+            if self.policy.health.gateway:
+                self._background(self.paths.run())
             await self._serve()
         finally:
             systemd.notify("STOPPING=1")
@@ -110,13 +123,12 @@ class Daemon:
         return sum([await self._announcer.announce(snapshot, bond) for bond in bonds])
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
         first = True
         while not self._stopping.is_set():
             self._dirty.clear()
             waiters, self._waiters = self._waiters, []
-            held = self.leases.current()
-            outcome = await loop.run_in_executor(self._thread, self._engine.converge, held)
+            held, avoided = self.leases.current(), self.paths.avoided()
+            outcome = await self._in_thread(self._engine.converge, held, avoided)
             self._outcome = outcome
             for waiter in waiters:
                 if not waiter.done():
@@ -157,7 +169,7 @@ class Daemon:
             delay = BACKOFF_S[min(self._failures, len(BACKOFF_S)) - 1]
             await self._sleep_until(now + delay, self._stopping)
             return
-        due = [RESYNC_S, self._moments.next_s, self.leases.next_s]
+        due = [RESYNC_S, self._moments.next_s, self.leases.next_s, self.paths.next_s]
         wait_s = min(seconds for seconds in due if seconds is not None)
         await self._sleep_until(now + wait_s, self._dirty)
 
@@ -212,8 +224,30 @@ class Daemon:
                     _log.warning("%s", error, extra={"BOND": pair.bond.name})
 
     async def _addresses(self, ifindex: int) -> tuple[Address, ...]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._engine.addresses, ifindex)
+        return await self._in_thread(self._engine.addresses, ifindex)
+
+    async def _in_thread(self, work: Callable[[*_Args], _T], *arguments: *_Args) -> _T:
+        """Let the kernel thread do something."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _watched(self) -> tuple[WatchedPair, ...]:
+        """Return the bonds that carry traffic, with the side that does."""
+        if self._outcome is None:
+            return ()
+        snapshot = self._outcome.snapshot
+        return tuple(
+            WatchedPair(
+                mac=pair.mac,
+                bond=pair.bond.name,
+                ifindex=pair.bond.ifindex,
+                side=Side.STANDBY if pair.bond.bond.active == pair.standby.ifindex else Side.VF,
+            )
+            for pair in pair_up(snapshot, self.policy).pairs
+            if pair.bond is not None and pair.bond.bond and pair.bond.bond.active is not None
+        )
+
+    def _dirty_now(self) -> None:
+        self._dirty.set()
 
     def _background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

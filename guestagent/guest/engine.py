@@ -38,18 +38,22 @@ class Engine:
         self._observer = observer
         self._applier = applier
 
-    def look(self, held: frozenset[str] = frozenset()) -> Outcome:
+    def look(
+        self, held: frozenset[str] = frozenset(), avoided: frozenset[str] = frozenset()
+    ) -> Outcome:
         """Observe and plan, changing nothing. Raises KernelError."""
-        snapshot = self._observer.observe(self.policy, held)
+        snapshot = self._observer.observe(self.policy, held, avoided)
         return Outcome(snapshot=snapshot, plan=plan(snapshot, self.policy))
 
-    def converge(self, held: frozenset[str] = frozenset()) -> Outcome:
+    def converge(
+        self, held: frozenset[str] = frozenset(), avoided: frozenset[str] = frozenset()
+    ) -> Outcome:
         """Observe, plan and apply until the plan is empty or an action fails.
 
         A failure is in the outcome, not raised; a bond that was only begun is
         taken away again, so that the NICs are as they were.
         """
-        outcome = self.look(held)
+        outcome = self.look(held, avoided)
         for _ in range(MAX_ROUNDS):
             if not outcome.plan.actions:
                 return outcome
@@ -57,9 +61,9 @@ class Engine:
                 self._applier.apply(outcome.plan)
             except GuestAgentError as error:
                 self._applier.abandon()
-                outcome = self.look(held)
+                outcome = self.look(held, avoided)
                 return Outcome(snapshot=outcome.snapshot, plan=outcome.plan, error=error)
-            outcome = self.look(held)
+            outcome = self.look(held, avoided)
         endless = InternalError(
             f"after {MAX_ROUNDS} rounds there is still something to do",
             hint="another program may be undoing it: look at `guestagent plan`",
@@ -69,6 +73,25 @@ class Engine:
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         """Return the addresses that a link has now. Raises KernelError."""
         return self._kernel.addresses(ifindex)
+
+    def solicit_gateways(self, ifindex: int) -> bool:
+        """Make the default gateways of a link prove themselves; False without any."""
+        gateways = self._gateways(ifindex)
+        for family, gateway in gateways:
+            self._kernel.solicit(ifindex, family, gateway)
+        return bool(gateways)
+
+    def gateway_reached(self, ifindex: int) -> bool:
+        """Whether one of the default gateways of a link has answered lately."""
+        reachable = self._kernel.reachable(ifindex)
+        return any(gateway in reachable for _, gateway in self._gateways(ifindex))
+
+    def _gateways(self, ifindex: int) -> tuple[tuple[int, str], ...]:
+        return tuple(
+            (route.family, route.gateway)
+            for route in self._kernel.routes(ifindex)
+            if route.destination is None and route.gateway is not None
+        )
 
     def close(self) -> None:
         """Release the kernel's socket."""

@@ -169,6 +169,8 @@ class Snapshot:
     remembered: tuple[Remembered, ...] = ()
     held: frozenset[str] = frozenset()
     """MACs of the pairs that somebody asked to keep on the standby."""
+    avoided: frozenset[str] = frozenset()
+    """MACs of the pairs whose VF has a carrier and no path."""
     stack_files: dict[str, tuple[StackFile, ...]] = field(default_factory=dict)
     """By bond name: what the owner of the address configuration must be told."""
 
@@ -224,6 +226,17 @@ class BondOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthOptions:
+    """Whether and how the path behind a VF is watched."""
+
+    gateway: bool = False
+    """Ask the default gateways through the active port."""
+    interval_s: float = 5.0
+    hold_down_s: float = 30.0
+    """How long a VF without a path is avoided the first time; doubles up to an hour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What the operator wants; every field has a default that works."""
 
@@ -231,3 +244,4 @@ class Policy:
     excluded: frozenset[str] = frozenset()
     """MACs that are never bonded."""
     options: BondOptions = BondOptions()
+    health: HealthOptions = HealthOptions()

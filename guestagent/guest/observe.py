@@ -114,7 +114,12 @@ class Observer:
         self._moments = moments
         self._udev_grace_s = udev_grace_s
 
-    def observe(self, policy: Policy, held: frozenset[str] = frozenset()) -> Snapshot:
+    def observe(
+        self,
+        policy: Policy,
+        held: frozenset[str] = frozenset(),
+        avoided: frozenset[str] = frozenset(),
+    ) -> Snapshot:
         """Return the present state. Raises KernelError."""
         self._moments.begin()
         links = self._kernel.links()
@@ -122,6 +127,7 @@ class Observer:
             links=tuple(self._timed(link, links) for link in links),
             remembered=self._memory.load(),
             held=held,
+            avoided=avoided,
         )
         self._moments.keep({*(("nic", link.ifindex) for link in links), *_bond_keys(links)})
         return self._with_pairs(snapshot, policy)

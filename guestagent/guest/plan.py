@@ -220,6 +220,9 @@ class _PairPlanner:
             if not (self._joined(standby) and standby.carrier):
                 return
             yield from self._make_primary(standby, "the standby is asked for")
+        elif self.pair.mac in self.snapshot.avoided:
+            if self._joined(standby) and standby.carrier:
+                yield from self._make_primary(standby, "the VF has no path")
         elif vf is not None and self._joined(vf) and vf.operational:
             yield from self._make_primary(vf, "the VF is preferred")
         elif vf is not None and primary == vf.ifindex and self._joined(standby):

@@ -30,6 +30,7 @@ from guestagent.guest.engine import Outcome
 from guestagent.guest.leases import DEFAULT_HOLD_S, MAX_HOLD_S, Leases
 from guestagent.guest.model import Pair, Policy, Side
 from guestagent.guest.pairing import pair_up
+from guestagent.guest.pathwatch import PathWatch
 from guestagent.guest.status import PairStatus, Status, status
 from guestagent.jsontype import JsonError, Obj
 from guestagent.wire import VERSION, Request
@@ -45,6 +46,7 @@ class Agent(Protocol):
 
     policy: Policy
     leases: Leases
+    paths: PathWatch
 
     async def latest(self) -> Outcome:
         """Return the outcome of the last convergence."""
@@ -133,6 +135,7 @@ class Requests:
                     f"pair {pair.mac} has no VF", hint="plug one in, or use `switch auto`"
                 )
             self._agent.leases.release(pair.mac)
+            self._agent.paths.forget(pair.mac)
         if must_be_vf:
             return await self._reach(pairs, Side.VF)
         return self._answer(await self._agent.converge(), pairs)

@@ -201,6 +201,8 @@ def _reason(snapshot: Snapshot, pair: Pair, active: Link | None) -> str:
         return "on the VF"
     if pair.mac in snapshot.held:
         return "on the standby: it was asked for"
+    if pair.mac in snapshot.avoided:
+        return "on the standby: the VF has a carrier but its gateway does not answer"
     if pair.vf is None:
         return "on the standby: the VF is away"
     if pair.vf.upper != pair.bond.ifindex:

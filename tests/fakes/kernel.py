@@ -36,6 +36,10 @@ class FakeKernel:
     stalled: set[int] = field(default_factory=set)
     """Links on which the kernel does not send yet, although they have a carrier."""
 
+    answering: set[str] = field(default_factory=set)
+    """Neighbours that answer when they are solicited."""
+    proven: dict[int, set[str]] = field(default_factory=dict)
+
     # what the test does to the guest
 
     def plug(
@@ -226,6 +230,17 @@ class FakeKernel:
         routed = self.routed.setdefault(ifindex, [])
         if route in routed:
             routed.remove(route)
+
+    def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
+        self._maybe_refuse("solicit")
+        self._get(ifindex)
+        if neighbour in self.answering:
+            self.proven.setdefault(ifindex, set()).add(neighbour)
+        else:
+            self.proven.get(ifindex, set()).discard(neighbour)
+
+    def reachable(self, ifindex: int) -> frozenset[str]:
+        return frozenset(self.proven.get(ifindex, ()))
 
     # inside
 

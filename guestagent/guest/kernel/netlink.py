@@ -19,19 +19,29 @@ from typing import Any, Self
 from guestagent.errors import SystemLacksError
 from guestagent.guest.kernel.decode import decode_address, decode_link, decode_route
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.kernel.pyroute import NetlinkError, ifaddrmsg, ifinfmsg, open_socket, rtmsg
+from guestagent.guest.kernel.pyroute import (
+    NetlinkError,
+    ifaddrmsg,
+    ifinfmsg,
+    ndmsg,
+    open_socket,
+    rtmsg,
+)
 from guestagent.guest.kernel.sysfs import device_facts
 from guestagent.guest.model import Address, BondOptions, Link, Route
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 IFF_UP = 0x1
 IN6_ADDR_GEN_MODE_EUI64 = 0
 IN6_ADDR_GEN_MODE_NONE = 1
 ACTIVE_BACKUP = 1
+NUD_REACHABLE, NUD_PROBE, NUD_PERMANENT = 0x02, 0x10, 0x80
+NTF_USE = 0x01
 PRIMARY_RESELECT_ALWAYS = 0
 IFA_F_NODAD = 0x02
 IFA_F_DADFAILED = 0x08
@@ -265,6 +275,39 @@ class NetlinkKernel:
         """Delete a route; one that is gone already is fine."""
         what = f"delete route {_shown(route)} through link {ifindex}"
         self._send_unless_gone(what, _route_message(ifindex, route), RTM_DELROUTE)
+
+    def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
+        """Make a neighbour on a link prove that it can be reached.
+
+        A known one is put into the state PROBE, an unknown one is used, which
+        makes the kernel look for it (K: net/core/neighbour.c, neigh_add (6.12)).
+        """
+        known = any(
+            message.get_attr("NDA_DST") == neighbour and message.get_attr("NDA_LLADDR")
+            for message in self._neighbours(ifindex)
+        )
+        message = ndmsg()
+        message["family"] = family
+        message["ifindex"] = ifindex
+        message["state"] = NUD_PROBE if known else 0
+        message["flags"] = 0 if known else NTF_USE
+        message["attrs"] = [("NDA_DST", neighbour)]
+        flags = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_REPLACE if known else NLM_F_CREATE)
+        self._send(f"solicit {neighbour} on link {ifindex}", message, RTM_NEWNEIGH, flags)
+
+    def reachable(self, ifindex: int) -> frozenset[str]:
+        """Return the addresses of the neighbours that have proven it lately."""
+        return frozenset(
+            message.get_attr("NDA_DST")
+            for message in self._neighbours(ifindex)
+            if message["state"] & (NUD_REACHABLE | NUD_PERMANENT)
+        )
+
+    def _neighbours(self, ifindex: int) -> Iterator[Any]:
+        with _translated("list neighbours"):
+            for message in self._dump(ndmsg(), RTM_GETNEIGH):
+                if message["ifindex"] == ifindex:
+                    yield message
 
     def _bond_message(self, what: str, bond: int, attribute: str, value: int) -> None:
         self._link_message(what, bond, [_linkinfo([(attribute, value)])])

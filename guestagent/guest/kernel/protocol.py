@@ -83,6 +83,12 @@ class Kernel(Protocol):
     def put_route(self, ifindex: int, route: Route) -> None:
         """Add a route through a link, in place of one to the same destination and metric."""
 
+    def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
+        """Make a neighbour on a link prove that it can be reached."""
+
+    def reachable(self, ifindex: int) -> frozenset[str]:
+        """Return the addresses of the neighbours that have proven it lately."""
+
     def close(self) -> None:
         """Release what the adapter holds."""
 

@@ -14,9 +14,11 @@ from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
 from guestagent.guest.engine import Outcome
 from guestagent.guest.leases import DEFAULT_HOLD_S, Leases
 from guestagent.guest.model import Pair, Policy
+from guestagent.guest.pathwatch import PathWatch
 from guestagent.guest.requests import Requests
 from guestagent.jsontype import Obj
 from guestagent.wire import Request
+from tests.fakes.paths import watch
 from tests.fakes.system import FakeSystem
 
 MAC = "52:54:00:00:00:01"
@@ -29,6 +31,7 @@ class FakeAgent:
     system: FakeSystem
     leases: Leases
     policy: Policy = field(default_factory=Policy)
+    paths: PathWatch = field(default_factory=lambda: watch(lambda: 0.0))
     announced: list[str] = field(default_factory=list)
 
     async def latest(self) -> Outcome:
