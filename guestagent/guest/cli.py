@@ -16,6 +16,8 @@ from guestagent.guest.config import CONFIGURATION, EXAMPLE, load
 if TYPE_CHECKING:
     from guestagent.guest.status import Status
 
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 _DESCRIPTION = """\
 Keeps each pair of a virtio-net NIC and an SR-IOV virtual function (VF) that
 share a permanent MAC in an active-backup bond: traffic takes the VF while it
@@ -63,7 +65,13 @@ def _parser() -> argparse.ArgumentParser:
         help="configuration file (default: %(default)s, which need not exist)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_services(commands)
+    _add_views(commands)
+    _add_switches(commands)
+    return parser
 
+
+def _add_services(commands: _Commands) -> None:
     run = commands.add_parser(
         "run",
         help="run the agent (what guestagent.service does)",
@@ -79,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Make the bond of every pair that is present or was seen before, then end.",
     )
     early.set_defaults(command=_early)
+
+
+def _add_views(commands: _Commands) -> None:
     show = commands.add_parser(
         "status",
         help="show every pair, its ports and which one is active",
@@ -96,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.set_defaults(command=_plan)
+
+
+def _add_switches(commands: _Commands) -> None:
     switch = commands.add_parser(
         "switch",
         help="move the traffic to the standby for a while, or back, without loss",
@@ -124,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     announce.add_argument("--bond", metavar="NAME", help="a bond or a pair's MAC (default: all)")
     announce.set_defaults(command=_announce)
-    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:

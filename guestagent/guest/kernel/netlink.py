@@ -1,10 +1,7 @@
 """The kernel through rtnetlink.
 
-Messages are built here attribute by attribute, because the keyword filters of
-pyroute2 differ between 0.7 and 0.9 while its message classes do not; unknown
-attributes are dropped by it in silence, so only attributes that 0.7.2 knows
-are used. The synchronous IPRoute of 0.9 runs an event loop of its own and
-fails inside another one: an instance belongs to one plain thread.
+The synchronous socket of pyroute2 0.9 runs an event loop of its own and fails
+inside another one: an instance belongs to one plain thread.
 """
 
 from __future__ import annotations
@@ -18,6 +15,15 @@ from typing import Any, Self
 
 from guestagent.errors import SystemLacksError
 from guestagent.guest.kernel.decode import decode_address, decode_link, decode_route
+from guestagent.guest.kernel.encode import (
+    Attrs,
+    address_message,
+    bond_data,
+    bond_options,
+    new_address_message,
+    quietness,
+    route_message,
+)
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.pyroute import (
     NetlinkError,
@@ -37,24 +43,13 @@ RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 IFF_UP = 0x1
-IN6_ADDR_GEN_MODE_EUI64 = 0
-IN6_ADDR_GEN_MODE_NONE = 1
-ACTIVE_BACKUP = 1
 NUD_REACHABLE, NUD_PROBE, NUD_PERMANENT = 0x02, 0x10, 0x80
 NTF_USE = 0x01
-PRIMARY_RESELECT_ALWAYS = 0
-IFA_F_NODAD = 0x02
 IFA_F_DADFAILED = 0x08
 IFA_F_TENTATIVE = 0x40
-IFA_F_MANAGETEMPADDR = 0x100
-IFA_F_NOPREFIXROUTE = 0x200
-IFA_F_MCAUTOJOIN = 0x400
-_KEPT_FLAGS = 0x10 | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN
 _UNUSABLE = IFA_F_DADFAILED | IFA_F_TENTATIVE
-_FOR_EVER = 0xFFFFFFFF
 _GONE = {errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT}
 
-_Attrs = list[tuple[str, Any]]
 _WITHOUT_STATISTICS = ("IFLA_EXT_MASK", 8)  # RTEXT_FILTER_SKIP_STATS
 
 
@@ -134,19 +129,12 @@ class NetlinkKernel:
         The kernel loads the module by itself (request_module of rtnl-link-bond) and
         answers EOPNOTSUPP when it has none (K: net/core/rtnetlink.c, rtnl_newlink).
         """
-        data: _Attrs = [
-            ("IFLA_BOND_MODE", ACTIVE_BACKUP),
-            ("IFLA_BOND_MIIMON", options.miimon_ms),
-            ("IFLA_BOND_PRIMARY_RESELECT", PRIMARY_RESELECT_ALWAYS),
-            ("IFLA_BOND_FAIL_OVER_MAC", options.fail_over_mac),
-            ("IFLA_BOND_NUM_PEER_NOTIF", options.announcements),
-        ]
-        attrs: _Attrs = [
+        attrs: Attrs = [
             ("IFLA_IFNAME", name),
             ("IFLA_ADDRESS", mac),
             ("IFLA_MTU", mtu),
             ("IFLA_GROUP", group),
-            _linkinfo(data),
+            bond_options(options),
         ]
         flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
         try:
@@ -171,7 +159,7 @@ class NetlinkKernel:
 
     def set_alias(self, ifindex: int, alias: str) -> None:
         """Set the alias and return the link to group 0, in one message."""
-        attrs: _Attrs = [("IFLA_IFALIAS", alias), ("IFLA_GROUP", 0)]
+        attrs: Attrs = [("IFLA_IFALIAS", alias), ("IFLA_GROUP", 0)]
         self._link_message(f"set the alias of link {ifindex}", ifindex, attrs)
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
@@ -188,11 +176,10 @@ class NetlinkKernel:
         K: net/ipv6/addrconf.c, inet6_set_link_af (6.12). A kernel without IPv6
         has nothing to keep quiet and answers EAFNOSUPPORT, which is fine.
         """
-        mode = IN6_ADDR_GEN_MODE_NONE if quiet else IN6_ADDR_GEN_MODE_EUI64
-        inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", mode)]}
-        attrs: _Attrs = [("IFLA_AF_SPEC", {"attrs": [("AF_INET6", inet6)]})]
         try:
-            self._link_message(f"set addrgenmode of link {ifindex}", ifindex, attrs)
+            self._link_message(
+                f"set addrgenmode of link {ifindex}", ifindex, [quietness(quiet=quiet)]
+            )
         except KernelError as error:
             if error.code != errno.EAFNOSUPPORT:
                 raise
@@ -217,27 +204,13 @@ class NetlinkKernel:
         An update does not end what DAD has begun or found (K: net/ipv6/addrconf.c,
         inet6_addr_modify (6.12)), so such an address is made anew.
         """
-        message = _address_message(ifindex, address)
-        flags = address.flags & _KEPT_FLAGS
         if address.family == socket.AF_INET6:
-            flags |= IFA_F_NODAD
             present = (item for item in self.addresses(ifindex) if item.address == address.address)
             if any(item.flags & _UNUSABLE for item in present):
                 self.delete_address(ifindex, address)
-        message["attrs"].append(("IFA_FLAGS", flags))
-        if address.broadcast is not None:
-            message["attrs"].append(("IFA_BROADCAST", address.broadcast))
-        if address.valid_s is not None or address.preferred_s is not None:
-            lifetimes = {
-                "ifa_preferred": _FOR_EVER if address.preferred_s is None else address.preferred_s,
-                "ifa_valid": _FOR_EVER if address.valid_s is None else address.valid_s,
-                "cstamp": 0,
-                "tstamp": 0,
-            }
-            message["attrs"].append(("IFA_CACHEINFO", lifetimes))
         self._send(
             f"add {address.address}/{address.prefix_length} to link {ifindex}",
-            message,
+            new_address_message(ifindex, address),
             RTM_NEWADDR,
             flags=NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
         )
@@ -246,7 +219,7 @@ class NetlinkKernel:
         """Delete an address; one that is gone already is fine."""
         self._send_unless_gone(
             f"delete {address.address}/{address.prefix_length} from link {ifindex}",
-            _address_message(ifindex, address),
+            address_message(ifindex, address),
             RTM_DELADDR,
         )
 
@@ -257,7 +230,7 @@ class NetlinkKernel:
         apart, and one that is there already is answered with EEXIST, which is fine
         (K: net/ipv6/ip6_fib.c, fib6_add_rt2node (6.12)).
         """
-        message = _route_message(ifindex, route)
+        message = route_message(ifindex, route)
         if route.expires_s is not None:
             message["attrs"].append(("RTA_EXPIRES", route.expires_s))
         flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
@@ -274,7 +247,7 @@ class NetlinkKernel:
     def delete_route(self, ifindex: int, route: Route) -> None:
         """Delete a route; one that is gone already is fine."""
         what = f"delete route {_shown(route)} through link {ifindex}"
-        self._send_unless_gone(what, _route_message(ifindex, route), RTM_DELROUTE)
+        self._send_unless_gone(what, route_message(ifindex, route), RTM_DELROUTE)
 
     def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
         """Make a neighbour on a link prove that it can be reached.
@@ -310,10 +283,10 @@ class NetlinkKernel:
                     yield message
 
     def _bond_message(self, what: str, bond: int, attribute: str, value: int) -> None:
-        self._link_message(what, bond, [_linkinfo([(attribute, value)])])
+        self._link_message(what, bond, [bond_data([(attribute, value)])])
 
     def _link_message(
-        self, what: str, ifindex: int, attrs: _Attrs, flags: int = NLM_F_REQUEST | NLM_F_ACK
+        self, what: str, ifindex: int, attrs: Attrs, flags: int = NLM_F_REQUEST | NLM_F_ACK
     ) -> None:
         message = ifinfmsg()
         message["index"] = ifindex
@@ -355,52 +328,6 @@ def _translated(what: str) -> Iterator[None]:
         raise KernelError(f"could not {what}", abs(error.code)) from error
     except OSError as error:
         raise KernelError(f"could not {what}", error.errno or errno.EIO) from error
-
-
-def _linkinfo(data: _Attrs) -> tuple[str, Any]:
-    info = [("IFLA_INFO_KIND", "bond"), ("IFLA_INFO_DATA", {"attrs": data})]
-    return ("IFLA_LINKINFO", {"attrs": info})
-
-
-def _address_message(ifindex: int, address: Address) -> Any:
-    message = ifaddrmsg()
-    message["family"] = address.family
-    message["index"] = ifindex
-    message["prefixlen"] = address.prefix_length
-    message["scope"] = address.scope
-    attrs: _Attrs = [
-        ("IFA_LOCAL", address.address),
-        ("IFA_ADDRESS", address.peer or address.address),
-    ]
-    if address.family == socket.AF_INET6 and address.peer is None:
-        attrs = [("IFA_ADDRESS", address.address)]
-    message["attrs"] = attrs
-    return message
-
-
-def _route_message(ifindex: int, route: Route) -> Any:
-    message = rtmsg()
-    message["family"] = route.family
-    message["dst_len"] = route.prefix_length
-    message["table"] = route.table if route.table < 256 else 0
-    message["proto"] = route.protocol
-    message["scope"] = route.scope
-    message["type"] = route.kind
-    message["flags"] = route.flags
-    attrs: _Attrs = [("RTA_TABLE", route.table), ("RTA_OIF", ifindex)]
-    for attribute, value in (
-        ("RTA_DST", route.destination),
-        ("RTA_GATEWAY", route.gateway),
-        ("RTA_PREFSRC", route.source),
-        ("RTA_PRIORITY", route.metric),
-        ("RTA_PREF", route.preference),
-    ):
-        if value is not None:
-            attrs.append((attribute, value))
-    if route.metrics:
-        attrs.append(("RTA_METRICS", {"attrs": list(route.metrics)}))
-    message["attrs"] = attrs
-    return message
 
 
 def _shown(route: Route) -> str:
