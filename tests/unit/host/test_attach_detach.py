@@ -18,6 +18,8 @@ from tests.unit.host.support import World, assert_back_at_source, play, told
 def test_a_vf_that_has_gone_is_seen_however_it_went(tmp_path: Path, guest: Guest) -> None:
     async def scenario(stage: World) -> None:
         stage.source.guest = guest
+        if guest is Guest.RELEASES_UNSEEN:
+            stage.shorten(unplug_s=0.1)
         outcome = await stage.drive(Goal.DETACH)
         assert outcome.state.phase is Phase.DONE
         assert stage.source.devices == {}
@@ -26,13 +28,15 @@ def test_a_vf_that_has_gone_is_seen_however_it_went(tmp_path: Path, guest: Guest
 
 
 @pytest.mark.parametrize(
-    ("guest", "said"), [(Guest.REFUSES, "refuses to release vf0"), (Guest.HANGS, "within 0.15 s")]
+    ("guest", "said"), [(Guest.REFUSES, "refuses to release vf0"), (Guest.HANGS, "within 0.1 s")]
 )
 def test_a_guest_that_keeps_its_vf_is_asked_three_times_and_stays(
     tmp_path: Path, guest: Guest, said: str
 ) -> None:
     async def scenario(stage: World) -> None:
         stage.source.guest = guest
+        if guest is Guest.HANGS:
+            stage.shorten(unplug_s=0.1)
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
         assert stage.source.asked_devices == ["vf0"] * 3
@@ -79,6 +83,7 @@ def test_a_guest_that_answers_after_the_last_request_gets_its_vf_back(tmp_path: 
 def test_a_request_that_the_guest_still_has_is_waited_for(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.source.guest = Guest.RELEASES_LATE
+        stage.shorten(unplug_s=0.1)
         outcome = await stage.drive(Goal.DETACH)
         assert outcome.state.phase is Phase.DONE
         assert stage.source.asked_devices == ["vf0"] * 2
@@ -130,6 +135,8 @@ def test_a_vf_that_cannot_be_given_back_is_named(tmp_path: Path) -> None:
 def test_an_attach_whose_answer_is_lost_is_looked_after(tmp_path: Path, fault: Fault) -> None:
     async def scenario(stage: World) -> None:
         stage.destination.faults = {"device_add": [fault]}
+        if fault is Fault.SILENT:
+            stage.shorten(attach_s=0.1)
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
         assert outcome.state.attached == ("vf0",)

@@ -28,7 +28,7 @@ mac = "52:54:00:aa:00:01"
 standby = "net0"
 vf = {{ driver = "e1000e", id = "vf0", bus = "rp2", mac = "52:54:00:aa:00:01" }}
 [timeouts]
-command_s = 0.3
+command_s = 20
 attach_tries = 1
 """
 

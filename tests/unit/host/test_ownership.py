@@ -89,9 +89,9 @@ def test_the_answers_prove_this(here: View, there: View | None, owner: Owner) ->
 
 def test_no_answers_at_all_could_make_a_second_guest_run() -> None:
     """Exhaustively: a stopped guest is named only where the other side cannot run it."""
-    heres = [source(run, moved) for run, moved in product(RUN_STATES, MIGRATIONS)]
-    theres = [destination(run, moved) for run, moved in product(RUN_STATES, MIGRATIONS)]
-    for here, there in product([*heres, SILENT_SOURCE, GONE_SOURCE], [*theres, SILENT, GONE]):
+    ours = [source(run, moved) for run, moved in product(RUN_STATES, MIGRATIONS)]
+    others = [destination(run, moved) for run, moved in product(RUN_STATES, MIGRATIONS)]
+    for here, there in product([*ours, SILENT_SOURCE, GONE_SOURCE], [*others, SILENT, GONE]):
         owner = owner_of(here, there)
         if owner is Owner.SOURCE_STOPPED:
             assert not there.running

@@ -15,7 +15,7 @@ from guestagent.host.hypervisor.base import GoneError, HungUpError
 from guestagent.host.hypervisor.qmp import CommandRefusedError, Connection
 from tests.fakes.qmp import FakeQemu, Fault
 
-TIMEOUT_S = 0.2
+TIMEOUT_S = 20.0  # far away: a busy machine must change nothing
 
 
 def talk(directory: Path, conversation: Callable[[FakeQemu, Connection], Awaitable[None]]) -> None:
@@ -64,7 +64,7 @@ def test_a_lost_answer_is_an_unknown_outcome(tmp_path: Path, fault: Fault, told:
     async def conversation(qemu: FakeQemu, connection: Connection) -> None:
         qemu.faults = {"query-status": [fault]}
         with pytest.raises(HungUpError, match=told):
-            await connection.execute("query-status", timeout_s=2.0)
+            await connection.execute("query-status", timeout_s=TIMEOUT_S)
         assert connection.ended
         with pytest.raises(HungUpError, match="before query-status"):
             await connection.execute("query-status", timeout_s=TIMEOUT_S)
@@ -89,7 +89,7 @@ def test_silence_ends_at_the_deadline(tmp_path: Path) -> None:
         began_s = time.monotonic()
         with pytest.raises(UnknownOutcomeError, match=r"no answer to query-status within 0.05 s"):
             await connection.execute("query-status", timeout_s=0.05)
-        assert time.monotonic() - began_s < 1.0
+        assert time.monotonic() - began_s < 10.0
         assert connection.ended
 
     talk(tmp_path, conversation)
@@ -144,11 +144,11 @@ def test_the_end_of_the_connection_ends_the_wait_for_an_event(tmp_path: Path) ->
     async def conversation(qemu: FakeQemu, connection: Connection) -> None:
         with connection.events("STOP") as events:
             qemu.event("STOP")
-            waiting = asyncio.create_task(events.next(5.0))
+            waiting = asyncio.create_task(events.next(TIMEOUT_S))
             assert await waiting is not None
             asyncio.get_running_loop().call_soon(qemu.end)
             with pytest.raises(HungUpError, match="while an event was awaited"):
-                await asyncio.wait_for(events.next(5.0), 1.0)
+                await asyncio.wait_for(events.next(20.0), 15.0)
 
     talk(tmp_path, conversation)
 
@@ -158,7 +158,7 @@ def test_a_flood_of_events_keeps_the_newest_in_bounded_memory(tmp_path: Path) ->
         with connection.events("STOP") as events:
             for number in range(2000):
                 qemu.event("STOP", number=number)
-            await connection.execute("query-status", timeout_s=2.0)
+            await connection.execute("query-status", timeout_s=TIMEOUT_S)
             kept = [event.data.integer("number") for event in events.drain()]
         assert kept == list(range(2000 - 256, 2000))
 
