@@ -12,7 +12,7 @@ from guestagent.host.model import Progress
 from guestagent.host.state import Phase, State
 
 _LINE_EVERY_S = 5.0
-_BAR_CELLS = 24
+_BAR_CELLS = 12  # bar and figures fit in 80 columns
 
 _TEXT = {
     Phase.PREPARE: "asking both sides",

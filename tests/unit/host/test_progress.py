@@ -80,7 +80,7 @@ def test_a_bar_is_drawn_in_place_and_closed(monkeypatch: pytest.MonkeyPatch) -> 
     view.progressed(HALF)
     view.entered(state(Phase.DECIDE))
     drawn, rest = stream.getvalue().split("\n", 1)
-    assert drawn.count("\r[############------------]  50%") == 2
+    assert drawn.count("\r[######------]  50%") == 2
     assert all(len(line.removesuffix("\x1b[K")) < 60 for line in drawn.split("\r"))
     assert rest == "web1: asking where the guest is now\n"
 
