@@ -7,7 +7,7 @@ from ipaddress import ip_interface
 
 from lab.machine import Machine
 from lab.monitor import Json
-from lab.setup import Pair, Setup
+from lab.setup import Pair
 from lab.waiting import wait_until
 
 CONVERGED_S = 30.0
@@ -102,17 +102,25 @@ class Usage:
     """Since it was started, of all its threads."""
 
 
-def configured(pair: Pair, match: str) -> Setup:
-    """Return a guest whose networkd file finds its NIC in this way and has default routes."""
+def configure(guest: Machine, match: str) -> None:
+    """Have networkd find the guest's NIC in this way, and give it default routes."""
+    pair = guest.setup.pairs[0]
+    (path,) = pair.network_file()
     lines = [
         *("[Match]", match, "[Network]", "IPv6AcceptRA=no"),
         *(f"Address={address}" for address in pair.addresses),
         *(f"Gateway={address.split('/')[0]}" for address in pair.peer_addresses),
     ]
-    return Setup(
-        pairs=(pair,),
-        network_files={"etc/systemd/network/50-lan.network": "\n".join(lines) + "\n"},
-    )
+    guest.write_file(f"/{path}", "\n".join(lines) + "\n")
+    guest.run("networkctl reload")
+
+    def done() -> bool:
+        routes = "ip route show default; ip -6 route show default"
+        state = "networkctl status --json=short enp1s0"
+        configured = guest.run_json(state)["AdministrativeState"] == "configured"
+        return configured and guest.run(routes).count("default via") == 2
+
+    wait_until("networkd has configured the NIC anew", done, timeout_s=CONVERGED_S)
 
 
 def look(guest: Machine) -> Network:
@@ -135,11 +143,13 @@ def wait_on_standby(guest: Machine, pair: Pair | None = None) -> Bond:
 
 
 def wait_converged(guest: Machine, *, timeout_s: float = CONVERGED_S) -> Json:
-    """Wait until the running agent has nothing to do or to wait for; return its status."""
+    """Wait until the running agent has nothing to do now or later; return its status."""
 
     def converged() -> Json:
         status = guest.run_json("guestagent status --json")
-        return status if status["converged"] and status["agent"] == "running" else None
+        later = any(pair["receives_on_both"] for pair in status["pairs"])
+        done = status["converged"] and status["agent"] == "running" and not later
+        return status if done else None
 
     return wait_until("the agent has converged", converged, timeout_s=timeout_s)
 
@@ -158,10 +168,10 @@ def agent_usage(guest: Machine) -> Usage:
 def configuration(guest: Machine) -> str:
     """Return addresses, routes and ports in words, to compare two moments.
 
-    Lifetimes are left out, and so is what a VF that comes or goes brings by itself.
+    Numbers of links and lifetimes are left out.
     """
     return guest.run(
-        "ip -o link show | sed 's/qdisc .*//' | grep -v @; ip -br address; "
+        "ip -o link show | sed 's/^[0-9]*: //; s/qdisc .*//' | grep -v @; ip -br address; "
         "ip route show table all; ip -6 route show table all | sed 's/ expires [0-9]*sec//'"
     )
 

@@ -30,6 +30,7 @@ def made_early(guest: Machine) -> set[str]:
 def test_two_pairs_through_boots_with_and_without_their_vfs(guests: Guests) -> None:
     guest = guests.boot(Setup(pairs=(FIRST, SECOND)))
     guest.wait_ready()
+    wait_converged(guest)
     first = wait_on_vf(guest, FIRST)
     assert early_was_first(guest)
     assert made_early(guest) == {"bond0"}

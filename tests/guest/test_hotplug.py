@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.guests import Guests
 from lab.machine import Machine
 from lab.network import Network
 from lab.probe import Probe, Result
@@ -15,7 +14,7 @@ from lab.setup import Pair
 from tests.guest.seen import (
     agent_usage,
     configuration,
-    configured,
+    configure,
     look,
     wait_converged,
     wait_on_standby,
@@ -42,9 +41,9 @@ def probed(network: Network, guest: Machine, change: Callable[[], object]) -> Re
 
 @pytest.mark.parametrize("match", ["Name=en*", f"MACAddress={PAIR.mac}", "Driver=virtio_net"])
 def test_a_first_vf_is_adopted_with_all_that_the_nic_had(
-    guests: Guests, network: Network, match: str
+    guest: Machine, network: Network, match: str
 ) -> None:
-    guest = guests.start(configured(PAIR, match))
+    configure(guest, match)
     before = look(guest)
     assert not before.bonds
 

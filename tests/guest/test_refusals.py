@@ -12,14 +12,15 @@ from lab.waiting import wait_until
 from tests.guest.seen import (
     CONVERGED_S,
     configuration,
-    configured,
+    configure,
     look,
     wait_converged,
     wait_on_vf,
 )
 
 PAIR = Pair()
-BY_DRIVER = configured(PAIR, "Driver=virtio_net")
+BY_DRIVER = "Driver=virtio_net"
+"""So that networkd itself keeps off the NICs that are plugged in."""
 NO_MODULE = "/etc/modprobe.d/no-bonding.conf"
 
 
@@ -51,8 +52,8 @@ def plug_a_third(guest: Machine) -> None:
     guest.qmp("device_add", **device)
 
 
-def test_without_the_bonding_module_the_nic_keeps_the_network(guests: Guests) -> None:
-    guest = guests.start(BY_DRIVER)
+def test_without_the_bonding_module_the_nic_keeps_the_network(guest: Machine) -> None:
+    configure(guest, BY_DRIVER)
     guest.write_file(NO_MODULE, "install bonding /bin/false\n")
     guest.run("! grep -q ^bonding /proc/modules || modprobe --remove bonding")
     before = configuration(guest)
@@ -74,8 +75,8 @@ def test_without_the_bonding_module_the_nic_keeps_the_network(guests: Guests) ->
     wait_on_vf(guest)
 
 
-def test_a_running_agent_goes_on_when_what_it_lacks_is_there(guests: Guests) -> None:
-    guest = guests.start(BY_DRIVER)
+def test_a_running_agent_goes_on_when_what_it_lacks_is_there(guest: Machine) -> None:
+    configure(guest, BY_DRIVER)
     guest.write_file(NO_MODULE, "install bonding /bin/false\n")
     guest.run("! grep -q ^bonding /proc/modules || modprobe --remove bonding")
     guest.plug_vf()
@@ -85,8 +86,8 @@ def test_a_running_agent_goes_on_when_what_it_lacks_is_there(guests: Guests) -> 
 
 
 @pytest.mark.parametrize("command", ["run", "early"])
-def test_without_permission_nothing_is_begun(guests: Guests, command: str) -> None:
-    guest = guests.start(BY_DRIVER)
+def test_without_permission_nothing_is_begun(guest: Machine, command: str) -> None:
+    configure(guest, BY_DRIVER)
     guest.run("systemctl stop guestagent")
     guest.plug_vf()
     guest.run("udevadm settle")
@@ -98,8 +99,8 @@ def test_without_permission_nothing_is_begun(guests: Guests, command: str) -> No
     assert configuration(guest) == before
 
 
-def test_three_nics_of_one_mac_are_left_alone(guests: Guests) -> None:
-    guest = guests.start(BY_DRIVER)
+def test_three_nics_of_one_mac_are_left_alone(guest: Machine) -> None:
+    configure(guest, BY_DRIVER)
     guest.run("systemctl stop guestagent")
     guest.plug_vf()
     plug_a_third(guest)
@@ -116,8 +117,9 @@ def test_three_nics_of_one_mac_are_left_alone(guests: Guests) -> None:
 
 def test_a_third_nic_of_the_mac_does_not_disturb_the_bond(guest: Machine) -> None:
     guest.plug_vf()
-    bond = wait_on_vf(guest)
+    wait_on_vf(guest)
     wait_converged(guest)
+    bond = wait_on_vf(guest)
     plug_a_third(guest)
     assert "3 NICs share this MAC" in wait_left_alone(guest)["reason"]
     guest.run("udevadm settle && ping -c 1 -W 5 198.18.0.1")
@@ -128,8 +130,8 @@ def test_a_third_nic_of_the_mac_does_not_disturb_the_bond(guest: Machine) -> Non
     assert wait_converged(guest)["left_alone"] == []
 
 
-def test_a_net_failover_pair_is_left_to_the_kernel(guests: Guests) -> None:
-    guest = guests.start(BY_DRIVER)
+def test_a_net_failover_pair_is_left_to_the_kernel(guest: Machine) -> None:
+    configure(guest, BY_DRIVER)
     guest.qmp("device_del", id="nic0")
     guest.wait_event("DEVICE_DELETED", device="nic0")
     guest.qmp(
@@ -174,7 +176,7 @@ def test_a_broken_configuration_stops_the_agent_and_nothing_else(
     assert configuration(guest) == before
 
 
-def test_a_setup_without_a_pair_is_nothing_to_the_agent(guests: Guests) -> None:
+def test_a_nic_of_another_mac_keeps_its_own_configuration(guests: Guests) -> None:
     odd = "[Match]\nDriver=e1000e\n[Network]\nAddress=198.18.0.77/24\n"
     files = {**PAIR.network_file(), "etc/systemd/network/40-odd.network": odd}
     guest = guests.start(Setup(network_files=files))

@@ -7,26 +7,26 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from lab.guests import Guests
+from lab.guests import Freezer, Guests
 from lab.image import ensure_agent_package
 from lab.machine import Machine
 from lab.network import Network
 from lab.probe import Probe
-from lab.setup import Pair
+from lab.setup import Setup
 from tests.guest.seen import (
     Bond,
     configuration,
-    configured,
+    configure,
     look,
     wait_converged,
     wait_on_standby,
     wait_on_vf,
 )
 
-SETUP = configured(Pair(), "Name=en*")
 SEED = 20_26
 RANDOM_KILLS = 4
 
@@ -64,14 +64,16 @@ def killer(guest: Machine) -> Iterator[None]:
 
 
 def test_an_agent_that_is_killed_after_every_step_comes_to_the_same_end(
-    guests: Guests, network: Network
+    guests: Guests, freezer: Freezer, network: Network, logs: Path
 ) -> None:
-    calm = guests.start(SETUP)
-    calm.plug_vf()
-    expected = adopted(calm)
-    calm.qmp("quit")
+    frozen = freezer.frozen(Setup())
+    with Machine.thaw(frozen, network=network, logs=logs, name="calm") as calm:
+        configure(calm, "Name=en*")
+        calm.plug_vf()
+        expected = adopted(calm)
 
-    guest = guests.start(SETUP)
+    guest = guests.start()
+    configure(guest, "Name=en*")
     restarted_quickly(guest)
     with Probe(network) as probe:
         probe.start(guest)
@@ -130,8 +132,9 @@ def test_what_is_done_to_the_agent_loses_nothing(
     package = base64.b64encode(ensure_agent_package().read_bytes()).decode()
     guest.run("base64 --decode > /run/agent.deb", stdin=package)
     guest.plug_vf()
-    before = wait_on_vf(guest)
+    wait_on_vf(guest)
     wait_converged(guest)
+    before = wait_on_vf(guest)
     with Probe(network) as probe:
         probe.start(guest)
         guest.run(change, timeout_s=120)
