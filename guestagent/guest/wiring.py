@@ -8,6 +8,7 @@ from guestagent.guest.apply import Applier
 from guestagent.guest.engine import Engine, Outcome
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.udev import UdevDatabase
+from guestagent.guest.leases import Leases
 from guestagent.guest.model import Policy
 from guestagent.guest.observe import UDEV_GRACE_S, Moments, Observer
 from guestagent.guest.remembered import PairStore
@@ -38,6 +39,6 @@ def look_once(policy: Policy) -> Outcome:
     """Observe and plan once, changing nothing; a NIC of unknown age counts as finished."""
     engine = make_engine(policy, make_moments(), udev_grace_s=0)
     try:
-        return engine.look()
+        return engine.look(Leases().current())
     finally:
         engine.close()
