@@ -27,8 +27,10 @@ class Host:
 
     def __init__(self, guest: Machine) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(60)
+        # Without a timeout yet: QEMU takes the next client only when the last is gone,
+        # and a connection attempt with one would not wait for that (connect(2), EAGAIN).
         self._socket.connect(str(guest.directory / "agent.sock"))
+        self._socket.settimeout(60)
         self._lines = self._socket.makefile("rb")
 
     def send(self, data: bytes) -> None:
