@@ -168,12 +168,13 @@ def agent_usage(guest: Machine) -> Usage:
 def configuration(guest: Machine) -> str:
     """Return addresses, routes and ports in words, to compare two moments.
 
-    Numbers of links and lifetimes are left out.
+    Numbers of links, lifetimes and the order are left out.
     """
-    return guest.run(
+    shown = guest.run(
         "ip -o link show | sed 's/^[0-9]*: //; s/qdisc .*//' | grep -v @; ip -br address; "
         "ip route show table all; ip -6 route show table all | sed 's/ expires [0-9]*sec//'"
     )
+    return "\n".join(sorted(shown.splitlines()))
 
 
 def _wait(guest: Machine, pair: Pair, state: str) -> Bond:
