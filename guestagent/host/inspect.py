@@ -120,7 +120,7 @@ def as_text(inspection: Inspection) -> str:
     vm, side = inspection.vm, inspection.view.side
     nics = [
         (
-            nic.address,
+            nic.address or "-",
             nic.id or "-",
             _mac(vm, side, nic) or "-",
             nic.driver or nic.description,
@@ -133,7 +133,7 @@ def as_text(inspection: Inspection) -> str:
     ]
     ports = [(port.id, port.address, _occupation(port)) for port in inspection.topology.ports]
     devices = [
-        (device.address, device.id or "-", device.driver or device.description)
+        (device.address or "-", device.id or "-", device.driver or device.description)
         for device in inspection.topology.devices
     ]
     return "\n".join(
@@ -152,7 +152,9 @@ def as_text(inspection: Inspection) -> str:
 def _occupation(port: PciPort) -> str:
     if port.device is not None:
         return port.device
-    return f"free: {port.slot_address}" if port.hotplug else "empty, no hot-plug"
+    if not port.hotplug:
+        return "empty, no hot-plug"
+    return f"free: {port.slot_address or 'no address before the firmware ran'}"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -172,12 +172,12 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciDevice:
-    """A device that the guest sees; ``id`` and ``port`` are None where it has none."""
+    """A device of the guest; what it has not is None, an address until its firmware gave one."""
 
     id: str | None
     driver: str | None
     mac: str | None
-    address: str
+    address: str | None
     port: str | None
     description: str
     is_nic: bool
@@ -185,11 +185,11 @@ class PciDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciPort:
-    """A port that takes one device; the guest would see that at ``slot_address``."""
+    """A port that takes one device; the guest sees that at ``slot_address``, if it knows yet."""
 
     id: str
     address: str
-    slot_address: str
+    slot_address: str | None
     device: str | None
     hotplug: bool
 

@@ -1,7 +1,9 @@
 """Reads the guest's PCI tree: ``query-pci`` for addresses, QOM for what QEMU knows of a device.
 
 query-pci gives the bus numbers that the guest's firmware programmed, so
-addresses are the guest's own; before the firmware ran all secondary buses are 0.
+addresses are the guest's own. Until the firmware has numbered a bus, query-pci
+shows nothing behind it (Q: hw/pci/pci-qmp-cmds.c, qmp_query_pci_bridge); such
+devices are listed without an address.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ async def read_topology(query: Query) -> Topology:
     tree = _Tree(objects=objects)
     for bus in (await query("query-pci", {})).items():
         tree.walk(bus.items("devices"), port=None)
+    tree.add_hidden()
     return Topology(devices=tuple(tree.devices), ports=tuple(tree.ports))
 
 
@@ -80,9 +83,8 @@ class _Tree:
     devices: list[PciDevice] = field(default_factory=list)
     ports: list[PciPort] = field(default_factory=list)
 
-    def walk(self, level: Iterator[Reply], *, port: str | None) -> str | None:
-        """Add the devices of one bus and of those behind it; return what sits there first."""
-        first: str | None = None
+    def walk(self, level: Iterator[Reply], *, port: str | None) -> None:
+        """Add the devices of one bus and of those behind it."""
         for item in level:
             address = (
                 f"0000:{item.integer('bus'):02x}"
@@ -92,7 +94,6 @@ class _Tree:
             kind = item.member("class_info")
             code = kind.integer("class")
             qdev_id = item.text("qdev_id") or None
-            first = first or qdev_id or address
             self.devices.append(
                 PciDevice(
                     id=qdev_id,
@@ -106,24 +107,43 @@ class _Tree:
             )
             if item.has("pci_bridge"):
                 self._enter(item.member("pci_bridge"), qdev_id, address, known)
-        return first
+
+    def add_hidden(self) -> None:
+        """Add the devices that have an id and no address yet."""
+        shown = {device.id for device in self.devices}
+        ports = {port.id for port in self.ports}
+        for known in self.objects:
+            if known.id is not None and known.id not in shown:
+                self.devices.append(
+                    PciDevice(
+                        id=known.id,
+                        driver=known.driver,
+                        mac=known.mac,
+                        address=None,
+                        port=known.bus if known.bus in ports else None,
+                        description=known.driver,
+                        is_nic=known.mac is not None,
+                    )
+                )
 
     def _enter(
         self, bridge: Reply, qdev_id: str | None, address: str, known: _QomDevice | None
     ) -> None:
-        behind = bridge.items("devices") if bridge.has("devices") else iter(())
-        index = len(self.ports)
-        occupant = self.walk(behind, port=qdev_id)
         if qdev_id is not None and known is not None and known.hotplug is not None:
             number = bridge.member("bus").integer("secondary")
-            port = PciPort(
-                id=qdev_id,
-                address=address,
-                slot_address=f"0000:{number:02x}:00.0",
-                device=occupant,
-                hotplug=known.hotplug,
+            behind = (each for each in self.objects if each.bus == qdev_id)
+            occupant = next(behind, None)
+            self.ports.append(
+                PciPort(
+                    id=qdev_id,
+                    address=address,
+                    slot_address=f"0000:{number:02x}:00.0" if number else None,
+                    device=None if occupant is None else occupant.id or occupant.driver,
+                    hotplug=known.hotplug,
+                )
             )
-            self.ports.insert(index, port)
+        if bridge.has("devices"):
+            self.walk(bridge.items("devices"), port=qdev_id)
 
     def _known(self, item: Reply, port: str | None) -> _QomDevice | None:
         """Find the object of a device: by its id, or by its place when it has none."""

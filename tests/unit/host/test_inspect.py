@@ -80,6 +80,11 @@ QOM: dict[str, dict[str, object]] = {
 }
 
 
+BEFORE_FIRMWARE = [
+    {"bus": 0, "devices": [port("rp1", 1, 0), port("rp2", 2, 0), port("rp3", 3, 0)]}
+]
+
+
 async def answer(command: str, arguments: Mapping[str, object]) -> Reply:
     if command == "query-pci":
         return Reply(PCI, command)
@@ -95,6 +100,11 @@ async def answer(command: str, arguments: Mapping[str, object]) -> Reply:
         if known.rpartition("/")[0] == path
     ]
     return Reply([{"name": "type", "type": "string"}, *children], command)
+
+
+async def early_answer(command: str, arguments: Mapping[str, object]) -> Reply:
+    pci = command == "query-pci"
+    return Reply(BEFORE_FIRMWARE, command) if pci else await answer(command, arguments)
 
 
 def topology() -> Topology:
@@ -134,6 +144,19 @@ def test_every_port_shows_what_uses_it_or_the_address_that_is_free() -> None:
         ("rp3", None, "0000:03:00.0", True),
         ("rp4", None, "0000:04:00.0", False),
     ]
+
+
+def test_a_port_is_not_free_because_the_firmware_has_not_looked_yet() -> None:
+    early = asyncio.run(read_topology(early_answer))
+    assert [(port.id, port.device, port.slot_address) for port in early.ports] == [
+        ("rp1", "net0", None),
+        ("rp2", "vf0", None),
+        ("rp3", None, None),
+    ]
+    assert [(nic.id, nic.address, nic.port) for nic in early.devices if nic.is_nic] == [
+        ("net0", None, "rp1")
+    ]
+    assert "vf0" in [device.id for device in early.devices]
 
 
 def test_the_json_is_the_documented_shape(tmp_path: Path) -> None:
