@@ -6,7 +6,7 @@ import bisect
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # A guest's clock is compared with the host's over this much time before and after a packet: long
 # enough to meet one packet that was not delayed, short against a drift of the clocks.
@@ -38,10 +38,22 @@ class Flow:
     sent: int
     duplicates: int
     lost: tuple[Loss, ...]
+    sent_at_s: tuple[float, ...] = field(default=(), repr=False)
+    """By sequence number; ascending, host's CLOCK_MONOTONIC."""
+    repeated_at_s: tuple[float, ...] = ()
+    """When the packets that arrived more than once were sent; once for each duplicate."""
 
     def lost_between(self, begin_s: float, end_s: float) -> tuple[Loss, ...]:
         """Return what was lost of what was sent in ``[begin_s, end_s)``."""
         return tuple(loss for loss in self.lost if begin_s <= loss.sent_at_s < end_s)
+
+    def sent_between(self, begin_s: float, end_s: float) -> int:
+        """Return how many packets were sent in ``[begin_s, end_s)``."""
+        return sum(begin_s <= at_s < end_s for at_s in self.sent_at_s)
+
+    def duplicates_between(self, begin_s: float, end_s: float) -> int:
+        """Return how many duplicates arrived of what was sent in ``[begin_s, end_s)``."""
+        return sum(begin_s <= at_s < end_s for at_s in self.repeated_at_s)
 
 
 def account(name: str, sent_at_s: Sequence[float], received: Sequence[int]) -> Flow:
@@ -57,6 +69,12 @@ def account(name: str, sent_at_s: Sequence[float], received: Sequence[int]) -> F
         sent=len(sent_at_s),
         duplicates=sum(counts.values()) - len(counts),
         lost=lost,
+        sent_at_s=tuple(sent_at_s),
+        repeated_at_s=tuple(
+            sent_at_s[sequence]
+            for sequence, count in sorted(counts.items())
+            for _ in range(count - 1)
+        ),
     )
 
 

@@ -83,7 +83,7 @@ MASKED_UNITS = (
 )
 
 DISK_MIB = 2048
-KEPT_IMAGES = 2
+KEPT_IMAGES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,17 +113,17 @@ class Image:
         return self.directory.name
 
 
-def ensure_image(*, with_agent: bool = True) -> Image:
+def ensure_image(*, with_agent: bool = True, packages: tuple[str, ...] = ()) -> Image:
     """Return the image of the current sources, making what is not cached.
 
-    A failure leaves no half-made image behind.
+    ``packages`` are installed besides those that every guest has. A failure leaves no half-made image behind.
 
     :raise SystemLacksError: not root, or a tool is missing or failed.
     """
     package = ensure_agent_package() if with_agent else None
     IMAGES.mkdir(parents=True, exist_ok=True)
     with _locked(IMAGES / "lock"):
-        base = _ensure_base()
+        base = _ensure_base((*BASE_PACKAGES, *packages))
         key = _hash([base, *_tree(LAB / "rootfs"), *_tree(LAB / "guestside")], package)
         image = Image(directory=IMAGES / key)
         if not image.directory.exists():
@@ -145,8 +145,8 @@ def ensure_agent_package() -> Path:
     return packages[-1]
 
 
-def _ensure_base() -> Path:
-    digest = hashlib.sha256(" ".join((SUITE, *BASE_PACKAGES)).encode())
+def _ensure_base(packages: tuple[str, ...]) -> Path:
+    digest = hashlib.sha256(" ".join((SUITE, *packages)).encode())
     base = IMAGES / f"base-{digest.hexdigest()[:12]}.tar"
     if base.exists():
         return base
@@ -158,7 +158,7 @@ def _ensure_base() -> Path:
         run(
             *("mmdebstrap", "--variant=minbase", "--mode=root", f"--aptopt={settings}"),
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")),
-            f"--include={','.join(BASE_PACKAGES)}",
+            f"--include={','.join(packages)}",
             # How this machine reaches its mirror is nobody else's business.
             '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
             '--customize-hook=rm -f "$1/etc/apt/sources.list"',

@@ -84,8 +84,11 @@ class Result:
         return kinds[-1] if kinds else "none"
 
     def to_json(self) -> str:
-        """Return everything, each lost packet included, as one JSON object."""
-        return json.dumps(asdict(self), indent=1)
+        """Return everything, each lost packet included, but what arrived, as one JSON object."""
+        value = asdict(self)
+        for flow in value["flows"]:
+            del flow["sent_at_s"]
+        return json.dumps(value, indent=1)
 
 
 class Probe:

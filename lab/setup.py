@@ -32,6 +32,8 @@ class Pair:
 
     index: int = 0
     vf_at_boot: bool = False
+    failover: bool = False
+    """The guest's kernel makes the pair by itself: QEMU's ``failover=on``, net_failover."""
 
     @property
     def mac(self) -> str:
@@ -77,6 +79,7 @@ class Pair:
             "mac": self.mac,
             "bus": self.vf_port,
             "romfile": "",
+            **({"failover_pair_id": self.standby} if self.failover else {}),
         }
 
     def network_file(self) -> Files:
@@ -144,6 +147,7 @@ class Setup:
             yield (
                 f"virtio-net-pci,id={pair.standby},netdev=standby{pair.index},mac={pair.mac},"
                 f"bus={pair.standby_port},romfile="
+                + (",failover=on" if pair.failover else "")
             )
             if with_vfs and pair.vf_at_boot:
                 device = ",".join(f"{key}={value}" for key, value in pair.vf_device().items())
