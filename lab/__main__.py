@@ -33,6 +33,10 @@ def main(arguments: list[str]) -> int:
                 from lab.demo import main as demo
 
                 return demo()
+            case "bench":
+                from lab.bench.race import main as bench
+
+                return bench(rest)
     except GuestAgentError as error:
         print(f"{command}: {error}", file=sys.stderr)
         if error.hint:

@@ -116,7 +116,8 @@ class Image:
 def ensure_image(*, with_agent: bool = True, packages: tuple[str, ...] = ()) -> Image:
     """Return the image of the current sources, making what is not cached.
 
-    ``packages`` are installed besides those that every guest has. A failure leaves no half-made image behind.
+    ``packages`` are installed besides those that every guest has. A failure leaves no half-made
+    image behind.
 
     :raise SystemLacksError: not root, or a tool is missing or failed.
     """

@@ -1,0 +1,135 @@
+"""A guest of one method, and what can be done to its VF."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+import time
+from pathlib import Path
+
+from lab.bench.channel import Channel
+from lab.bench.linkevents import MONITOR, appear_ms
+from lab.bench.methods import Method
+from lab.image import Image, ensure_agent_package, ensure_image
+from lab.machine import Frozen, Machine
+from lab.network import Network
+from lab.process import run
+
+ACTIVE_TIMEOUT_S = 60.0
+HOLD_S = 60
+NEWER_VERSION = "999~bench"
+
+_FIND_VF = (
+    "for n in /sys/class/net/*; do d=$(readlink $n/device/driver); "
+    '[ "${d##*/}" = e1000e ] && VF=${n##*/}; done; '
+)
+_BOND_USES_VF = (
+    "while :; do for a in /sys/class/net/*/bonding/active_slave; do read -r p <$a; "
+    'd=$(readlink /sys/class/net/$p/device/driver); [ "${d##*/}" = e1000e ] && exit 0; '
+    "done; sleep 0.1; done 2>/dev/null"
+)
+_FAILOVER_USES_VF = (
+    f"while :; do VF=; {_FIND_VF} "
+    '[ -n "$VF" ] && [ -e /sys/class/net/$VF/master ] && '
+    '[ "$(cat /sys/class/net/$VF/carrier)" = 1 ] && exit 0; sleep 0.1; done 2>/dev/null'
+)
+
+
+def prepare(method: Method, *, network: Network, directory: Path, logs: Path) -> Frozen:
+    """Boot a guest, set it up as the method wants it, and freeze it."""
+    image = image_of(method)
+    with Machine(image=image, network=network, setup=method.setup, logs=logs) as machine:
+        machine.wait_ready()
+        machine.run(method.commands or "true")
+        machine.run("udevadm settle")
+        machine.collect_logs()
+        return machine.freeze(directory)
+
+
+def image_of(method: Method) -> Image:
+    """Return the image that a method's guests boot."""
+    return ensure_image(with_agent=method.with_agent, packages=method.packages)
+
+
+class Contestant:
+    """A running guest; ``machine`` is the QEMU it is on now."""
+
+    def __init__(self, method: Method, machine: Machine) -> None:
+        self.method = method
+        self.machine = machine
+
+    def begin(self) -> None:
+        """Plug the first VF and wait until the guest uses it."""
+        self._plug()
+        self.wait_active()
+
+    def plug(self) -> float:
+        """Plug the VF again, as the method would; return when it was plugged."""
+        at_s = self._plug()
+        if self.method.planned:
+            with Channel(self.machine) as channel:
+                channel.ask("switch", to="auto")
+                channel.ask("wait", active="vf", timeout_s=ACTIVE_TIMEOUT_S)
+        return at_s
+
+    def _plug(self) -> float:
+        at_s = time.monotonic()
+        self.machine.plug_vf()
+        if self.method.at_plug:
+            self.machine.run(
+                f'VF=; until {_FIND_VF} [ -n "$VF" ]; do sleep 0.1; done; '
+                f"udevadm settle; {_FIND_VF}\n{self.method.at_plug}"
+            )
+        return at_s
+
+    def unplug(self) -> None:
+        """Take the VF away, as the method would."""
+        if self.method.planned:
+            with Channel(self.machine) as channel:
+                channel.ask("switch", to="standby", hold_s=HOLD_S)
+        self.machine.unplug_vf()
+
+    def wait_active(self) -> None:
+        """Wait until the guest uses its VF.
+
+        :raise PeerError: it does not within ``ACTIVE_TIMEOUT_S``.
+        """
+        condition = _FAILOVER_USES_VF if self.method.failover else _BOND_USES_VF
+        self.machine.run(f"timeout {ACTIVE_TIMEOUT_S} bash -c '{condition}'",
+                         timeout_s=ACTIVE_TIMEOUT_S + 10)  # fmt: skip
+
+    def appear_ms(self) -> float | None:
+        """Plug the VF of a guest that has none, and return how long it took to be used."""
+        self.machine.run(
+            "systemd-run --quiet --unit=links --service-type=exec "
+            f"--property=StandardOutput=file:/run/links {MONITOR}"
+        )
+        self.plug()
+        self.wait_active()
+        text = self.machine.run(
+            f"systemctl stop links; {_FIND_VF} cat /sys/class/net/$VF/ifindex /run/links"
+        )
+        ifindex, _, events = text.partition("\n")
+        return appear_ms(events, ifindex=int(ifindex))
+
+    def bring_newer_agent(self) -> None:
+        """Put a package of the agent with a higher version into the guest."""
+        package = base64.b64encode(_newer_package()).decode()
+        self.machine.run("base64 --decode >/run/newer.deb", stdin=package)
+
+
+def _newer_package() -> bytes:
+    with tempfile.TemporaryDirectory() as work:
+        tree = Path(work, "tree")
+        run("dpkg-deb", "--raw-extract", ensure_agent_package(), tree)
+        control = tree / "DEBIAN" / "control"
+        lines = control.read_text().splitlines()
+        control.write_text(
+            "".join(
+                f"Version: {NEWER_VERSION}\n" if line.startswith("Version:") else f"{line}\n"
+                for line in lines
+            )
+        )
+        target = Path(work, "newer.deb")
+        run("dpkg-deb", "--build", "--root-owner-group", tree, target)
+        return target.read_bytes()

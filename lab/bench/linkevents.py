@@ -1,0 +1,72 @@
+"""When a NIC appeared in a guest and when it was used, from ``ip -ts -d -o monitor link``. Pure.
+
+``ip`` prints the guest's time at which it reads each message of the kernel. The bond tells of
+its new active port with a message of its own (K: net/core/rtnetlink.c, rtnetlink_event,
+NETDEV_BONDING_FAILOVER); net_failover sends by a VF as soon as that is its port and has a
+carrier (K: drivers/net/net_failover.c, net_failover_xmit_ready).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+MONITOR = "ip -ts -d -o monitor link"
+
+_LINE = re.compile(
+    r"\[(?P<time>[^]]+)\]\s*(?P<deleted>Deleted )?(?P<index>\d+): (?P<name>[^:@ ]+)[^<]*"
+    r"<(?P<flags>[^>]*)>(?P<rest>.*)"
+)
+_ACTIVE = re.compile(r" active_slave (\S+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEvent:
+    """One message of the kernel about a link."""
+
+    at_s: float
+    ifindex: int
+    name: str
+    carrier: bool
+    is_port: bool
+    active_port: str | None
+    """Of a bond."""
+
+
+def parse(text: str) -> Iterator[LinkEvent]:
+    """Yield what the monitor printed; links that went are left out."""
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        if match is None or match["deleted"]:
+            continue
+        active = _ACTIVE.search(match["rest"])
+        yield LinkEvent(
+            at_s=datetime.fromisoformat(match["time"]).timestamp(),
+            ifindex=int(match["index"]),
+            name=match["name"],
+            carrier="LOWER_UP" in match["flags"].split(","),
+            is_port=" master " in match["rest"],
+            active_port=active[1] if active else None,
+        )
+
+
+def appear_ms(text: str, *, ifindex: int) -> float | None:
+    """Return the time from the first message about a VF until a bond or net_failover used it."""
+    events = list(parse(text))
+    own = [event for event in events if event.ifindex == ifindex]
+    if not own:
+        return None
+    names = {event.name for event in own}
+    bonded = any(event.active_port for event in events)
+    used_s = [
+        event.at_s
+        for event in events
+        if (
+            event.active_port in names
+            if bonded
+            else event.ifindex == ifindex and event.is_port and event.carrier
+        )
+    ]
+    return (used_s[0] - own[0].at_s) * 1000 if used_s else None

@@ -1,0 +1,268 @@
+"""Who takes part, and how each guest is set up: as its own documentation says.
+
+Every guest is the same Debian with the same pair of NICs. What is in ``files`` and ``commands``
+is the whole of what differs, and ``describe`` prints it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lab.seed import Files
+from lab.setup import Pair, Setup
+
+
+class Scenario(StrEnum):
+    """What happens to the guest."""
+
+    UNPLUG = "unplug"
+    REPLUG = "replug"
+    APPEAR = "appear"
+    ADOPT = "adopt"
+    KILLED = "agent-killed"
+    RESTARTED = "agent-restarted"
+    UPGRADED = "agent-upgraded"
+    MIGRATE = "migrate"
+
+    @property
+    def rank(self) -> int:
+        """The place in the order above."""
+        return list(Scenario).index(self)
+
+
+HOT_PLUG = (Scenario.UNPLUG, Scenario.REPLUG, Scenario.APPEAR)
+ON_AGENT = (Scenario.KILLED, Scenario.RESTARTED, Scenario.UPGRADED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One way to make a pair of two NICs."""
+
+    name: str
+    about: str
+    """What it is and which documentation it follows."""
+    scenarios: tuple[Scenario, ...]
+    files: Files
+    """In the guest's root before it boots."""
+    commands: str = ""
+    """Run once as root, after the boot."""
+    at_plug: str = ""
+    """Run by hand each time that a VF was plugged; ``$VF`` is its name."""
+    with_agent: bool = False
+    planned: bool = False
+    """The agent is asked to move the traffic before the VF goes."""
+    failover: bool = False
+    packages: tuple[str, ...] = ()
+    left_out: str = ""
+    """Why some scenarios are not run."""
+
+    @property
+    def setup(self) -> Setup:
+        """The guest, as the lab starts it."""
+        return Setup(pairs=(Pair(failover=self.failover),), network_files=self.files)
+
+    @property
+    def guest(self) -> tuple[str, ...]:
+        """What tells this method's frozen guest from others'."""
+        return repr(self.setup), self.commands, str(self.with_agent), *self.packages
+
+    def describe(self) -> str:
+        """Return the set-up, all of it, as text."""
+        parts = [f"{self.name}: {self.about}"]
+        parts += [f"/{path}\n\n{_indented(text)}" for path, text in self.files.items()]
+        if self.packages:
+            parts.append(f"packages: {', '.join(self.packages)}")
+        if self.failover:
+            parts.append("QEMU: virtio-net-pci,failover=on; VF: failover_pair_id=<its id>")
+        if self.commands:
+            parts.append(f"after the boot:\n\n{_indented(self.commands)}")
+        if self.at_plug:
+            parts.append(
+                f"by hand after each plug, $VF is the new NIC:\n\n{_indented(self.at_plug)}"
+            )
+        if self.left_out:
+            parts.append(f"not run: {self.left_out}")
+        return "\n\n".join(parts)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.strip().splitlines())
+
+
+PAIR = Pair()
+VF_NAME = "enp2s0"
+"""What udev calls a NIC behind the port rp1."""
+
+_ADDRESSES = "\n".join(f"Address={address}" for address in PAIR.addresses)
+
+_NETWORKD_BOND = f"""\
+[NetDev]
+Name=bond0
+Kind=bond
+MACAddress={PAIR.mac}
+
+[Bond]
+Mode=active-backup
+MIIMonitorSec=100ms
+PrimaryReselectPolicy=always
+"""
+_NETWORKD_STANDBY = f"""\
+[Match]
+PermanentMACAddress={PAIR.mac}
+Driver=virtio_net
+
+[Network]
+Bond=bond0
+"""
+_NETWORKD_VF = f"""\
+[Match]
+PermanentMACAddress={PAIR.mac}
+Driver=e1000e
+
+[Network]
+Bond=bond0
+PrimarySlave=yes
+"""
+_NETWORKD_ADDRESSES = f"""\
+[Match]
+Name=bond0
+
+[Network]
+{_ADDRESSES}
+IPv6AcceptRA=no
+"""
+_FAILOVER_ADDRESSES = f"""\
+[Match]
+MACAddress={PAIR.mac}
+Driver=net_failover
+
+[Network]
+{_ADDRESSES}
+IPv6AcceptRA=no
+"""
+_NM_BOND = f"""\
+[connection]
+id=bond0
+type=bond
+interface-name=bond0
+
+[bond]
+mode=active-backup
+miimon=100
+primary={VF_NAME}
+
+[ipv4]
+method=manual
+address1={PAIR.addresses[0]}
+
+[ipv6]
+method=manual
+address1={PAIR.addresses[1]}
+"""
+
+
+def _nm_port(name: str, driver: str) -> str:
+    return f"""\
+[connection]
+id={name}
+type=ethernet
+controller=bond0
+port-type=bond
+
+[match]
+driver={driver};
+
+[ethernet]
+mac-address={PAIR.mac}
+"""
+
+
+_PROFILES = "etc/NetworkManager/system-connections"
+_HAND_BOND = f"""\
+modprobe bonding
+ip link add bond0 type bond mode active-backup miimon 100
+ip link set enp1s0 down
+ip link set enp1s0 master bond0
+ip link set bond0 up
+ip address add {PAIR.addresses[0]} dev bond0
+ip address add {PAIR.addresses[1]} dev bond0
+"""
+_HAND_PLUG = """\
+ip link set $VF down
+ip link set $VF master bond0
+ip link set bond0 type bond primary $VF
+"""
+
+_AGENT_LEFT_OUT = "appear, adopt and agent-*: what agent-planned does there is the same"
+
+METHODS = (
+    Method(
+        name="agent-planned",
+        about="this agent, told through its channel before the VF goes (README.md)",
+        scenarios=tuple(Scenario),
+        files=PAIR.network_file(),
+        with_agent=True,
+        planned=True,
+    ),
+    Method(
+        name="agent-surprise",
+        about="this agent, told nothing; for migrate the host helper knows no channel",
+        scenarios=(Scenario.UNPLUG, Scenario.REPLUG, Scenario.MIGRATE),
+        files=PAIR.network_file(),
+        with_agent=True,
+        left_out=_AGENT_LEFT_OUT,
+    ),
+    Method(
+        name="net_failover",
+        about="the kernel's own pair (Documentation/networking/net_failover.rst), its master"
+        " configured by systemd-networkd",
+        scenarios=HOT_PLUG,
+        files={"etc/systemd/network/50-lan0.network": _FAILOVER_ADDRESSES},
+        failover=True,
+        left_out="adopt: the pair is there from the boot on; agent-*: no agent",
+    ),
+    Method(
+        name="networkd",
+        about="systemd-networkd, static files (systemd.netdev(5), systemd.network(5))",
+        scenarios=HOT_PLUG,
+        files={
+            "etc/systemd/network/10-bond0.netdev": _NETWORKD_BOND,
+            "etc/systemd/network/20-standby.network": _NETWORKD_STANDBY,
+            "etc/systemd/network/21-vf.network": _NETWORKD_VF,
+            "etc/systemd/network/30-bond0.network": _NETWORKD_ADDRESSES,
+        },
+        left_out="adopt: the bond is there from the boot on; agent-*: no agent",
+    ),
+    Method(
+        name="networkmanager",
+        about="NetworkManager, keyfile profiles (nm-settings-keyfile(5))",
+        scenarios=HOT_PLUG,
+        files={
+            f"{_PROFILES}/bond0.nmconnection": _NM_BOND,
+            f"{_PROFILES}/standby.nmconnection": _nm_port("standby", "virtio_net"),
+            f"{_PROFILES}/vf.nmconnection": _nm_port("vf", "e1000e"),
+        },
+        # The lab puts files in place that anybody may read, and such profiles are refused.
+        commands=f"chmod 600 /{_PROFILES}/*\nnmcli connection reload\n"
+        "nmcli connection up standby\n",
+        packages=("network-manager",),
+        left_out="adopt: the bond is there from the boot on; agent-*: no agent",
+    ),
+    Method(
+        name="hand-bond",
+        about="a bond made by hand (Documentation/networking/bonding.rst, in iproute2's words)",
+        scenarios=(Scenario.UNPLUG, Scenario.REPLUG),
+        files={},
+        commands=_HAND_BOND,
+        at_plug=_HAND_PLUG,
+        left_out="appear, adopt: nobody is there to type; agent-*: no agent",
+    ),
+    Method(
+        name="virtio-only",
+        about="the virtio NIC alone, configured by systemd-networkd",
+        scenarios=(Scenario.MIGRATE,),
+        files=PAIR.network_file(),
+        left_out="all but migrate: there is no VF",
+    ),
+)
