@@ -138,6 +138,15 @@ def _add_switches(commands: _Commands) -> None:
     )
     announce.add_argument("--bond", metavar="NAME", help="a bond or a pair's MAC (default: all)")
     announce.set_defaults(command=_announce)
+    ask = commands.add_parser(
+        "ask",
+        help="pass one request line from stdin to the agent and print its answer",
+        description="Pass one request of the agent's protocol, a JSON object on one line, from"
+        " stdin to the running agent and print its answer. The host does so through qemu-ga"
+        " where there is no channel of the agent's own.",
+        epilog='example: echo \'{"v": 1, "request": "status"}\' | guestagent ask',
+    )
+    ask.set_defaults(command=_ask)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -229,6 +238,15 @@ def _announce(arguments: argparse.Namespace) -> int:
 
     result = client.ask("announce", {"bond": arguments.bond})
     print(f"announced: {result.integer('frames')} frames at once, repeats follow")
+    return EXIT_DONE
+
+
+def _ask(_: argparse.Namespace) -> int:
+    from guestagent.guest import client
+    from guestagent.wire import MAX_LINE_BYTES
+
+    answer = client.exchange(sys.stdin.buffer.readline(MAX_LINE_BYTES).rstrip(b"\n") + b"\n")
+    sys.stdout.buffer.write(answer)
     return EXIT_DONE
 
 

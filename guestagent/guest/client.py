@@ -10,7 +10,8 @@ from guestagent.errors import BusyError, GuestAgentError, PeerError
 from guestagent.jsontype import JsonError, Obj
 from guestagent.wire import MAX_LINE_BYTES, SOCKET, encode_request, parse_reply
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 330.0
+"""Longer than the agent waits for anything that it may be asked to wait for."""
 
 
 class NotRunningError(GuestAgentError):
@@ -19,13 +20,18 @@ class NotRunningError(GuestAgentError):
 
 def ask(name: str, arguments: Mapping[str, object] | None = None, *, path: Path = SOCKET) -> Obj:
     """Return the result of a request. Raises NotRunningError and what the agent answered."""
+    return _result(exchange(encode_request(name, ident=1, arguments=arguments), path=path), path)
+
+
+def exchange(request: bytes, *, path: Path = SOCKET) -> bytes:
+    """Return the line that answers a line. Raises NotRunningError, PeerError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(TIMEOUT_S)
             sock.connect(str(path))
-            sock.sendall(encode_request(name, ident=1, arguments=arguments))
+            sock.sendall(request)
             with sock.makefile("rb") as stream:
-                line = stream.readline(MAX_LINE_BYTES + 1)
+                return stream.readline(MAX_LINE_BYTES + 1)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotRunningError(
             "the agent is not running", hint="start it: systemctl start guestagent"
@@ -36,7 +42,6 @@ def ask(name: str, arguments: Mapping[str, object] | None = None, *, path: Path 
         raise PeerError(
             f"the agent did not answer on {path}: {error}", hint="see journalctl -u guestagent"
         ) from error
-    return _result(line, path)
 
 
 def _result(line: bytes, path: Path) -> Obj:

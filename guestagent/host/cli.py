@@ -15,7 +15,8 @@ from guestagent import __version__, log
 from guestagent.errors import EXIT_FAILED, ConfigurationError, GuestAgentError
 from guestagent.host import config, inspect, report
 from guestagent.host.driver import Driver, Outcome
-from guestagent.host.hypervisor.base import Hypervisor
+from guestagent.host.hypervisor.base import Guest, Hypervisor
+from guestagent.host.hypervisor.guest import AgentInGuest, ChannelWay, ExecWay, Way
 from guestagent.host.hypervisor.qemu import Qemu
 from guestagent.host.hypervisor.qga import GuestAgent
 from guestagent.host.lock import vm_lock
@@ -40,11 +41,13 @@ _COMMANDS = {
 _EPILOG = f"""\
 what migrate does, in order:
   prepare  ask both QEMUs: the guest runs here, the other one waits for it
+  switch   ask the agent in the guest to leave the VF: nothing is lost then
   detach   ask the guest to release each VF and wait until it has gone
   launch, migrate
            move the memory; Ctrl-C cancels, and the VFs come back
   decide   ask both QEMUs where the guest is now
   attach   give it the VFs of the destination
+  confirm  wait until the agent says that it uses them
   A failure at any point ends in one guest that runs, with its VFs if possible.
   Nothing is ever killed. Where it cannot be proved what happened, nothing is
   touched, and both answers are shown.
@@ -143,6 +146,17 @@ def _hypervisor(vm: Vm, side: Side) -> Qemu:
     return Qemu(_endpoint(vm, side).qmp, side, timeout_s=vm.timeouts.command_s)
 
 
+def _guest(vm: Vm, side: Side) -> AgentInGuest | None:
+    """Return the ways to the guest's agent in their order, None where none is described."""
+    endpoint = _endpoint(vm, side)
+    ways: list[Way] = []
+    if endpoint.agent is not None:
+        ways.append(ChannelWay(endpoint.agent))
+    if endpoint.qga is not None:
+        ways.append(ExecWay(GuestAgent(endpoint.qga, timeout_s=vm.timeouts.command_s)))
+    return AgentInGuest(ways) if ways else None
+
+
 async def _inspect(vm: Vm, side: Side) -> inspect.Inspection:
     qga = _endpoint(vm, side).qga
     hypervisor = _hypervisor(vm, side)
@@ -158,9 +172,14 @@ async def _drive(vm: Vm, goal: Goal, home: Side) -> Outcome:
     hypervisors: dict[Side, Hypervisor] = {side: _hypervisor(vm, side) for side in sides}
     view = ProgressView(vm.name, stream=sys.stderr, clock=time.monotonic, bar=sys.stderr.isatty())
     limits = Limits(
-        unplug_requests=vm.timeouts.unplug_requests, attach_tries=vm.timeouts.attach_tries
+        unplug_requests=vm.timeouts.unplug_requests,
+        attach_tries=vm.timeouts.attach_tries,
+        guest_must_agree=vm.guest_must_agree,
     )
-    driver = Driver(vm, hypervisors, observer=view, limits=limits, clock=time.monotonic)
+    guests: dict[Side, Guest] = {
+        side: guest for side in sides if (guest := _guest(vm, side)) is not None
+    }
+    driver = Driver(vm, hypervisors, guests, observer=view, limits=limits, clock=time.monotonic)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, driver.cancel)

@@ -27,11 +27,13 @@ from guestagent.host.model import (
 
 EXAMPLE = """\
 name = "web1"                       # default: the file's name without .toml
+guest_must_agree = false            # true: a guest that refuses to leave its VF keeps it
 
 [source]                            # the QEMU where the guest runs now
 qmp = "/run/vm/web1/qmp.sock"       # a QMP socket that nobody else uses
 qga = "/run/vm/web1/qga.sock"       # optional: qemu-ga
 agent = "/run/vm/web1/agent.sock"   # optional: virtio-serial port org.guestagent.0
+                                    # without agent and qga the unplug loses packets
 
 [destination]                       # for migrate: a QEMU started with -incoming defer
 qmp = "/run/vm/web1-new/qmp.sock"
@@ -58,6 +60,7 @@ unplug_s = 10                       # for the guest to release a VF, at least 5
 unplug_requests = 3                 # then the VF stays
 attach_s = 120                      # vfio pins the guest's memory meanwhile
 attach_tries = 3
+guest_s = 30                        # for the guest to use a VF that it was given
 """
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]{0,63}")
@@ -164,6 +167,12 @@ class _Table:
         self._left.clear()
         return tuple(properties)
 
+    def boolean(self, key: str, *, default: bool) -> bool:
+        value = self.take(key) if self.has(key) else default
+        if not isinstance(value, bool):
+            raise self.wrong(key, f"is {value!r}, must be true or false")
+        return value
+
     def finish(self) -> None:
         if self._left:
             raise self.wrong(
@@ -188,6 +197,7 @@ def _vm(table: _Table, path: Path) -> Vm:
         pairs=tuple(_pair(pair) for pair in table.tables("pair")),
         migration=_migration(table.optional_table("migration")),
         timeouts=_timeouts(table.optional_table("timeouts")),
+        guest_must_agree=table.boolean("guest_must_agree", default=False),
     )
     table.finish()
     _check_unique(table, vm)
@@ -284,6 +294,7 @@ def _timeouts(table: _Table) -> Timeouts:
         unplug_requests=table.integer("unplug_requests", default.unplug_requests),
         attach_s=table.number("attach_s", default.attach_s),
         attach_tries=table.integer("attach_tries", default.attach_tries),
+        guest_s=table.number("guest_s", default.guest_s),
     )
     table.finish()
     return timeouts

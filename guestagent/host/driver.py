@@ -11,7 +11,7 @@ from typing import Protocol
 
 from guestagent.clock import Clock, Deadline
 from guestagent.errors import InternalError, PeerError, UnknownOutcomeError
-from guestagent.host.hypervisor.base import Hypervisor, RefusedError
+from guestagent.host.hypervisor.base import Guest, Hypervisor, RefusedError
 from guestagent.host.machine import begin, step
 from guestagent.host.model import (
     Device,
@@ -40,8 +40,14 @@ from guestagent.host.state import (
     Seen,
     StartMigration,
     State,
+    ToStandby,
+    ToVf,
     Unplug,
 )
+
+HOLD_MARGIN_S = 30.0
+MAX_HOLD_S = 3600.0
+"""More than this no agent promises."""
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +91,7 @@ class Driver:
         self,
         vm: Vm,
         hypervisors: dict[Side, Hypervisor],
+        guests: dict[Side, Guest],
         *,
         observer: Observer,
         limits: Limits,
@@ -92,6 +99,7 @@ class Driver:
     ) -> None:
         self._vm = vm
         self._hypervisors = hypervisors
+        self._guests = guests
         self._observer = observer
         self._limits = limits
         self._clock = clock
@@ -112,6 +120,7 @@ class Driver:
             home_vfs=tuple(vf.id for vf in self._vm.vfs_on(home)),
             target_vfs=tuple(vf.id for vf in self._vm.vfs_on(target)),
             limits=self._limits,
+            reachable=frozenset(self._guests),
         )
         while effect is not None:
             self._observer.entered(state)
@@ -138,7 +147,9 @@ class Driver:
         self._cancel.clear()
         return Cancel()
 
-    async def _perform(self, effect: Effect, state: State) -> Event | None:
+    async def _perform(  # noqa: C901 - one case for each effect
+        self, effect: Effect, state: State
+    ) -> Event | None:
         """Perform an effect and return what came of it; None when Cancel came first."""
         match effect:
             case Look(after_s=after_s):
@@ -151,6 +162,14 @@ class Driver:
             case Unplug(side=side, vf=vf):
                 timeout_s = self._vm.timeouts.unplug_s
                 return await _outcome(self._hypervisors[side].unplug(vf, timeout_s))
+            case ToStandby(side=side, vfs=vfs):
+                macs = self._macs(side, vfs)
+                return await _outcome(self._guests[side].to_standby(macs, hold_s=self._hold_s()))
+            case ToVf(side=side, vfs=vfs):
+                timeout_s = self._vm.timeouts.guest_s
+                return await _outcome(
+                    self._guests[side].to_vf(self._macs(side, vfs), timeout_s=timeout_s)
+                )
             case Plug(side=side, vf=vf):
                 timeout_s = self._vm.timeouts.attach_s
                 return await _outcome(
@@ -223,6 +242,16 @@ class Driver:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._cancel.wait(), pause_s)
         return self._cancel.is_set()
+
+    def _hold_s(self) -> float:
+        """Return how long the guest must stay off its VFs: until the last one has gone."""
+        timeouts = self._vm.timeouts
+        each_s = timeouts.unplug_requests * (timeouts.unplug_s + self._limits.unplug_pause_s)
+        return min(each_s * len(self._vm.pairs) + HOLD_MARGIN_S, MAX_HOLD_S)
+
+    def _macs(self, side: Side, vfs: tuple[str, ...]) -> tuple[str, ...]:
+        pairs = ((pair, pair.vf_on(side)) for pair in self._vm.pairs)
+        return tuple(pair.mac for pair, vf in pairs if vf is not None and vf.id in vfs)
 
     def _device(self, side: Side, vf: str) -> Device:
         return next(device for device in self._vm.vfs_on(side) if device.id == vf)

@@ -14,29 +14,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from guestagent.errors import InternalError
+from guestagent.host.effects import effect_of
 from guestagent.host.model import Side, View
 from guestagent.host.ownership import Owner, owner_of
+from guestagent.host.readiness import unready
 from guestagent.host.state import (
     Cancel,
-    CancelMigration,
     Done,
     Effect,
     Event,
-    FollowMigration,
     Goal,
     Limits,
-    Look,
     Lost,
     Overdue,
     Phase,
-    Plug,
     Problem,
-    Proceed,
     Refused,
     Seen,
-    StartMigration,
     State,
-    Unplug,
 )
 
 Step = tuple[State, Effect | None]
@@ -49,8 +44,12 @@ def begin(
     home_vfs: tuple[str, ...],
     target_vfs: tuple[str, ...],
     limits: Limits,
+    reachable: frozenset[Side] = frozenset(),
 ) -> Step:
-    """Return the first state and effect; the VFs are those that are described."""
+    """Return the first state and effect; the VFs are those that are described.
+
+    ``reachable`` are the sides on which a way to the guest's agent is described.
+    """
     state = State(
         goal=goal,
         phase=Phase.PREPARE,
@@ -58,6 +57,7 @@ def begin(
         home_vfs=home_vfs,
         target_vfs=target_vfs,
         limits=limits,
+        reachable=reachable,
     )
     return state, effect_of(state)
 
@@ -71,39 +71,18 @@ def step(state: State, event: Event) -> Step:
     return following, effect_of(following)
 
 
-def effect_of(state: State) -> Effect | None:
-    """Return the effect that a state has under way; None when nothing follows."""
-    limits = state.limits
-    match state.phase:
-        case Phase.PREPARE:
-            return Look()
-        case Phase.DETACH:
-            pause_s = limits.unplug_pause_s if state.tries else 0.0
-            return Unplug(side=state.home, vf=state.todo[0], after_s=pause_s)
-        case Phase.LAUNCH:
-            return StartMigration()
-        case Phase.MIGRATE:
-            return FollowMigration(grace_s=limits.cancel_grace_s if state.cancelling else None)
-        case Phase.CANCEL:
-            return CancelMigration()
-        case Phase.DECIDE:
-            return Look(after_s=limits.look_pause_s if state.looks else 0.0)
-        case Phase.RESUME:
-            return Proceed(side=state.guest_at or state.home)
-        case Phase.ATTACH | Phase.RESTORE:
-            side = state.target if state.phase is Phase.ATTACH else state.home
-            pause_s = limits.attach_pause_s * 2 ** (state.tries - 1) if state.tries else 0.0
-            return Plug(side=side, vf=state.todo[0], after_s=pause_s)
-        case Phase.DONE | Phase.FAILED | Phase.UNKNOWN:
-            return None
-
-
 def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table, as in Phase
     match state.phase, event:
         case Phase.PREPARE, Seen():
             return _prepared(state, event)
         case Phase.DECIDE, Seen():
             return _decide(state, event)
+        case Phase.SWITCH, Done():
+            return replace(state, phase=Phase.DETACH, switched=True)
+        case Phase.SWITCH, Refused(detail=detail) if state.limits.guest_must_agree:
+            return _failed(state, _refused_by_guest(detail))
+        case Phase.SWITCH, Refused(detail=detail) | Lost(detail=detail):
+            return _unprepared(state, detail)
         case Phase.DETACH, Done():
             return _detached(state)
         case Phase.DETACH, Refused(detail=detail):
@@ -139,6 +118,16 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
             return _plug(_warned(replace(state, tries=state.tries + 1), detail))
         case Phase.ATTACH | Phase.RESTORE, Lost(detail=detail):
             return _look_first(_warned(replace(state, tries=state.tries + 1), detail))
+        case Phase.CONFIRM, Done():
+            return replace(state, phase=Phase.DONE, confirmed=True)
+        case Phase.CONFIRM, Refused(detail=detail) | Lost(detail=detail):
+            unsure = f"the guest did not confirm that it uses the VF: {detail}"
+            return replace(_warned(state, unsure), phase=Phase.DONE, confirmed=False)
+        case Phase.RETURN, Done():
+            return replace(state, phase=Phase.FAILED)
+        case Phase.RETURN, Refused(detail=detail) | Lost(detail=detail):
+            late = f"the guest was not told to go back to its VF and does so by itself: {detail}"
+            return replace(_warned(state, late), phase=Phase.FAILED)
         case _:
             raise InternalError(f"{type(event).__name__} cannot happen in phase {state.phase}")
 
@@ -151,7 +140,7 @@ def _cancel(state: State) -> State:
     match state.phase:
         case Phase.PREPARE:
             return _failed(state, _CANCELLED)
-        case Phase.DETACH | Phase.LAUNCH:
+        case Phase.SWITCH | Phase.DETACH | Phase.LAUNCH:
             return _look_first(replace(state, cancelled=True), _CANCELLED)
         case Phase.MIGRATE if not state.cancelling:
             return replace(state, phase=Phase.CANCEL, cancelled=True, cancelling=True)
@@ -160,6 +149,9 @@ def _cancel(state: State) -> State:
         case Phase.ATTACH:
             unfinished = _warned(state, "cancelled while the VF was being attached")
             return _plug(replace(unfinished, given_up=state.given_up + state.todo, todo=()))
+        case Phase.CONFIRM:
+            unsure = _warned(state, "cancelled before the guest confirmed that it uses the VF")
+            return replace(unsure, phase=Phase.DONE)
         case _:
             return state
 
@@ -173,7 +165,7 @@ def _prepared(state: State, seen: Seen) -> State:
         attached=present,
         guest_at=state.home if seen.home.running else None,
     )
-    problem = _unready(state, seen)
+    problem = unready(state, seen)
     if problem is not None:
         return _failed(state, problem)
     match state.goal:
@@ -186,46 +178,24 @@ def _prepared(state: State, seen: Seen) -> State:
             )
         case Goal.DETACH if not present:
             state = _warned(state, f"{state.home}: none of the described VFs is there")
-    return _detach(replace(state, phase=Phase.DETACH, todo=present))
+    return _switch(replace(state, todo=present))
 
 
-def _unready(state: State, seen: Seen) -> Problem | None:
-    """Return what keeps the goal from being begun at all."""
-    home, away = seen.home, seen.away
-    if home.unreachable is not None:
-        return Problem(what=str(home), hint="see whether the VM runs and its socket is right")
-    owner = owner_of(home, None)
-    if owner is Owner.MOVING:
-        return Problem(what=f"{home}: a migration is under way", hint="wait until it has ended")
-    if state.goal is Goal.ATTACH:
-        if home.run_state in {"inmigrate", "postmigrate"}:
-            return Problem(what=f"{home}: the guest is not here", hint="attach where it runs")
-        return None
-    if home.run_state == "paused":
-        return Problem(
-            what=f"{home}: a guest that stands still cannot release a VF",
-            hint="find out who paused it and why; try again once it runs",
-        )
-    if not home.running:
-        return Problem(what=f"{home}: no guest runs here", hint="use the QEMU where it runs")
-    return None if away is None else _unready_to_receive(state, away)
+def _switch(state: State) -> State:
+    """Have the guest leave its VFs before they are taken, where it can be asked."""
+    if state.todo and state.home in state.reachable:
+        return replace(state, phase=Phase.SWITCH)
+    if state.todo:
+        return _unprepared(state, "no way to its agent is described")
+    return _detach(replace(state, phase=Phase.DETACH))
 
 
-def _unready_to_receive(state: State, away: View) -> Problem | None:
-    if away.unreachable is not None:
-        return Problem(what=str(away), hint="start the destination QEMU with -incoming defer")
-    if away.run_state != "inmigrate" or away.migration is not None:
-        return Problem(
-            what=f"{away}: it does not wait for a guest",
-            hint="start it anew with -incoming defer; each takes one attempt only",
-        )
-    early = [vf for vf in state.target_vfs if vf in away.devices]
-    if early:
-        return Problem(
-            what=f"{away.side}: device {early[0]} is there already",
-            hint="start the destination with the same ports and without the VF",
-        )
-    return None
+def _unprepared(state: State, detail: str) -> State:
+    warning = (
+        "the guest could not be asked to leave the VF first, so what its driver loses while the"
+        f" VF is removed is lost: {detail}"
+    )
+    return replace(_warned(state, warning), phase=Phase.DETACH, switched=False)
 
 
 def _detached(state: State) -> State:
@@ -331,17 +301,37 @@ def _plug(state: State) -> State:
         return state
     lacking = f"{state.guest_at or state.home}: not attached: {', '.join(state.given_up)}"
     if state.phase is Phase.RESTORE:
-        warned = _warned(state, lacking) if state.given_up else state
-        return replace(warned, phase=Phase.FAILED)
+        return _return(_warned(state, lacking) if state.given_up else state)
     if not state.given_up:
-        return replace(state, phase=Phase.DONE)
-    return _failed(
+        return _confirm(state)
+    return _return(
         state,
         Problem(
             what=f"{lacking}; the guest runs there on its standby NIC",
             hint="correct what the warnings say, then: guestagent-host attach --on"
             f" {state.guest_at or state.home} with the same description",
         ),
+    )
+
+
+def _confirm(state: State) -> State:
+    """End in success, after the guest was asked whether it uses its VFs."""
+    asks = state.attached and state.guest_at in state.reachable and state.switched is not False
+    return replace(state, phase=Phase.CONFIRM if asks else Phase.DONE)
+
+
+def _return(state: State, problem: Problem | None = None) -> State:
+    """End in failure, after a guest that was told to leave its VFs was told to use them."""
+    state = replace(state, problem=state.problem or problem)
+    told = state.switched and state.attached and state.guest_at in state.reachable
+    return replace(state, phase=Phase.RETURN if told else Phase.FAILED)
+
+
+def _refused_by_guest(detail: str) -> Problem:
+    return Problem(
+        what=detail,
+        hint="see `guestagent status` in the guest, or set guest_must_agree = false to go on"
+        " without it",
     )
 
 

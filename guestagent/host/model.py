@@ -83,6 +83,7 @@ class Timeouts:
     unplug_requests: int = 3
     attach_s: float = 120.0
     attach_tries: int = 3
+    guest_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,8 @@ class Vm:
     pairs: tuple[Pair, ...]
     migration: MigrationSettings
     timeouts: Timeouts
+    guest_must_agree: bool = False
+    """Whether a guest that refuses to leave its VF keeps it."""
 
     def vfs_on(self, side: Side) -> tuple[Device, ...]:
         """Return the VFs described for ``side``, in the order of the pairs."""

@@ -16,6 +16,7 @@ _BAR_CELLS = 12  # bar and figures fit in 80 columns
 
 _TEXT = {
     Phase.PREPARE: "asking both sides",
+    Phase.SWITCH: "asking the guest to use its standby NIC",
     Phase.DETACH: "asking the guest to release {vf}",
     Phase.LAUNCH: "starting the migration",
     Phase.MIGRATE: "moving memory",
@@ -24,6 +25,8 @@ _TEXT = {
     Phase.RESUME: "letting the guest run",
     Phase.ATTACH: "attaching {vf}",
     Phase.RESTORE: "giving {vf} back",
+    Phase.CONFIRM: "waiting until the guest uses its VF",
+    Phase.RETURN: "telling the guest to use its VF again",
 }
 
 

@@ -40,6 +40,7 @@ def as_json(vm: Vm, outcome: Outcome) -> str:
         "exit_code": exit_code(outcome),
         "running_on": state.guest_at,
         "accelerated": accelerated(vm, state),
+        "guest": {"switched": state.switched, "confirmed": state.confirmed},
         "message": state.problem.what if state.problem else None,
         "hint": state.problem.hint if state.problem else None,
         "warnings": list(state.warnings),

@@ -22,7 +22,9 @@ class Phase(StrEnum):
     =========== ================ ===========================================================
     phase       effect           then
     =========== ================ ===========================================================
-    ``PREPARE`` Look             ready: DETACH, LAUNCH or ATTACH · else FAILED
+    ``PREPARE`` Look             ready: SWITCH, DETACH, LAUNCH or ATTACH · else FAILED
+    ``SWITCH``  ToStandby        done, lost: DETACH · refused: DETACH, or FAILED where the
+                                 guest must agree
     ``DETACH``  Unplug           done: next VF, then LAUNCH (or DONE) · refused: once more,
                                  then DECIDE · lost: DECIDE
     ``LAUNCH``  StartMigration   done: MIGRATE · refused, lost: DECIDE
@@ -34,21 +36,27 @@ class Phase(StrEnum):
                                  way: MIGRATE or look again · not provable: look again, then
                                  UNKNOWN
     ``RESUME``  Proceed          done, refused, lost: DECIDE
-    ``ATTACH``  Plug             done: next VF, then DONE · refused: once more, then next
-                                 VF, then FAILED · lost: DECIDE
-    ``RESTORE`` Plug             as ATTACH, but the end is always FAILED
+    ``ATTACH``  Plug             done: next VF, then CONFIRM · refused: once more, then next
+                                 VF, then RETURN · lost: DECIDE
+    ``RESTORE`` Plug             as ATTACH, but the end is always RETURN
+    ``CONFIRM`` ToVf             done, refused, lost: DONE
+    ``RETURN``  ToVf             done, refused, lost: FAILED
     ``DONE``    --               what was asked for is so
     ``FAILED``  --               it is not; ``guest_at`` says where the guest is
     ``UNKNOWN`` --               nobody can tell from here; nothing more was touched
     =========== ================ ===========================================================
 
+    SWITCH, CONFIRM and RETURN are left out where nothing describes a way to the
+    agent in the guest, and RETURN where the guest was never told to leave its VF.
+
     Cancel is heard between effects and during FollowMigration. Before the
     guest moves it leads to DECIDE and so back to the beginning; once the guest
     has arrived it ends ATTACH; a rollback under way (RESTORE, RESUME) is not
-    stopped by it.
+    stopped by it, and CONFIRM is cut short.
     """
 
     PREPARE = "prepare"
+    SWITCH = "switch"
     DETACH = "detach"
     LAUNCH = "launch"
     MIGRATE = "migrate"
@@ -57,6 +65,8 @@ class Phase(StrEnum):
     RESUME = "resume"
     ATTACH = "attach"
     RESTORE = "restore"
+    CONFIRM = "confirm"
+    RETURN = "return"
     DONE = "done"
     FAILED = "failed"
     UNKNOWN = "unknown"
@@ -84,6 +94,22 @@ class Unplug:
     side: Side
     vf: str
     after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToStandby:
+    """Ask the guest at ``side`` to leave these VFs for their standbys."""
+
+    side: Side
+    vfs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToVf:
+    """Ask the guest at ``side`` to use these VFs, and wait until it says so."""
+
+    side: Side
+    vfs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +148,17 @@ class Proceed:
     side: Side
 
 
-Effect = Look | Unplug | Plug | StartMigration | FollowMigration | CancelMigration | Proceed
+Effect = (
+    Look
+    | ToStandby
+    | Unplug
+    | Plug
+    | ToVf
+    | StartMigration
+    | FollowMigration
+    | CancelMigration
+    | Proceed
+)
 
 
 # --- events: what an effect came to ---------------------------------------------------------
@@ -193,6 +229,7 @@ class Limits:
     looks: int = 60
     blind_looks: int = 3
     look_pause_s: float = 0.5
+    guest_must_agree: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +241,9 @@ class State:
     ``target_vfs`` are the ones to attach. ``todo`` is what the phase has left;
     ``tries``, ``looks`` and ``blind_looks`` count repetitions. ``guest_at`` and
     ``attached`` are what was last seen or done; ``given_up`` could not be attached.
+    ``reachable`` are the sides with a way to the guest's agent; ``switched`` is whether
+    the guest left its VFs when it was asked, ``confirmed`` whether it uses those it has
+    now; both are None while it was not asked.
     """
 
     goal: Goal
@@ -212,6 +252,9 @@ class State:
     home_vfs: tuple[str, ...]
     target_vfs: tuple[str, ...]
     limits: Limits
+    reachable: frozenset[Side] = frozenset()
+    switched: bool | None = None
+    confirmed: bool | None = None
     todo: tuple[str, ...] = ()
     tries: int = 0
     looks: int = 0

@@ -25,7 +25,7 @@ INTERFACES = [
 
 @dataclass(slots=True, kw_only=True)
 class FakeGuestAgent:
-    """Answers ``guest-sync`` and ``guest-network-get-interfaces``.
+    """Answers ``guest-sync``, ``guest-network-get-interfaces`` and, if asked to, ``guest-exec``.
 
     ``stale`` are lines that an earlier conversation left in the channel: the
     next client gets them first. ``silent`` never answers. ``raw`` is sent in
@@ -37,6 +37,9 @@ class FakeGuestAgent:
     silent: bool = False
     stale: list[dict[str, Any]] = field(default_factory=list)
     raw: bytes | None = None
+    program: str | None = None
+    """What a program that is run prints, in base64; None where guest-exec is blocked."""
+    executed: list[dict[str, Any]] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[FakeGuestAgent]:
@@ -74,6 +77,15 @@ class FakeGuestAgent:
             case "guest-network-get-interfaces" if self.raw is not None:
                 writer.write(self.raw)
                 return
-            case _:
+            case "guest-exec" if self.program is not None:
+                self.executed.append(request["arguments"])
+                value = {"pid": len(self.executed)}
+            case "guest-exec-status":
+                value = {"exited": True, "exitcode": 0, "out-data": self.program}
+            case "guest-network-get-interfaces":
                 value = self.interfaces
+            case blocked:
+                error = {"class": "CommandNotFound", "desc": f"{blocked} has been disabled"}
+                writer.write(json.dumps({"id": request["id"], "error": error}).encode() + b"\n")
+                return
         writer.write(json.dumps({"id": request["id"], "return": value}).encode() + b"\n")

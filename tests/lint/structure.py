@@ -41,9 +41,11 @@ PURE_MODULES = {
     "guestagent.guest.model",
     "guestagent.guest.pairing",
     "guestagent.guest.plan",
+    "guestagent.host.effects",
     "guestagent.host.machine",
     "guestagent.host.model",
     "guestagent.host.ownership",
+    "guestagent.host.readiness",
     "guestagent.host.state",
 }
 

@@ -6,7 +6,7 @@ follow as one more file that satisfies the same protocol.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from guestagent.errors import PeerError, UnknownOutcomeError
@@ -97,4 +97,20 @@ class Hypervisor(Protocol):
 
     async def close(self) -> None:
         """Hang up; the guest goes on."""
+        ...
+
+
+class Guest(Protocol):
+    """The agent in the guest of one side. What it says is claimed, not proved.
+
+    Both raise RefusedError when it said no, PeerError or UnknownOutcomeError
+    when it said nothing that can be used; both may be repeated without harm.
+    """
+
+    async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
+        """Have these pairs leave their VF for at most ``hold_s``; return when they have."""
+        ...
+
+    async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:
+        """Have these pairs use their VF; return when they do."""
         ...

@@ -52,6 +52,10 @@ class Reply:
         """Return the integer member ``key``."""
         return self._read(lambda obj: obj.integer(key))
 
+    def boolean(self, key: str) -> bool:
+        """Return the boolean member ``key``."""
+        return self._read(lambda obj: obj.boolean(key))
+
     def optional_integer(self, key: str) -> int | None:
         """Return the integer member ``key``, or None where it is missing."""
         return self.integer(key) if self.has(key) else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from guestagent.host.driver import Driver, Outcome
-from guestagent.host.hypervisor.base import Hypervisor
+from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.hypervisor.qemu import Qemu
 from guestagent.host.model import (
     Destination,
@@ -24,6 +24,7 @@ from guestagent.host.model import (
     Vm,
 )
 from guestagent.host.state import Goal, Limits, Phase, State
+from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import FakeQemu
 
 MAC = "52:54:00:aa:00:01"
@@ -97,6 +98,9 @@ class World:
     destination: FakeQemu
     watcher: Watcher = field(default_factory=Watcher)
     limits: Limits = EAGER
+    guests: dict[Side, Guest] = field(
+        default_factory=lambda: {Side.SOURCE: FakeGuest(), Side.DESTINATION: FakeGuest()}
+    )
 
     def shorten(
         self, *, command_s: float = FAR_S, unplug_s: float = FAR_S, attach_s: float = FAR_S
@@ -115,6 +119,7 @@ class World:
         driver = Driver(
             self.vm,
             hypervisors,
+            self.guests,
             observer=self.watcher,
             limits=self.limits,
             clock=time.monotonic,

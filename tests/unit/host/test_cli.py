@@ -72,7 +72,9 @@ def test_migrate_prints_one_json_object_and_progress_elsewhere(
     assert (report["exit_code"], report["running_on"]) == (0, "destination")
     assert report["accelerated"] is True
     assert report["message"] is report["hint"] is None
-    assert report["warnings"] == []
+    (warning,) = report["warnings"]
+    assert "no way to its agent is described" in warning
+    assert report["guest"] == {"switched": False, "confirmed": None}
     assert [phase["name"] for phase in report["phases"]] == [
         "prepare",
         "detach",

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from guestagent.errors import InternalError
-from guestagent.host.machine import begin, effect_of, step
+from guestagent.host.effects import effect_of
+from guestagent.host.machine import begin, step
 from guestagent.host.model import Side, View
 from guestagent.host.state import (
     Cancel,
@@ -28,6 +29,8 @@ from guestagent.host.state import (
     Seen,
     StartMigration,
     State,
+    ToStandby,
+    ToVf,
     Unplug,
 )
 
@@ -52,6 +55,8 @@ def state(phase: Phase, *, goal: Goal = Goal.MIGRATE) -> State:
         attached=("vf0", "vf1"),
         sent=phase in {Phase.MIGRATE, Phase.CANCEL, Phase.RESUME, Phase.ATTACH},
         guest_at=Side.SOURCE,
+        reachable=frozenset(Side),
+        switched=phase not in {Phase.PREPARE, Phase.SWITCH},
     )
 
 
@@ -63,21 +68,25 @@ EVENTS: tuple[Event, ...] = (SEEN, DONE, REFUSED, LOST, OVERDUE, CANCEL)
 # Rows: phase. Columns: SEEN, DONE, REFUSED, LOST, OVERDUE, CANCEL. None: cannot be.
 P = Phase
 TABLE: dict[Phase, tuple[Phase | None, ...]] = {
-    P.PREPARE: (P.DETACH, None, None, None, None, P.FAILED),
+    P.PREPARE: (P.SWITCH, None, None, None, None, P.FAILED),
+    P.SWITCH: (None, P.DETACH, P.DETACH, P.DETACH, None, P.DECIDE),
     P.DETACH: (None, P.DETACH, P.DETACH, P.DECIDE, None, P.DECIDE),
     P.LAUNCH: (None, P.MIGRATE, P.DECIDE, P.DECIDE, None, P.DECIDE),
     P.MIGRATE: (None, P.DECIDE, None, P.DECIDE, P.CANCEL, P.CANCEL),
     P.CANCEL: (None, P.MIGRATE, P.MIGRATE, P.DECIDE, None, P.CANCEL),
     P.DECIDE: (P.RESTORE, None, None, None, None, P.DECIDE),
     P.RESUME: (None, P.DECIDE, P.DECIDE, P.DECIDE, None, P.RESUME),
-    P.ATTACH: (None, P.ATTACH, P.ATTACH, P.DECIDE, None, P.FAILED),
+    P.ATTACH: (None, P.ATTACH, P.ATTACH, P.DECIDE, None, P.RETURN),
     P.RESTORE: (None, P.RESTORE, P.RESTORE, P.DECIDE, None, P.RESTORE),
+    P.CONFIRM: (None, P.DONE, P.DONE, P.DONE, None, P.DONE),
+    P.RETURN: (None, P.FAILED, P.FAILED, P.FAILED, None, P.RETURN),
     P.DONE: (None, None, None, None, None, P.DONE),
     P.FAILED: (None, None, None, None, None, P.FAILED),
     P.UNKNOWN: (None, None, None, None, None, P.UNKNOWN),
 }
 EFFECTS = {
     P.PREPARE: Look,
+    P.SWITCH: ToStandby,
     P.DETACH: Unplug,
     P.LAUNCH: StartMigration,
     P.MIGRATE: FollowMigration,
@@ -86,6 +95,8 @@ EFFECTS = {
     P.RESUME: Proceed,
     P.ATTACH: Plug,
     P.RESTORE: Plug,
+    P.CONFIRM: ToVf,
+    P.RETURN: ToVf,
 }
 
 
@@ -158,6 +169,55 @@ def test_no_failure_repeats_for_ever(goal: Goal) -> None:
     assert current.phase is Phase.UNKNOWN
 
 
+# --- the agent in the guest -----------------------------------------------------------------
+
+
+def test_a_guest_that_cannot_be_asked_is_unplugged_with_a_warning() -> None:
+    unreachable = replace(state(Phase.PREPARE), reachable=frozenset())
+    following, _ = step(unreachable, SEEN)
+    assert following.phase is Phase.DETACH
+    assert following.switched is False
+    assert "could not be asked" in following.warnings[-1]
+
+
+def test_a_guest_that_refuses_keeps_its_vf_only_where_it_must_agree() -> None:
+    following, _ = step(state(Phase.SWITCH), REFUSED)
+    assert following.phase is Phase.DETACH
+    strict = replace(state(Phase.SWITCH), limits=replace(LIMITS, guest_must_agree=True))
+    following, _ = step(strict, REFUSED)
+    assert following.phase is Phase.FAILED
+    following, _ = step(strict, LOST)
+    assert following.phase is Phase.DETACH, "silence is no refusal"
+
+
+def test_the_guest_is_asked_whether_it_uses_the_vf_it_was_given() -> None:
+    last = replace(
+        state(Phase.ATTACH), todo=("vf1",), attached=("vf0",), guest_at=Side.DESTINATION
+    )
+    following, effect = step(last, DONE)
+    assert effect == ToVf(side=Side.DESTINATION, vfs=("vf0", "vf1"))
+    assert step(following, DONE)[0].confirmed is True
+    unsure, _ = step(following, LOST)
+    assert (unsure.phase, unsure.confirmed) == (Phase.DONE, False)
+    assert unsure.warnings
+
+
+def test_a_guest_that_was_told_to_leave_is_told_to_come_back_when_the_unplug_fails() -> None:
+    whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
+    refused = replace(state(Phase.DETACH), tries=LIMITS.unplug_requests - 1)
+    deciding, _ = step(refused, REFUSED)
+    following, effect = step(deciding, Seen(home=whole, away=WAITS))
+    assert effect == ToVf(side=Side.SOURCE, vfs=("vf0", "vf1"))
+    assert step(following, DONE)[0].phase is Phase.FAILED
+
+
+def test_a_guest_that_was_never_told_to_leave_is_not_told_to_come_back() -> None:
+    whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
+    deciding = replace(state(Phase.DECIDE), switched=False)
+    following, _ = step(deciding, Seen(home=whole, away=WAITS))
+    assert following.phase is Phase.FAILED
+
+
 # --- DECIDE ---------------------------------------------------------------------------------
 
 
@@ -191,7 +251,7 @@ def test_what_was_wrong_first_is_what_is_reported() -> None:
     first = replace(state(Phase.DECIDE), problem=Problem(what="first", hint="do"))
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
     following, _ = step(first, Seen(home=whole, away=WAITS))
-    assert following.phase is Phase.FAILED
+    assert following.phase is Phase.RETURN
     assert following.problem == first.problem
 
 

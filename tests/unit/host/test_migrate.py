@@ -39,7 +39,16 @@ def test_phases_and_moments_are_in_order_of_time(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         outcome = await stage.drive()
         names = [span.phase for span in outcome.spans]
-        assert names == ["prepare", "detach", "launch", "migrate", "decide", "attach"]
+        assert names == [
+            "prepare",
+            "switch",
+            "detach",
+            "launch",
+            "migrate",
+            "decide",
+            "attach",
+            "confirm",
+        ]
         assert all(span.start_s <= span.end_s for span in outcome.spans)
         assert [(moment.name, moment.side, moment.vf) for moment in outcome.moments] == [
             ("device_deleted", Side.SOURCE, "vf0"),

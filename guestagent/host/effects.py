@@ -1,0 +1,49 @@
+"""Which effect a state has under way: it follows from the state alone. Pure."""
+
+from __future__ import annotations
+
+from guestagent.host.state import (
+    CancelMigration,
+    Effect,
+    FollowMigration,
+    Look,
+    Phase,
+    Plug,
+    Proceed,
+    StartMigration,
+    State,
+    ToStandby,
+    ToVf,
+    Unplug,
+)
+
+
+def effect_of(state: State) -> Effect | None:  # noqa: C901 - one flat table, as in Phase
+    """Return the effect that a state has under way; None when nothing follows."""
+    limits = state.limits
+    match state.phase:
+        case Phase.PREPARE:
+            return Look()
+        case Phase.SWITCH:
+            return ToStandby(side=state.home, vfs=state.todo)
+        case Phase.CONFIRM | Phase.RETURN:
+            return ToVf(side=state.guest_at or state.home, vfs=state.attached)
+        case Phase.DETACH:
+            pause_s = limits.unplug_pause_s if state.tries else 0.0
+            return Unplug(side=state.home, vf=state.todo[0], after_s=pause_s)
+        case Phase.LAUNCH:
+            return StartMigration()
+        case Phase.MIGRATE:
+            return FollowMigration(grace_s=limits.cancel_grace_s if state.cancelling else None)
+        case Phase.CANCEL:
+            return CancelMigration()
+        case Phase.DECIDE:
+            return Look(after_s=limits.look_pause_s if state.looks else 0.0)
+        case Phase.RESUME:
+            return Proceed(side=state.guest_at or state.home)
+        case Phase.ATTACH | Phase.RESTORE:
+            side = state.target if state.phase is Phase.ATTACH else state.home
+            pause_s = limits.attach_pause_s * 2 ** (state.tries - 1) if state.tries else 0.0
+            return Plug(side=side, vf=state.todo[0], after_s=pause_s)
+        case Phase.DONE | Phase.FAILED | Phase.UNKNOWN:
+            return None

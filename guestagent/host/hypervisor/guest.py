@@ -1,0 +1,180 @@
+"""The way to the agent in the guest: its own channel, else qemu-ga, else none.
+
+What the guest says is claimed, not proved: it makes a switch lossless and
+tells when a VF is in use, and nothing that must be safe depends on it. A
+request may be repeated without harm, so one whose answer was lost is simply
+asked again by the next way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from guestagent import wire
+from guestagent.clock import Deadline
+from guestagent.errors import PeerError, UnknownOutcomeError
+from guestagent.host.hypervisor.base import RefusedError
+from guestagent.host.hypervisor.qga import GuestAgent
+from guestagent.host.hypervisor.reply import shown
+from guestagent.jsontype import JsonError, Obj
+
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_MARGIN_S = 15.0
+"""What the guest may take beyond the time that it was asked to wait."""
+MAX_STRAY_LINES = 64
+"""Answers to somebody else's requests that are skipped before giving up."""
+
+
+class Way(Protocol):
+    """One way to the agent."""
+
+    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> None:
+        """Ask and return when the agent said that it is done.
+
+        Raises RefusedError when the agent said no, PeerError or
+        UnknownOutcomeError when it said nothing that can be used.
+        """
+
+
+class AgentInGuest:
+    """The agent in one guest, by the first way that answers."""
+
+    def __init__(self, ways: Sequence[Way]) -> None:
+        self._ways = ways
+
+    async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
+        """Have the guest move its traffic to the standby for at most ``hold_s`` seconds.
+
+        Returns when the guest said for every pair that the standby carries it.
+        """
+        for mac in macs:
+            arguments: dict[str, object] = {"to": "standby", "bond": mac, "hold_s": hold_s}
+            await self._ask("switch", arguments, ANSWER_MARGIN_S)
+
+    async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:
+        """End the holds and return when the guest said that every pair is on its VF."""
+        for mac in macs:
+            await self._ask("switch", {"to": "auto", "bond": mac}, ANSWER_MARGIN_S)
+        deadline = Deadline.after(timeout_s)
+        for mac in macs:
+            left_s = deadline.remaining_s
+            arguments = {"active": "vf", "bond": mac, "timeout_s": left_s}
+            await self._ask("wait", arguments, left_s + ANSWER_MARGIN_S)
+
+    async def _ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> None:
+        silent: list[str] = []
+        for way in self._ways:
+            try:
+                await way.ask(request, arguments, timeout_s)
+            except RefusedError:
+                raise
+            except (PeerError, UnknownOutcomeError) as error:
+                silent.append(str(error))
+            else:
+                return
+        raise PeerError("; ".join(silent) or "no way to the guest's agent is described")
+
+
+class ChannelWay:
+    """The virtio-serial port ``org.guestagent.0``, behind a socket chardev of QEMU.
+
+    QEMU serves one client at a time, so each request connects anew. An empty
+    line goes first: it ends whatever another host left unfinished.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> None:
+        """Ask over the channel. Raises as Way.ask does."""
+        origin = f"the guest's agent at {self._path}"
+        async with self._connection(origin) as (reader, writer):
+            ident = f"{request} {id(self)}"
+            writer.write(b"\n" + wire.encode_request(request, ident=ident, arguments=arguments))
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await writer.drain()
+                    answer = await _answer_to(ident, reader, origin)
+            except TimeoutError as error:
+                raise UnknownOutcomeError(
+                    f"{origin}: no answer to {request} within {timeout_s:g} s",
+                    hint="is guestagent installed and running in the guest?",
+                ) from error
+            except OSError as error:
+                raise UnknownOutcomeError(f"{origin}: lost after {request}: {error}") from error
+        _judge(answer, f"{request}, {origin}")
+
+    @contextlib.asynccontextmanager
+    async def _connection(
+        self, origin: str
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                streams = await asyncio.open_unix_connection(self._path, limit=wire.MAX_LINE_BYTES)
+        except TimeoutError as error:
+            raise PeerError(f"{origin}: no connection within {CONNECT_TIMEOUT_S:g} s") from error
+        except OSError as error:
+            raise PeerError(
+                f"{origin}: {error.strerror or error}",
+                hint="check the path: it is the chardev of virtio-serial port org.guestagent.0",
+            ) from error
+        try:
+            yield streams
+        finally:
+            streams[1].close()
+
+
+async def _answer_to(ident: str, reader: asyncio.StreamReader, origin: str) -> Obj:
+    """Return the answer with our id, skipping a few that are not ours."""
+    for _ in range(MAX_STRAY_LINES):
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            raise UnknownOutcomeError(f"{origin}: it hung up without an answer") from error
+        except asyncio.LimitOverrunError as error:
+            raise PeerError(f"{origin}: an answer of over {wire.MAX_LINE_BYTES} bytes") from error
+        with contextlib.suppress(wire.WireError):
+            answer = wire.parse_reply(line)
+            if answer.value.get("id") == ident:
+                return answer
+    raise PeerError(f"{origin}: {MAX_STRAY_LINES} lines and no answer among them")
+
+
+class ExecWay:
+    """qemu-ga's ``guest-exec`` of the agent's own command line; often blocked by distributions."""
+
+    def __init__(self, guest_agent: GuestAgent) -> None:
+        self._guest_agent = guest_agent
+
+    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> None:
+        """Ask by running ``guestagent ask``. Raises as Way.ask does."""
+        line = wire.encode_request(request, ident=request, arguments=arguments)
+        origin = f"guestagent, run by {self._guest_agent.origin}"
+        status = await self._guest_agent.run(
+            "/usr/bin/guestagent", ("ask",), stdin=line, timeout_s=timeout_s
+        )
+        try:
+            output = base64.b64decode(status.output)
+            answer = wire.parse_reply(output[: wire.MAX_LINE_BYTES])
+        except (ValueError, wire.WireError) as error:
+            raise PeerError(
+                f"{origin} ended with {status.exit_code} and no answer",
+                hint="is guestagent installed and running in the guest?",
+            ) from error
+        _judge(answer, f"{request}, {origin}")
+
+
+def _judge(answer: Obj, what: str) -> None:
+    """Raise RefusedError or PeerError unless the answer says that it is done."""
+    try:
+        if answer.boolean("ok"):
+            return
+        message = answer.object("error").string("message")
+    except JsonError as error:
+        raise PeerError(f"{what}: not the agent's protocol: {shown(str(error))}") from error
+    raise RefusedError(f"the guest refused {what}: {shown(message)}")

@@ -1,0 +1,46 @@
+"""What keeps a command from being begun at all. Pure."""
+
+from __future__ import annotations
+
+from guestagent.host.model import View
+from guestagent.host.ownership import Owner, owner_of
+from guestagent.host.state import Goal, Problem, Seen, State
+
+
+def unready(state: State, seen: Seen) -> Problem | None:
+    """Return what keeps the goal from being begun at all."""
+    home, away = seen.home, seen.away
+    if home.unreachable is not None:
+        return Problem(what=str(home), hint="see whether the VM runs and its socket is right")
+    owner = owner_of(home, None)
+    if owner is Owner.MOVING:
+        return Problem(what=f"{home}: a migration is under way", hint="wait until it has ended")
+    if state.goal is Goal.ATTACH:
+        if home.run_state in {"inmigrate", "postmigrate"}:
+            return Problem(what=f"{home}: the guest is not here", hint="attach where it runs")
+        return None
+    if home.run_state == "paused":
+        return Problem(
+            what=f"{home}: a guest that stands still cannot release a VF",
+            hint="find out who paused it and why; try again once it runs",
+        )
+    if not home.running:
+        return Problem(what=f"{home}: no guest runs here", hint="use the QEMU where it runs")
+    return None if away is None else _unready_to_receive(state, away)
+
+
+def _unready_to_receive(state: State, away: View) -> Problem | None:
+    if away.unreachable is not None:
+        return Problem(what=str(away), hint="start the destination QEMU with -incoming defer")
+    if away.run_state != "inmigrate" or away.migration is not None:
+        return Problem(
+            what=f"{away}: it does not wait for a guest",
+            hint="start it anew with -incoming defer; each takes one attempt only",
+        )
+    early = [vf for vf in state.target_vfs if vf in away.devices]
+    if early:
+        return Problem(
+            what=f"{away.side}: device {early[0]} is there already",
+            hint="start the destination with the same ports and without the VF",
+        )
+    return None

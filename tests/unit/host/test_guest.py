@@ -1,0 +1,139 @@
+"""The ways to the agent in the guest: in order, bounded, and never trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guestagent.errors import GuestAgentError, PeerError, UnknownOutcomeError
+from guestagent.host.hypervisor.base import RefusedError
+from guestagent.host.hypervisor.guest import AgentInGuest, ChannelWay, ExecWay, Way
+from guestagent.host.hypervisor.qga import GuestAgent
+from guestagent.wire import MAX_LINE_BYTES
+from tests.fakes.guest import Answer, FakeChannel, obedient, refusing
+from tests.fakes.qga import FakeGuestAgent
+
+MAC = "52:54:00:aa:00:01"
+
+
+def talking(
+    path: Path, answer: Answer, talk: Callable[[AgentInGuest], Awaitable[None]]
+) -> list[dict[str, Any]]:
+    """Have a conversation over the channel; return what was asked."""
+
+    async def run() -> list[dict[str, Any]]:
+        async with FakeChannel(path / "agent.sock", answer).serving() as channel:
+            await asyncio.wait_for(talk(AgentInGuest([ChannelWay(channel.path)])), 10)
+            return channel.requests
+
+    return asyncio.run(run())
+
+
+async def to_standby(guest: AgentInGuest) -> None:
+    await guest.to_standby([MAC], hold_s=60)
+
+
+def test_a_switch_names_the_pair_and_how_long_it_holds(tmp_path: Path) -> None:
+    (request,) = talking(tmp_path, obedient, to_standby)
+    assert (request["v"], request["request"]) == (1, "switch")
+    assert request["arguments"] == {"to": "standby", "bond": MAC, "hold_s": 60}
+
+
+def test_coming_back_ends_the_hold_and_waits_for_the_vf(tmp_path: Path) -> None:
+    requests = talking(tmp_path, obedient, lambda guest: guest.to_vf([MAC], timeout_s=5))
+    assert [item["request"] for item in requests] == ["switch", "wait"]
+    assert requests[0]["arguments"] == {"to": "auto", "bond": MAC}
+    assert requests[1]["arguments"]["active"] == "vf"
+    assert 0 < requests[1]["arguments"]["timeout_s"] <= 5
+
+
+def test_a_refusal_is_told_without_what_could_harm_a_terminal(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"no\?\[2J carrier"):
+        talking(tmp_path, refusing, to_standby)
+
+
+def test_answers_to_somebody_else_are_skipped(tmp_path: Path) -> None:
+    stray = b'{"v":1,"id":"other","ok":false}\ngarbage\n\xff\n'
+    assert talking(tmp_path, lambda request: stray + obedient(request), to_standby)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda _: b"",
+        lambda _: b"half an answer",
+        lambda _: b"x" * (MAX_LINE_BYTES * 2) + b"\n",
+        lambda _: b'{"v":1,"id":"other","ok":true}\n' * 1000,
+        lambda request: json.dumps({"id": request["id"], "ok": "yes"}).encode() + b"\n",
+        lambda request: json.dumps({"id": request["id"], "ok": False}).encode() + b"\n",
+    ],
+    ids=["hang-up", "half", "huge", "strangers", "no-boolean", "no-error"],
+)
+def test_an_answer_that_cannot_be_used_is_an_error_in_bounded_time(
+    tmp_path: Path, answer: Answer
+) -> None:
+    def once(request: dict[str, Any]) -> bytes:
+        return answer(request)
+
+    async def run() -> None:
+        async with FakeChannel(tmp_path / "agent.sock", once).serving() as channel:
+            with pytest.raises((PeerError, UnknownOutcomeError)) as caught:
+                await ChannelWay(channel.path).ask("switch", {}, 0.3)
+            assert not isinstance(caught.value, RefusedError)
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_a_channel_that_is_not_there_says_what_to_check(tmp_path: Path) -> None:
+    with pytest.raises(PeerError) as caught:
+        asyncio.run(ChannelWay(tmp_path / "absent").ask("switch", {}, 1))
+    assert "org.guestagent.0" in (caught.value.hint or "")
+
+
+def test_qemu_ga_is_asked_where_the_channel_is_silent(tmp_path: Path) -> None:
+    async def run() -> list[dict[str, Any]]:
+        qga = FakeGuestAgent(path=tmp_path / "qga.sock", program=_agent(b'"ok": true'))
+        async with qga.serving():
+            ways: list[Way] = [
+                ChannelWay(tmp_path / "absent"),
+                ExecWay(GuestAgent(qga.path, timeout_s=5)),
+            ]
+            await AgentInGuest(ways).to_standby([MAC], hold_s=60)
+        return qga.executed
+
+    (executed,) = asyncio.run(run())
+    assert (executed["path"], executed["arg"]) == ("/usr/bin/guestagent", ["ask"])
+    request = json.loads(base64.b64decode(executed["input-data"]))
+    assert request["arguments"] == {"to": "standby", "bond": MAC, "hold_s": 60}
+
+
+@pytest.mark.parametrize(
+    ("output", "error"),
+    [
+        (b'"ok": false, "error": {"message": "no carrier"}', RefusedError),
+        (b'"ok": 5', PeerError),
+        (None, PeerError),
+    ],
+)
+def test_what_qemu_ga_brings_back_is_judged_like_any_answer(
+    tmp_path: Path, output: bytes | None, error: type[GuestAgentError]
+) -> None:
+    async def run() -> None:
+        qga = FakeGuestAgent(path=tmp_path / "qga.sock", program=_agent(output))
+        async with qga.serving():
+            await ExecWay(GuestAgent(qga.path, timeout_s=5)).ask("switch", {}, 5)
+
+    with pytest.raises(error):
+        asyncio.run(run())
+
+
+def _agent(output: bytes | None) -> str:
+    """Return the output of ``guestagent ask``, as qemu-ga encodes it."""
+    line = b"" if output is None else b'{"v": 1, "id": "switch", ' + output + b"}\n"
+    return base64.b64encode(line).decode()
