@@ -168,11 +168,14 @@ def agent_usage(guest: Machine) -> Usage:
 def configuration(guest: Machine) -> str:
     """Return addresses, routes and ports in words, to compare two moments.
 
-    Numbers of links, lifetimes and the order are left out.
+    Numbers of links, lifetimes and the order are left out; an address whose DAD is under way
+    is waited for.
     """
+    tentative = 'test -z "$(ip -6 -oneline address show tentative)"'
+    wait_until("DAD has ended", lambda: guest.execute(tentative).code == 0, timeout_s=CONVERGED_S)
     shown = guest.run(
         "ip -o link show | sed 's/^[0-9]*: //; s/qdisc .*//' | grep -v @; ip -br address; "
-        "ip route show table all; ip -6 route show table all | sed 's/ expires [0-9]*sec//'"
+        "ip route show table all | sed 's/ expires [0-9]*sec//'"
     )
     return "\n".join(sorted(shown.splitlines()))
 
