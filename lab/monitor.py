@@ -90,10 +90,14 @@ class Monitor:
     ) -> Json:
         """Run a command; underscores in argument names stand for dashes.
 
+        Not in those of ``device_add``: they are properties, some of which have underscores.
+
         :raise PeerError: QEMU refused it; the text is QEMU's.
         :raise UnknownOutcomeError: the connection ended before the answer, or earlier.
         """
-        words = {name.replace("_", "-"): value for name, value in arguments.items()}
+        words = arguments
+        if command != "device_add":
+            words = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
             return self._call(self._client.execute(command, words), timeout_s=timeout_s)
         except ExecuteError as error:

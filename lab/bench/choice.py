@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from guestagent.errors import ConfigurationError
@@ -71,16 +71,14 @@ def parse(arguments: Sequence[str]) -> Choice:
     return choice
 
 
-@dataclass(frozen=True, slots=True)
-class _names_among:  # noqa: N801 - argparse prints it as the name of a type
-    known: Sequence[str]
+def _names_among(known: Sequence[str]) -> Callable[[str], list[str]]:
+    def names(text: str) -> list[str]:
+        for name in text.split(","):
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
+        return text.split(",")
 
-    def __call__(self, text: str) -> list[str]:
-        names = text.split(",")
-        for name in names:
-            if name not in self.known:
-                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(self.known)}")
-        return names
+    return names
 
 
 def _positive(text: str) -> int:

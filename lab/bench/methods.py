@@ -41,7 +41,7 @@ class Method:
 
     name: str
     about: str
-    """What it is and which documentation it follows."""
+    """What it is and which documentation it follows; a sentence."""
     scenarios: tuple[Scenario, ...]
     files: Files
     """In the guest's root before it boots."""
@@ -68,13 +68,13 @@ class Method:
         return repr(self.setup), self.commands, str(self.with_agent), *self.packages
 
     def describe(self) -> str:
-        """Return the set-up, all of it, as text."""
-        parts = [f"{self.name}: {self.about}"]
-        parts += [f"/{path}\n\n{_indented(text)}" for path, text in self.files.items()]
+        """Return the set-up, all of it, as Markdown."""
+        parts = [f"### {self.name}", self.about]
+        parts += [f"`/{path}`:\n\n{_indented(text)}" for path, text in self.files.items()]
         if self.packages:
             parts.append(f"packages: {', '.join(self.packages)}")
         if self.failover:
-            parts.append("QEMU: virtio-net-pci,failover=on; VF: failover_pair_id=<its id>")
+            parts.append("QEMU: virtio-net-pci,failover=on; VF: failover_pair_id, its id")
         if self.commands:
             parts.append(f"after the boot:\n\n{_indented(self.commands)}")
         if self.at_plug:
@@ -199,7 +199,7 @@ _AGENT_LEFT_OUT = "appear, adopt and agent-*: what agent-planned does there is t
 METHODS = (
     Method(
         name="agent-planned",
-        about="this agent, told through its channel before the VF goes (README.md)",
+        about="This agent, told through its channel before the VF goes (README.md).",
         scenarios=tuple(Scenario),
         files=PAIR.network_file(),
         with_agent=True,
@@ -207,7 +207,7 @@ METHODS = (
     ),
     Method(
         name="agent-surprise",
-        about="this agent, told nothing; for migrate the host helper knows no channel",
+        about="This agent, told nothing; for migrate the host helper knows no channel.",
         scenarios=(Scenario.UNPLUG, Scenario.REPLUG, Scenario.MIGRATE),
         files=PAIR.network_file(),
         with_agent=True,
@@ -215,8 +215,8 @@ METHODS = (
     ),
     Method(
         name="net_failover",
-        about="the kernel's own pair (Documentation/networking/net_failover.rst), its master"
-        " configured by systemd-networkd",
+        about="The kernel's own pair (Documentation/networking/net_failover.rst), its master"
+        " configured by systemd-networkd.",
         scenarios=HOT_PLUG,
         files={"etc/systemd/network/50-lan0.network": _FAILOVER_ADDRESSES},
         failover=True,
@@ -224,7 +224,7 @@ METHODS = (
     ),
     Method(
         name="networkd",
-        about="systemd-networkd, static files (systemd.netdev(5), systemd.network(5))",
+        about="Static files of systemd-networkd (systemd.netdev(5), systemd.network(5)).",
         scenarios=HOT_PLUG,
         files={
             "etc/systemd/network/10-bond0.netdev": _NETWORKD_BOND,
@@ -236,7 +236,7 @@ METHODS = (
     ),
     Method(
         name="networkmanager",
-        about="NetworkManager, keyfile profiles (nm-settings-keyfile(5))",
+        about="Keyfile profiles of NetworkManager (nm-settings-keyfile(5)).",
         scenarios=HOT_PLUG,
         files={
             f"{_PROFILES}/bond0.nmconnection": _NM_BOND,
@@ -251,7 +251,7 @@ METHODS = (
     ),
     Method(
         name="hand-bond",
-        about="a bond made by hand (Documentation/networking/bonding.rst, in iproute2's words)",
+        about="A bond made by hand (Documentation/networking/bonding.rst, in iproute2's words).",
         scenarios=(Scenario.UNPLUG, Scenario.REPLUG),
         files={},
         commands=_HAND_BOND,
@@ -260,7 +260,7 @@ METHODS = (
     ),
     Method(
         name="virtio-only",
-        about="the virtio NIC alone, configured by systemd-networkd",
+        about="The virtio NIC alone, configured by systemd-networkd.",
         scenarios=(Scenario.MIGRATE,),
         files=PAIR.network_file(),
         left_out="all but migrate: there is no VF",
