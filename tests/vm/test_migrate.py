@@ -56,11 +56,13 @@ def test_a_guest_goes_from_vf_to_standby_to_vf(
     assert report["accelerated"] is True
     assert [phase["name"] for phase in report["phases"]] == [
         "prepare",
+        "switch",
         "detach",
         "launch",
         "migrate",
         "decide",
         "attach",
+        "confirm",
     ]
     wait_on_vf(destination)
     assert source.qmp("query-status")["status"] == "postmigrate"
