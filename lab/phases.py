@@ -23,8 +23,6 @@ class Phase:
     end_s: float
     lost: int
     """Packets of all flows."""
-    lost_ms: float
-    """The flow that lost most: its lost packets times their distance."""
     longest_gap_ms: float
     """The longest time in which one flow lost every packet."""
 
@@ -32,12 +30,15 @@ class Phase:
 def phases_of(result: Result, helper: Report) -> tuple[Phase, ...]:
     """Cut the time of the probe into the phases of a migration.
 
-    ``before``, ``unplug`` (the VF goes), ``move`` (the memory), ``downtime`` (from a round trip
-    before the source stops to one after the destination runs), ``arrive``, ``plug`` (the VF comes,
-    until the bond uses it), ``after``. Phases that did not take place are left out.
+    ``before``, ``switch`` (the guest leaves the VF), ``unplug`` (the VF goes), ``move`` (the
+    memory), ``downtime`` (from a round trip before the source stops to one after the destination
+    runs), ``arrive``, ``plug`` (the VF comes, until the bond uses it), ``after``. Phases that did
+    not take place are left out.
     """
     names = {span.name for span in helper.phases}
     cuts = [("before", result.begin_s)]
+    if "switch" in names:
+        cuts.append(("switch", helper.phase("switch").begin_s))
     if "detach" in names:
         cuts.append(("unplug", helper.phase("detach").begin_s))
         cuts.append(("move", helper.phase("detach").end_s))
@@ -71,6 +72,5 @@ def _phase(result: Result, name: str, begin_s: float, end_s: float) -> Phase:
         begin_s=begin_s,
         end_s=end_s,
         lost=sum(len(losses) for losses in lost),
-        lost_ms=max(len(losses) for losses in lost) * 1000 / result.rate_hz,
         longest_gap_ms=max(longest_gap_ms(losses, result.rate_hz) for losses in lost),
     )

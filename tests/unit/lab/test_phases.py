@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lab.accounting import Flow, Loss, Pause
 from lab.migration import Report, Span
@@ -51,6 +52,15 @@ def test_phases_follow_each_other_from_the_begin_of_the_probe_to_its_end() -> No
     assert [phase.name for phase in phases] == names
     assert [phase.end_s for phase in phases[:-1]] == [phase.begin_s for phase in phases[1:]]
     assert (phases[0].begin_s, phases[-1].end_s) == (100.0, 120.0)
+
+
+def test_a_guest_that_leaves_its_vf_first_does_so_in_a_phase_of_its_own() -> None:
+    unplanned = report()
+    switch = Span(name="switch", begin_s=102.95, end_s=103.0)
+    planned = replace(unplanned, phases=(unplanned.phases[0], switch, *unplanned.phases[1:]))
+    before, left, unplug, *_ = phases_of(result([]), planned)
+    assert (before.end_s, left.name, left.end_s) == (102.95, "switch", 103.0)
+    assert (unplug.name, unplug.begin_s) == ("unplug", 103.0)
 
 
 def test_the_vf_is_back_when_the_bond_uses_it() -> None:
