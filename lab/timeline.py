@@ -15,7 +15,6 @@ from lab.probe import Result
 COLOURS = {
     "before": "#eef3f8",
     "switch": "#f5ecc4",
-    "switch": "#fbf0c9",
     "unplug": "#f6d9b8",
     "move": "#dcebdc",
     "downtime": "#f2c4c4",

@@ -105,10 +105,10 @@ class AddPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetPrimary:
-    """Prefer a port, or none."""
+    """Move the traffic to a port and keep it there."""
 
     bond: str
-    port: PortRef | None
+    port: PortRef
     reason: str
 
 
@@ -178,10 +178,8 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
             return f"take {action.port.name} down"
         case AddPort():
             return f"add {action.port.name} to {action.bond}"
-        case SetPrimary(port=PortRef(name=name)):
-            return f"make {name} the primary of {action.bond}"
         case SetPrimary():
-            return f"clear the primary of {action.bond}"
+            return f"make {action.port.name} the primary of {action.bond}"
         case BondUp():
             return f"bring {action.bond} up"
         case MoveNetwork():

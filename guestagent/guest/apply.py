@@ -116,8 +116,7 @@ class Applier:
             case AddPort():
                 kernel.set_upper(action.port.ifindex, self._bond(action.bond).ifindex)
             case SetPrimary():
-                port = action.port.ifindex if action.port is not None else None
-                kernel.set_primary(self._bond(action.bond).ifindex, port)
+                kernel.set_primary(self._bond(action.bond).ifindex, action.port.ifindex)
             case BondUp():
                 kernel.set_up(self._bond(action.bond).ifindex, up=True)
             case MoveNetwork():
