@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,7 @@ from guestagent.host.hypervisor.reply import shown
 from guestagent.jsontype import JsonError, Obj
 
 CONNECT_TIMEOUT_S = 5.0
+GREETING_TIMEOUT_S = 5.0
 ANSWER_MARGIN_S = 15.0
 """What the guest may take beyond the time that it was asked to wait."""
 MAX_STRAY_LINES = 64
@@ -91,22 +93,15 @@ class ChannelWay:
         self._path = path
 
     async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> None:
-        """Ask over the channel. Raises as Way.ask does."""
+        """Ask over the channel. Raises as Way.ask does.
+
+        A greeting goes first: what nobody reads now waits in the port for an
+        agent that starts later, and must not be a request to leave the VF.
+        """
         origin = f"the guest's agent at {self._path}"
-        async with self._connection(origin) as (reader, writer):
-            ident = f"{request} {id(self)}"
-            writer.write(b"\n" + wire.encode_request(request, ident=ident, arguments=arguments))
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await writer.drain()
-                    answer = await _answer_to(ident, reader, origin)
-            except TimeoutError as error:
-                raise UnknownOutcomeError(
-                    f"{origin}: no answer to {request} within {timeout_s:g} s",
-                    hint="is guestagent installed and running in the guest?",
-                ) from error
-            except OSError as error:
-                raise UnknownOutcomeError(f"{origin}: lost after {request}: {error}") from error
+        async with self._connection(origin) as streams:
+            await _exchange(streams, "hello", {}, GREETING_TIMEOUT_S, origin)
+            answer = await _exchange(streams, request, arguments, timeout_s, origin)
         _judge(answer, f"{request}, {origin}")
 
     @contextlib.asynccontextmanager
@@ -127,6 +122,29 @@ class ChannelWay:
             yield streams
         finally:
             streams[1].close()
+
+
+async def _exchange(
+    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    request: str,
+    arguments: dict[str, object],
+    timeout_s: float,
+    origin: str,
+) -> Obj:
+    reader, writer = streams
+    ident = f"{request} {secrets.token_hex(8)}"
+    try:
+        async with asyncio.timeout(timeout_s):
+            writer.write(b"\n" + wire.encode_request(request, ident=ident, arguments=arguments))
+            await writer.drain()
+            return await _answer_to(ident, reader, origin)
+    except TimeoutError as error:
+        raise UnknownOutcomeError(
+            f"{origin}: no answer to {request} within {timeout_s:g} s",
+            hint="is guestagent installed and running in the guest?",
+        ) from error
+    except OSError as error:
+        raise UnknownOutcomeError(f"{origin}: lost after {request}: {error}") from error
 
 
 async def _answer_to(ident: str, reader: asyncio.StreamReader, origin: str) -> Obj:

@@ -30,7 +30,7 @@ def talking(
     async def run() -> list[dict[str, Any]]:
         async with FakeChannel(path / "agent.sock", answer).serving() as channel:
             await asyncio.wait_for(talk(AgentInGuest([ChannelWay(channel.path)])), 10)
-            return channel.requests
+            return [item for item in channel.requests if item["request"] != "hello"]
 
     return asyncio.run(run())
 
@@ -79,7 +79,7 @@ def test_an_answer_that_cannot_be_used_is_an_error_in_bounded_time(
     tmp_path: Path, answer: Answer
 ) -> None:
     def once(request: dict[str, Any]) -> bytes:
-        return answer(request)
+        return obedient(request) if request["request"] == "hello" else answer(request)
 
     async def run() -> None:
         async with FakeChannel(tmp_path / "agent.sock", once).serving() as channel:
@@ -88,6 +88,20 @@ def test_an_answer_that_cannot_be_used_is_an_error_in_bounded_time(
             assert not isinstance(caught.value, RefusedError)
 
     asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_nothing_is_asked_of_an_agent_that_does_not_greet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guestagent.host.hypervisor.guest.GREETING_TIMEOUT_S", 0.05)
+
+    async def run() -> list[dict[str, Any]]:
+        async with FakeChannel(tmp_path / "agent.sock", lambda _: b"\n").serving() as channel:
+            with pytest.raises(UnknownOutcomeError, match="hello"):
+                await ChannelWay(channel.path).ask("switch", {}, 5)
+            return channel.requests
+
+    assert [item["request"] for item in asyncio.run(run())] == ["hello"]
 
 
 def test_a_channel_that_is_not_there_says_what_to_check(tmp_path: Path) -> None:
