@@ -64,11 +64,17 @@ class FakeChannel:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[FakeChannel]:
         """Listen on the socket for as long as the context lasts."""
-        server = await asyncio.start_unix_server(self._serve, self.path)
+        conversations: set[asyncio.Task[None]] = set()
+
+        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            conversations.add(asyncio.create_task(self._serve(reader, writer)))
+
+        server = await asyncio.start_unix_server(begin, self.path)
         try:
             yield self
         finally:
             server.close()
+            await asyncio.gather(*conversations)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -83,3 +89,5 @@ class FakeChannel:
                 writer.write(answer)
                 await writer.drain()
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()

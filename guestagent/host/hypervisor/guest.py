@@ -122,6 +122,8 @@ class ChannelWay:
             yield streams
         finally:
             streams[1].close()
+            with contextlib.suppress(OSError):
+                await streams[1].wait_closed()
 
 
 async def _exchange(
