@@ -22,6 +22,7 @@ EXAMPLE = """\
 # /etc/guestagent/guestagent.toml: every key with its default
 bond-name = "bond%d"      # name of new bonds; %d is the smallest free number
 exclude = []              # MACs that are never bonded: ["52:54:00:12:34:56"]
+control-group = ""        # group that may use the control socket beside root
 
 [bond]
 miimon-ms = 100           # how often the kernel looks at the carrier of the ports
@@ -55,6 +56,7 @@ def load(path: Path = CONFIGURATION) -> Policy:
     return Policy(
         bond_name=merged.get("bond-name", Policy().bond_name),
         excluded=frozenset(mac.lower() for mac in merged.get("exclude", ())),
+        control_group=merged.get("control-group") or None,
         options=BondOptions(
             miimon_ms=options.get("miimon-ms", default.miimon_ms),
             fail_over_mac=_FAIL_OVER_MAC[options.get("fail-over-mac", "active")],
@@ -130,6 +132,7 @@ def _is_mac_list(value: object) -> bool:
 _KEYS: dict[str, tuple[str, _Check]] = {
     "bond-name": ('a short interface name with one %d, such as "bond%d"', _is_bond_name),
     "exclude": ("a list of MACs written as aa:bb:cc:dd:ee:ff", _is_mac_list),
+    "control-group": ("the name of a group", lambda value: isinstance(value, str)),
     "bond": ("a table", lambda value: isinstance(value, dict)),
     "health": ("a table", lambda value: isinstance(value, dict)),
 }

@@ -1,13 +1,15 @@
-"""The control socket, for root: conversations of guestagent.guest.conversation."""
+"""The control socket, for root and perhaps a group: see guestagent.guest.conversation."""
 
 from __future__ import annotations
 
 import asyncio
+import grp
 import logging
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from guestagent.errors import BusyError
+from guestagent.errors import BusyError, ConfigurationError
 from guestagent.guest.conversation import Handler, converse
 from guestagent.wire import SOCKET, encode_error
 
@@ -19,18 +21,33 @@ _log = logging.getLogger("guestagent.control")
 class ControlSocket:
     """The listening socket."""
 
-    def __init__(self, handler: Handler, path: Path = SOCKET) -> None:
+    def __init__(self, handler: Handler, path: Path = SOCKET, *, group: str | None = None) -> None:
         self._handler = handler
         self._path = path
+        self._group = group
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
-        """Listen. Raises OSError."""
+        """Listen. Raises OSError, and ConfigurationError for a group that cannot be served."""
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, path=self._path)
         self._path.chmod(0o600)
+        if self._group is not None:
+            self._open_to(self._group)
+
+    def _open_to(self, group: str) -> None:
+        """Let a group use the socket, which takes that the agent is a member of it."""
+        try:
+            os.chown(self._path, -1, grp.getgrnam(group).gr_gid)
+        except (KeyError, PermissionError) as error:
+            raise ConfigurationError(
+                f"control-group {group} cannot be given the control socket: {error}",
+                hint=f"create the group, and set SupplementaryGroups={group} in a drop-in of"
+                " guestagent.service (systemctl edit guestagent)",
+            ) from error
+        self._path.chmod(0o660)
 
     async def stop(self) -> None:
         """Stop listening, end the conversations and remove the socket."""

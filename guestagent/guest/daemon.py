@@ -76,7 +76,8 @@ class Daemon:
         # Subscribed before the first look: what changes after it is not missed.
         links, udev = LinkEvents(), UdevEvents()
         requests = Requests(self)
-        control, self._channel = ControlSocket(requests), HostChannel(requests)
+        control = ControlSocket(requests, group=self.policy.control_group)
+        self._channel = HostChannel(requests)
         self._engine = await loop.run_in_executor(self._thread, self._make_engine)
         self._announcer = Announcer(
             options=self.policy.options, addresses=self._addresses, send=packet.send

@@ -243,5 +243,7 @@ class Policy:
     bond_name: str = "bond%d"
     excluded: frozenset[str] = frozenset()
     """MACs that are never bonded."""
+    control_group: str | None = None
+    """Group that may use the control socket beside root."""
     options: BondOptions = BondOptions()
     health: HealthOptions = HealthOptions()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import json
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from guestagent.errors import GuestAgentError
+import pytest
+
+from guestagent.errors import ConfigurationError, GuestAgentError
 from guestagent.guest.client import ask
 from guestagent.guest.control import CLIENTS_AT_ONCE, ControlSocket
 from guestagent.wire import MAX_LINE_BYTES, Request, encode_request
@@ -91,3 +95,28 @@ def test_the_socket_is_for_root_only(tmp_path: Path) -> None:
         assert mode & 0o777 == 0o600
 
     serving(tmp_path, client)
+
+
+def test_a_group_may_use_the_socket_where_the_configuration_names_one(tmp_path: Path) -> None:
+    async def run() -> tuple[int, int]:
+        path = tmp_path / "control.sock"
+        group = grp.getgrgid(os.getgid())
+        control = ControlSocket(handler, path, group=group.gr_name)
+        await control.start()
+        status = await asyncio.to_thread(path.stat)
+        await control.stop()
+        return status.st_mode & 0o777, status.st_gid
+
+    assert asyncio.run(run()) == (0o660, os.getgid())
+
+
+def test_a_group_that_does_not_exist_is_an_error_that_names_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        control = ControlSocket(handler, tmp_path / "control.sock", group="no-such-group")
+        try:
+            await control.start()
+        finally:
+            await control.stop()
+
+    with pytest.raises(ConfigurationError, match="no-such-group"):
+        asyncio.run(run())
