@@ -146,8 +146,7 @@ class Setup:
             yield "-device"
             yield (
                 f"virtio-net-pci,id={pair.standby},netdev=standby{pair.index},mac={pair.mac},"
-                f"bus={pair.standby_port},romfile="
-                + (",failover=on" if pair.failover else "")
+                f"bus={pair.standby_port},romfile=" + (",failover=on" if pair.failover else "")
             )
             if with_vfs and pair.vf_at_boot:
                 device = ",".join(f"{key}={value}" for key, value in pair.vf_device().items())

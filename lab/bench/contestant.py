@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import tempfile
 import time
 from pathlib import Path
 
-from lab.bench.channel import Channel
+from guestagent.errors import PeerError
+from lab import migration
 from lab.bench.linkevents import MONITOR, appear_ms
 from lab.bench.methods import Method
 from lab.image import Image, ensure_agent_package, ensure_image
@@ -16,7 +18,6 @@ from lab.network import Network
 from lab.process import run
 
 ACTIVE_TIMEOUT_S = 60.0
-HOLD_S = 60
 NEWER_VERSION = "999~bench"
 
 _FIND_VF = (
@@ -65,12 +66,7 @@ class Contestant:
 
     def plug(self) -> float:
         """Plug the VF again, as the method would; return when it was plugged."""
-        at_s = self._plug()
-        if self.method.planned:
-            with Channel(self.machine) as channel:
-                channel.ask("switch", to="auto")
-                channel.ask("wait", active="vf", timeout_s=ACTIVE_TIMEOUT_S)
-        return at_s
+        return self._helper("attach") if self.method.planned else self._plug()
 
     def _plug(self) -> float:
         at_s = time.monotonic()
@@ -82,12 +78,27 @@ class Contestant:
             )
         return at_s
 
+    def _helper(self, command: str) -> float:
+        """Have the host helper detach or attach the VF; return when it began with that."""
+        description = self.machine.directory / "vm.toml"
+        migration.write_description(description, self.machine, self.machine)
+        state = self.machine.directory / "state"
+        report = json.loads(
+            run(migration.PROGRAM, command, "--json", "--state-dir", state, description)
+        )
+        if report["warnings"]:
+            raise PeerError(f"guestagent-host {command}: {'; '.join(report['warnings'])}")
+        (begin_s,) = (
+            float(phase["start_s"]) for phase in report["phases"] if phase["name"] == command
+        )
+        return begin_s
+
     def unplug(self) -> None:
         """Take the VF away, as the method would."""
         if self.method.planned:
-            with Channel(self.machine) as channel:
-                channel.ask("switch", to="standby", hold_s=HOLD_S)
-        self.machine.unplug_vf()
+            self._helper("detach")
+        else:
+            self.machine.unplug_vf()
 
     def wait_active(self) -> None:
         """Wait until the guest uses its VF.
@@ -98,8 +109,11 @@ class Contestant:
         self.machine.run(f"timeout {ACTIVE_TIMEOUT_S} bash -c '{condition}'",
                          timeout_s=ACTIVE_TIMEOUT_S + 10)  # fmt: skip
 
-    def appear_ms(self) -> float | None:
-        """Plug the VF of a guest that has none, and return how long it took to be used."""
+    def appear_ms(self, log: Path) -> float | None:
+        """Plug the VF of a guest that has none, and return how long it took to be used.
+
+        ``log`` gets what the kernel said meanwhile.
+        """
         self.machine.run(
             "systemd-run --quiet --unit=links --service-type=exec "
             f"--property=StandardOutput=file:/run/links {MONITOR}"
@@ -109,6 +123,7 @@ class Contestant:
         text = self.machine.run(
             f"systemctl stop links; {_FIND_VF} cat /sys/class/net/$VF/ifindex /run/links"
         )
+        log.write_text(text)
         ifindex, _, events = text.partition("\n")
         return appear_ms(events, ifindex=int(ifindex))
 

@@ -7,11 +7,12 @@ the beginning of the next.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from guestagent.errors import PeerError
 from lab import migration
+from lab.accounting import Pause
 from lab.bench.contestant import Contestant
 from lab.bench.figures import Round, active_ms, cut, lost_between
 from lab.bench.methods import HOT_PLUG, ON_AGENT, Method, Scenario
@@ -71,12 +72,12 @@ class Heats:
             guest = Contestant(self._method, machine)
             guest.begin()
             if {Scenario.UNPLUG, Scenario.REPLUG} & set(wanted):
-                yield from _picked(wanted, self._cycle(guest))
+                yield from _picked(wanted, self._cycle(guest, logs))
             if Scenario.APPEAR in wanted:
                 guest.unplug()
-                yield Scenario.APPEAR, Round(appear_ms=guest.appear_ms())
+                yield Scenario.APPEAR, Round(appear_ms=guest.appear_ms(logs / "links.txt"))
 
-    def _cycle(self, guest: Contestant) -> Figures:
+    def _cycle(self, guest: Contestant, logs: Path) -> Figures:
         with self._probe() as probe:
             probe.start(guest.machine)
             time.sleep(CALM_S)
@@ -87,7 +88,7 @@ class Heats:
             plugged_s = guest.plug()
             guest.wait_active()
             time.sleep(SETTLE_S)
-            result = probe.stop(guest.machine)
+            result = _ended(probe, guest.machine, logs)
         before = _lost_before(result, unplug_s)
         yield Scenario.UNPLUG, Round(flows=cut(result, unplug_s, replug_s), lost_before=before)
         yield (
@@ -107,7 +108,7 @@ class Heats:
             machine.plug_vf()
             guest.wait_active()
             time.sleep(SETTLE_S)
-            result = probe.stop(machine)
+            result = _ended(probe, machine, logs)
         yield (
             Scenario.ADOPT,
             Round(
@@ -132,7 +133,7 @@ class Heats:
                 machine.run(_ON_AGENT[scenario])
                 machine.run(_AGENT_RUNS)
                 time.sleep(SETTLE_S)
-            result = probe.stop(machine)
+            result = _ended(probe, machine, logs)
         before: int | None = _lost_before(result, cuts_s[0])
         for scenario, begin_s, end_s in zip(
             scenarios, cuts_s, [*cuts_s[1:], result.end_s], strict=True
@@ -160,7 +161,7 @@ class Heats:
             if has_vf:
                 Contestant(self._method, destination).wait_active()
             time.sleep(SETTLE_S)
-            result = probe.stop(destination, pauses=[report.downtime])
+            result = _ended(probe, destination, logs, pauses=[report.downtime])
         stop_s, resume_s = report.downtime.begin_s, report.downtime.end_s
         flows = cut(result, begin_s, result.end_s)
         inside = lost_between(result, stop_s - ROUND_TRIP_S, resume_s + ROUND_TRIP_S)
@@ -189,6 +190,13 @@ class Heats:
 
 def _picked(wanted: tuple[Scenario, ...], figures: Figures) -> Figures:
     return ((scenario, found) for scenario, found in figures if scenario in wanted)
+
+
+def _ended(probe: Probe, machine: Machine, logs: Path, *, pauses: Sequence[Pause] = ()) -> Result:
+    """End the probe; each lost packet and each change of the active port goes to the logs."""
+    result = probe.stop(machine, pauses=pauses)
+    (logs / "probe.json").write_text(result.to_json())
+    return result
 
 
 def _lost_before(result: Result, end_s: float) -> int:

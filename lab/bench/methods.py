@@ -51,7 +51,7 @@ class Method:
     """Run by hand each time that a VF was plugged; ``$VF`` is its name."""
     with_agent: bool = False
     planned: bool = False
-    """The agent is asked to move the traffic before the VF goes."""
+    """``guestagent-host`` takes and gives the VF: it asks the agent to move the traffic first."""
     failover: bool = False
     packages: tuple[str, ...] = ()
     left_out: str = ""
@@ -96,6 +96,8 @@ VF_NAME = "enp2s0"
 
 _ADDRESSES = "\n".join(f"Address={address}" for address in PAIR.addresses)
 
+# Every bond is given its address: left alone, udev gives it one that is neither NIC's (its
+# MACAddressPolicy=persistent), and a real VF refuses to take that over.
 _NETWORKD_BOND = f"""\
 [NetDev]
 Name=bond0
@@ -147,6 +149,9 @@ id=bond0
 type=bond
 interface-name=bond0
 
+[ethernet]
+cloned-mac-address={PAIR.mac}
+
 [bond]
 mode=active-backup
 miimon=100
@@ -181,7 +186,7 @@ mac-address={PAIR.mac}
 _PROFILES = "etc/NetworkManager/system-connections"
 _HAND_BOND = f"""\
 modprobe bonding
-ip link add bond0 type bond mode active-backup miimon 100
+ip link add bond0 address {PAIR.mac} type bond mode active-backup miimon 100
 ip link set enp1s0 down
 ip link set enp1s0 master bond0
 ip link set bond0 up
@@ -199,7 +204,7 @@ _AGENT_LEFT_OUT = "appear, adopt and agent-*: what agent-planned does there is t
 METHODS = (
     Method(
         name="agent-planned",
-        about="This agent, told through its channel before the VF goes (README.md).",
+        about="This agent, in step with the host helper that takes and gives the VF (README.md).",
         scenarios=tuple(Scenario),
         files=PAIR.network_file(),
         with_agent=True,
