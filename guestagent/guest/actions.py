@@ -34,6 +34,14 @@ class CreateBond:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteBond:
+    """Take away a bond of ours that has no port, with its stack files."""
+
+    bond: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarkBond:
     """Write the alias that makes the bond ours for good: its construction is complete."""
 
@@ -142,6 +150,7 @@ class RememberPair:
 
 Action = (
     CreateBond
+    | DeleteBond
     | MarkBond
     | WriteStackFile
     | ReloadStack
@@ -162,6 +171,8 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
     match action:
         case CreateBond():
             return f"create {action.bond} with MAC {action.mac}, MTU {action.mtu}"
+        case DeleteBond():
+            return f"delete {action.bond}"
         case MarkBond():
             return f"mark {action.bond} as the agent's"
         case WriteStackFile():

@@ -20,6 +20,7 @@ from guestagent.guest.actions import (
     BondUp,
     CloseWindow,
     CreateBond,
+    DeleteBond,
     MarkBond,
     MoveNetwork,
     OpenWindow,
@@ -32,8 +33,8 @@ from guestagent.guest.actions import (
     describe,
 )
 from guestagent.guest.kernel.protocol import Kernel
-from guestagent.guest.model import BIRTHMARK, Link, Remembered
-from guestagent.guest.plan import Plan, bond_alias
+from guestagent.guest.model import BIRTHMARK, Link, Remembered, bond_alias
+from guestagent.guest.plan import Plan
 
 _log = logging.getLogger("guestagent.apply")
 
@@ -84,8 +85,7 @@ class Applier:
         links = self._kernel.links()
         for bond in links:
             if bond.ours and not bond.complete and all(n.upper != bond.ifindex for n in links):
-                self._stack.remove(bond.name)
-                self._kernel.delete_link(bond.ifindex)
+                self._delete(bond)
 
     def _perform(self, action: Action) -> None:  # noqa: C901 - one line per action is the point
         kernel = self._kernel
@@ -99,6 +99,8 @@ class Applier:
                     group=BIRTHMARK,
                     quiet=action.quiet,
                 )
+            case DeleteBond():
+                self._delete(self._bond(action.bond))
             case MarkBond():
                 kernel.set_alias(self._bond(action.bond).ifindex, bond_alias(action.mac))
             case WriteStackFile():
@@ -123,6 +125,10 @@ class Applier:
                 self._move(action, self._bond(action.bond).ifindex)
             case RememberPair():
                 self._memory.add(Remembered(mac=action.mac, bond=action.bond))
+
+    def _delete(self, bond: Link) -> None:
+        self._stack.remove(bond.name)
+        self._kernel.delete_link(bond.ifindex)
 
     def _bond(self, name: str) -> Link:
         """Return the bond of that name as it is now; it must be one of ours."""

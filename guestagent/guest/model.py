@@ -23,6 +23,11 @@ as ours from its first moment on, and a crash in between is repaired.
 STANDBY_DRIVER = "virtio_net"
 
 
+def bond_alias(mac: str) -> str:
+    """Return the alias that marks the bond of a pair."""
+    return f"{MARK} pair {mac}"
+
+
 class Side(StrEnum):
     """Which of the two NICs of a pair carries the traffic."""
 
@@ -142,6 +147,17 @@ class Link:
     def complete(self) -> bool:
         """Whether the alias says that a bond of ours was made to the end."""
         return (self.alias or "").startswith(MARK)
+
+    def serves(self, mac: str) -> bool:
+        """Whether it is the bond of ours for a pair.
+
+        The alias decides: a bond whose ports have all left takes a random MAC, and
+        that of the next port that joins (K: drivers/net/bonding/bond_main.c,
+        bond_release_and_destroy, bond_enslave (6.12)).
+        """
+        return self.ours and (
+            self.alias == bond_alias(mac) if self.complete else self.address == mac
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def pair_up(snapshot: Snapshot, policy: Policy) -> Pairing:
 
 def bond_of(snapshot: Snapshot, mac: str) -> Link | None:
     """Return the bond of ours that serves a MAC, or None."""
-    return next((link for link in snapshot.links if link.ours and link.address == mac), None)
+    return next((link for link in snapshot.links if link.serves(mac)), None)
 
 
 def _judge(

@@ -23,6 +23,7 @@ from guestagent.guest.actions import (
     BondUp,
     CloseWindow,
     CreateBond,
+    DeleteBond,
     MarkBond,
     MoveNetwork,
     OpenWindow,
@@ -35,7 +36,7 @@ from guestagent.guest.actions import (
     WriteStackFile,
     describe,
 )
-from guestagent.guest.model import MARK, Link, Pair, Policy, Refusal, Snapshot
+from guestagent.guest.model import Link, Pair, Policy, Refusal, Snapshot
 from guestagent.guest.pairing import pair_up
 
 
@@ -66,6 +67,7 @@ def plan(snapshot: Snapshot, policy: Policy) -> Plan:
     actions: list[Action] = []
     waiting: list[str] = []
     taken = {link.name for link in snapshot.links}
+    actions.extend(_remains(snapshot, pairing.pairs))
     for pair in pairing.pairs:
         bond = bond_name(snapshot, policy, pair, taken)
         taken.add(bond)
@@ -76,9 +78,13 @@ def plan(snapshot: Snapshot, policy: Policy) -> Plan:
     return Plan(actions=tuple(actions), refusals=pairing.refusals, waiting=tuple(waiting))
 
 
-def bond_alias(mac: str) -> str:
-    """Return the alias that marks the bond of a pair."""
-    return f"{MARK} pair {mac}"
+def _remains(snapshot: Snapshot, pairs: tuple[Pair, ...]) -> Iterator[Action]:
+    """Clear away bonds that were begun for a VF that has gone again: nothing uses them."""
+    serving = {pair.bond.ifindex for pair in pairs if pair.bond is not None}
+    for link in snapshot.links:
+        begun = link.ours and not link.complete and not snapshot.ports(link)
+        if begun and link.ifindex not in serving:
+            yield DeleteBond(bond=link.name, reason="its VF went before it was complete")
 
 
 def bond_name(snapshot: Snapshot, policy: Policy, pair: Pair, taken: set[str]) -> str:

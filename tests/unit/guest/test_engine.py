@@ -203,6 +203,38 @@ def test_a_vf_that_loses_its_carrier_is_not_preferred_until_it_is_operational_ag
     assert_on(system, vf)
 
 
+def test_a_vf_that_goes_before_the_bond_carries_leaves_the_nic_as_it_was() -> None:
+    system = FakeSystem()
+    standby = system.kernel.plug("ens2", MAC, driver="virtio_net", up=True)
+    system.kernel.owned[standby] = [ADDRESS]
+    vf = system.kernel.plug("ens3", MAC, carrier=False)
+    system.engine().converge()
+    system.kernel.unplug(vf)
+    outcome = system.engine().converge()
+    assert outcome.error is None
+    assert set(system.kernel.table) == {standby}
+    assert system.kernel.addresses(standby) == (ADDRESS,)
+    system.kernel.plug("ens3", MAC)
+    system.engine().converge()
+    assert system.kernel.addresses(system.kernel.named("bond0").ifindex) == (ADDRESS,)
+
+
+def test_a_pair_whose_nics_all_left_finds_its_bond_again() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.engine().converge()
+    bond = system.kernel.named("bond0").ifindex
+    system.kernel.unplug(vf)
+    system.kernel.unplug(standby)
+    assert system.kernel.named("bond0").address != MAC
+    system.engine().converge()
+    standby, vf = paired(system)
+    assert system.engine().converge().error is None
+    assert {system.kernel.table[nic].upper for nic in (standby, vf)} == {bond}
+    assert system.kernel.named("bond0").address == MAC
+    assert_on(system, vf)
+
+
 def test_udev_is_given_time_to_name_a_nic_but_not_for_ever() -> None:
     system = FakeSystem()
     standby, vf = paired(system)
