@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import tempfile
 import time
@@ -39,6 +40,8 @@ _FAILOVER_USES_VF = (
 def prepare(method: Method, *, network: Network, directory: Path, logs: Path) -> Frozen:
     """Boot a guest, set it up as the method wants it, and freeze it."""
     image = image_of(method)
+    if method.with_agent:
+        _newer_package()  # before the sources can change
     with Machine(image=image, network=network, setup=method.setup, logs=logs) as machine:
         machine.wait_ready()
         machine.run(method.commands or "true")
@@ -133,6 +136,7 @@ class Contestant:
         self.machine.run("base64 --decode >/run/newer.deb", stdin=package)
 
 
+@functools.cache
 def _newer_package() -> bytes:
     with tempfile.TemporaryDirectory() as work:
         tree = Path(work, "tree")
