@@ -1,0 +1,47 @@
+"""After a migration made on the standby the network knows at once where the guest is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.guests import Guests
+from lab.machine import Machine
+from lab.network import Network
+from tests.guest.seen import wait_converged, wait_on_vf
+from tests.vm.helper import describe, run
+from tests.vm.learning import Listener
+
+VLAN = 5
+LEARNED_S = 0.1
+LISTEN_S = 3.0
+VLAN_ABOVE = (
+    f"ip link add link bond0 name bond0.{VLAN} type vlan id {VLAN} && "
+    f"ip address add 198.19.0.10/24 dev bond0.{VLAN} && ip link set bond0.{VLAN} up"
+)
+
+
+def test_a_switch_delivers_to_the_new_host_within_a_tenth_of_a_second(
+    guest: Machine, guests: Guests, network: Network, tmp_path: Path
+) -> None:
+    """Untagged and on a VLAN above the bond; no program in the guest sends anything."""
+    guest.plug_vf()
+    wait_on_vf(guest)
+    wait_converged(guest)
+    guest.run(VLAN_ABOVE)
+    guest.run("sleep 5")  # MLD and duplicate address detection of the VLAN's start end
+    destination = guests.destination(guest)
+    description = describe(tmp_path, guest, destination, "destination_vf = false")
+    with Listener(network, guest.setup.pairs[0].mac) as switch:
+        report = run(description, "migrate")
+        destination.run(f"sleep {LISTEN_S}")
+        frames = switch.frames()
+    assert report["result"] == "done", report
+    (resumed_s,) = (moment["at_s"] for moment in report["moments"] if moment["name"] == "resume")
+    came = [frame for frame in frames if frame.port == "downB"]
+    late_s = {
+        vlan: [frame.at_s - resumed_s for frame in came if frame.vlan == vlan]
+        for vlan in (0, VLAN)
+    }
+    print({vlan: [round(at_s, 3) for at_s in times] for vlan, times in late_s.items()})
+    assert all(late_s.values()), frames
+    assert max(min(times) for times in late_s.values()) <= LEARNED_S
