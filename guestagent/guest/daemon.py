@@ -12,6 +12,7 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar, TypeVarTuple
 
 from guestagent.errors import ConfigurationError, GuestAgentError, SystemLacksError
@@ -129,7 +130,13 @@ class Daemon:
             self._dirty.clear()
             waiters, self._waiters = self._waiters, []
             held, avoided = self.leases.current(), self.paths.avoided()
-            outcome = await self._in_thread(self._engine.converge, held, avoided)
+            try:
+                outcome = await self._in_thread(self._engine.converge, held, avoided)
+            except GuestAgentError as error:
+                # The system could not even be looked at: what was seen last still stands.
+                if self._outcome is None:
+                    raise
+                outcome = replace(self._outcome, error=error)
             self._outcome = outcome
             for waiter in waiters:
                 if not waiter.done():

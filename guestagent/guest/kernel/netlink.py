@@ -26,6 +26,7 @@ from guestagent.guest.kernel.encode import (
 )
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.pyroute import (
+    NetlinkDumpInterrupted,
     NetlinkError,
     ifaddrmsg,
     ifinfmsg,
@@ -47,6 +48,7 @@ NUD_REACHABLE, NUD_PROBE, NUD_PERMANENT = 0x02, 0x10, 0x80
 NTF_USE = 0x01
 IFA_F_DADFAILED = 0x08
 IFA_F_TENTATIVE = 0x40
+DUMP_TRIES = 20
 _UNUSABLE = IFA_F_DADFAILED | IFA_F_TENTATIVE
 _GONE = {errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT}
 
@@ -307,7 +309,13 @@ class NetlinkKernel:
             self._request(message, kind, flags)
 
     def _dump(self, message: Any, kind: int) -> tuple[Any, ...]:
-        return self._request(message, kind, NLM_F_REQUEST | NLM_F_DUMP)
+        """Return all answers to a dump, begun again when a change tore it (NLM_F_DUMP_INTR)."""
+        for _ in range(DUMP_TRIES):
+            try:
+                return self._request(message, kind, NLM_F_REQUEST | NLM_F_DUMP)
+            except NetlinkDumpInterrupted:
+                continue
+        raise OSError(errno.EAGAIN, "the links change faster than they can be listed")
 
     def _request(self, message: Any, kind: int, flags: int) -> tuple[Any, ...]:
         """Send one message and return the answers.

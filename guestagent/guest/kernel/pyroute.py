@@ -44,10 +44,21 @@ def open_socket() -> Any:
 if "pyroute2" not in sys.modules:
     _stand_in()
 
-from pyroute2.netlink.exceptions import NetlinkError  # noqa: E402 - after the stand-in
+from pyroute2.netlink.exceptions import (  # noqa: E402 - after the stand-in
+    NetlinkDumpInterrupted,
+    NetlinkError,
+)
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: E402
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: E402
 from pyroute2.netlink.rtnl.ndmsg import ndmsg  # noqa: E402
 from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: E402
 
-__all__ = ["NetlinkError", "ifaddrmsg", "ifinfmsg", "ndmsg", "open_socket", "rtmsg"]
+__all__ = [
+    "NetlinkDumpInterrupted",
+    "NetlinkError",
+    "ifaddrmsg",
+    "ifinfmsg",
+    "ndmsg",
+    "open_socket",
+    "rtmsg",
+]
