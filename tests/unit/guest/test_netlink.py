@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -31,23 +30,13 @@ class TornSocket:
         self._real.close()
 
 
-def links_after(torn: int) -> set[str]:
-    """Return the names of the links; in a thread of its own, to which the socket belongs."""
-
-    def work() -> set[str]:
-        with NetlinkKernel() as kernel:
-            kernel._socket = TornSocket(kernel._socket, torn)
-            return {link.name for link in kernel.links()}
-
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(work).result()
-
-
-def test_a_dump_that_a_change_has_torn_is_begun_again() -> None:
-    assert "lo" in links_after(torn=3)
-
-
-def test_a_dump_that_is_always_torn_is_an_error_and_not_a_lack_of_rights() -> None:
-    with pytest.raises(KernelError) as caught:
-        links_after(torn=1000)
+def test_a_torn_dump_is_begun_again_and_one_that_is_always_torn_is_no_lack_of_rights() -> None:
+    # One socket for both: pyroute2 0.9 opens only one for each process without a loop.
+    with NetlinkKernel() as kernel:
+        torn = TornSocket(kernel._socket, torn=3)
+        kernel._socket = torn
+        assert "lo" in {link.name for link in kernel.links()}
+        torn.torn = 1000
+        with pytest.raises(KernelError) as caught:
+            kernel.links()
     assert caught.value.code == errno.EAGAIN
