@@ -36,6 +36,7 @@ _Args = TypeVarTuple("_Args")
 RESYNC_S = 600.0
 """A look without an event, against whatever no event tells of."""
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
+MAX_FAILURES_TO_LOOK = 5
 _log = logging.getLogger("guestagent.daemon")
 
 
@@ -134,7 +135,8 @@ class Daemon:
                 outcome = await self._in_thread(self._engine.converge, held, avoided)
             except GuestAgentError as error:
                 # The system could not even be looked at: what was seen last still stands.
-                if self._outcome is None:
+                # A socket that has died does not heal; systemd starts us anew with another.
+                if self._outcome is None or self._failures >= MAX_FAILURES_TO_LOOK:
                     raise
                 outcome = replace(self._outcome, error=error)
             self._outcome = outcome
