@@ -10,8 +10,6 @@ import logging
 import os
 import sys
 
-FIELDS = ("BOND", "LINK", "PAIR", "ACTION", "MIGRATION", "MESSAGE_ID")
-
 
 def setup(*, verbose: bool = False) -> None:
     """Send records of level INFO (DEBUG with ``verbose``) to the journal or to stderr.

@@ -194,10 +194,6 @@ class Snapshot:
         """Return the link with that ifindex, or None."""
         return next((link for link in self.links if link.ifindex == ifindex), None)
 
-    def named(self, name: str) -> Link | None:
-        """Return the link of that name, or None."""
-        return next((link for link in self.links if link.name == name), None)
-
     def ports(self, bond: Link) -> tuple[Link, ...]:
         """Return the ports of a bond."""
         return tuple(link for link in self.links if link.upper == bond.ifindex)

@@ -53,10 +53,6 @@ class PairStore:
         kept = [known for known in self.load() if known.mac != item.mac]
         self._save((*kept, item))
 
-    def forget(self, mac: str) -> None:
-        """Forget a pair. Raises OSError."""
-        self._save(tuple(known for known in self.load() if known.mac != mac))
-
     def _save(self, pairs: tuple[Remembered, ...]) -> None:
         content = {"version": 1, "pairs": [{"mac": p.mac, "bond": p.bond} for p in pairs]}
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -62,10 +62,7 @@ class Reply:
 
     def number(self, key: str) -> float:
         """Return the numeric member ``key``."""
-        value = self._read(lambda obj: obj.value.get(key))
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self._wrong(f"{key} must be a number")
-        return float(value)
+        return self._read(lambda obj: obj.number(key))
 
     def items(self, key: str | None = None) -> Iterator[Reply]:
         """Yield the elements of this list, or of the list member ``key``."""
