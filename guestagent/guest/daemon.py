@@ -36,7 +36,8 @@ _Args = TypeVarTuple("_Args")
 RESYNC_S = 600.0
 """A look without an event, against whatever no event tells of."""
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
-MAX_FAILURES_TO_LOOK = 5
+MAX_BLIND_LOOKS = 5
+"""Looks in a row that may fail before the agent ends."""
 _log = logging.getLogger("guestagent.daemon")
 
 
@@ -64,6 +65,7 @@ class Daemon:
         self._waiters: list[asyncio.Future[Outcome]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
+        self._blind_looks = 0
         self._told: set[str] = set()
 
     async def run(self) -> None:
@@ -136,9 +138,12 @@ class Daemon:
             except GuestAgentError as error:
                 # The system could not even be looked at: what was seen last still stands.
                 # A socket that has died does not heal; systemd starts us anew with another.
-                if self._outcome is None or self._failures >= MAX_FAILURES_TO_LOOK:
+                self._blind_looks += 1
+                if self._outcome is None or self._blind_looks > MAX_BLIND_LOOKS:
                     raise
                 outcome = replace(self._outcome, error=error)
+            else:
+                self._blind_looks = 0
             self._outcome = outcome
             for waiter in waiters:
                 if not waiter.done():
