@@ -1,0 +1,71 @@
+"""``run`` and ``early``: what the units start."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guestagent.errors import EXIT_DONE, SystemLacksError
+from guestagent.guest.config import EXAMPLE, load
+
+if TYPE_CHECKING:
+    from guestagent.guest.commands import Commands
+
+_CAP_NET_ADMIN = 12
+
+
+def add(commands: Commands) -> None:
+    """Add the parsers."""
+    run = commands.add_parser(
+        "run",
+        help="run the agent (what guestagent.service does)",
+        description="Watch the NICs and keep every pair bonded until stopped. Stopping it leaves"
+        " the bonds as they are.",
+        epilog=f"configuration:\n{EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.set_defaults(command=_run)
+    early = commands.add_parser(
+        "early",
+        help="make the bonds once, before the network is configured (at boot)",
+        description="Make the bond of every pair that is present or was seen before, then end.",
+    )
+    early.set_defaults(command=_early)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from guestagent.guest.daemon import Daemon
+    from guestagent.guest.wiring import make_engine, make_moments
+
+    policy = load(arguments.config)
+    _require_net_admin()
+    moments = make_moments()
+    daemon = Daemon(
+        policy=policy, make_engine=lambda: make_engine(policy, moments), moments=moments
+    )
+    asyncio.run(daemon.run())
+    return EXIT_DONE
+
+
+def _early(arguments: argparse.Namespace) -> int:
+    from guestagent.guest.early import make_bonds
+
+    policy = load(arguments.config)
+    _require_net_admin()
+    make_bonds(policy)
+    return EXIT_DONE
+
+
+def _require_net_admin() -> None:
+    """Raise SystemLacksError without CAP_NET_ADMIN: half a change would be worse than none."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff" and int(value, 16) >> _CAP_NET_ADMIN & 1:
+            return
+    raise SystemLacksError(
+        "no permission to change the network (CAP_NET_ADMIN)",
+        hint="run it as root, or start it as the service: systemctl start guestagent",
+    )
