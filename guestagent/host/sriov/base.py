@@ -1,0 +1,113 @@
+"""What the host's state machine asks of a host's VFs, whatever is behind it.
+
+A migration asks both hosts, in this order; each call may be repeated after a
+crash, with the same end:
+
+======================  ==========================================================
+source                  destination
+======================  ==========================================================
+``adopt`` or the        ``claim``: the VF is promised before anything is taken away
+lease that it has
+the guest switches
+the VF is unplugged
+``withdraw``            ``open_standby``, before the guest runs here
+the guest moves         the guest runs
+                        ``program``, then the VF is plugged
+``release``             the guest uses it: ``settle``
+======================  ==========================================================
+
+Where the migration fails, the source calls ``program`` again with the settings
+that its lease has, plugs, and ``settle``; the destination calls ``release`` and
+``close_standby``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from guestagent.errors import ConflictError, PeerError
+from guestagent.host.sriov.model import Inventory, Lease, Owner, Standby, VfSettings, Want
+
+
+class NoVfError(ConflictError):
+    """No VF of this host fits and is free; the text says of each candidate why."""
+
+
+class NotLeasedError(ConflictError):
+    """The lease is not there any more, or is another owner's."""
+
+
+class VfRefusedError(PeerError):
+    """The PF's driver, or vfio, refused what must be so; the VF is safe but not usable."""
+
+
+class VfPool(Protocol):
+    """The VFs of one host. Every wait is bounded; nothing is done to a VF without a lease.
+
+    All methods raise SystemLacksError when this host cannot do it at all (no
+    right, no module). Those that take a lease raise NotLeasedError when it does
+    not hold any more.
+    """
+
+    async def inventory(self) -> Inventory:
+        """Return every PF and VF, and who has it."""
+        ...
+
+    async def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
+        """Return all leases, of one VM if given, also those of helpers that have died."""
+        ...
+
+    async def claim(self, want: Want, owner: Owner) -> Lease:
+        """Promise the VF that fits best to ``owner``, and to nobody else until it is released.
+
+        An owner may hold several. One that names a VF which it holds already gets
+        that lease again. Nothing of the VF is changed yet. Raises NoVfError.
+        """
+        ...
+
+    async def adopt(self, vf: str, owner: Owner, settings: VfSettings) -> Lease:
+        """Take the lease on a VF that the owner's VM is using already, without touching it.
+
+        ``settings`` are what it has to be again after a failed migration. A lease
+        that the same VM has from an earlier operation passes over to this one.
+        Raises NoVfError when there is no such VF or when another VM holds it.
+        """
+        ...
+
+    async def program(self, lease: Lease, settings: VfSettings) -> Lease:
+        """Make the VF ready to be plugged: written through the PF, read back, bound to vfio.
+
+        Returns the lease with these settings and the warnings of this step.
+        Raises VfRefusedError; then the VF has no MAC of the tenant, and the
+        standby's path is open.
+        """
+        ...
+
+    async def settle(self, lease: Lease) -> Lease:
+        """The guest uses the VF: take the standby's MAC from the PF and its bridge."""
+        ...
+
+    async def withdraw(self, lease: Lease) -> Lease:
+        """The VF has been unplugged: wait for vfio, clear its MAC, open the standby's path.
+
+        The lease is kept, for the VF may have to come back. Raises DeadlineError
+        when a process still has the VF; nothing was changed then.
+        """
+        ...
+
+    async def release(self, lease: Lease) -> tuple[str, ...]:
+        """Clear the VF, give it back as it was, and end the lease; returns warnings.
+
+        A lease that has ended already is fine. Raises DeadlineError when a process
+        still has the VF, and VfRefusedError when its MAC or VLAN could not be
+        cleared: the lease then stays, so that nobody else gets it.
+        """
+        ...
+
+    async def open_standby(self, standby: Standby) -> tuple[str, ...]:
+        """Have the host deliver this MAC to the standby, where no VF of it does; warnings."""
+        ...
+
+    async def close_standby(self, standby: Standby) -> tuple[str, ...]:
+        """Undo ``open_standby``; what is not there is fine."""
+        ...

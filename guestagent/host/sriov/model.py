@@ -1,0 +1,221 @@
+"""The words of SR-IOV: what a host has, what a VM wants of it, and what it was promised.
+
+Pure data. A VF or PF is named by its PCI address (``0000:3b:02.1``), which does
+not change while the device is there; names of interfaces are for people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+NO_MAC = "00:00:00:00:00:00"
+CLEARED_MAC = "02:00:00:00:00:00"
+"""What stands for no MAC where a driver refuses zeros."""
+
+
+class VlanProtocol(StrEnum):
+    """The tag that the PF puts around a VF's frames."""
+
+    DOT1Q = "802.1Q"
+    DOT1AD = "802.1ad"
+
+
+class LinkState(StrEnum):
+    """What carrier a VF shows: its PF's, or always this (K: IFLA_VF_LINK_STATE)."""
+
+    AUTO = "auto"
+    ENABLE = "enable"
+    DISABLE = "disable"
+
+
+class OnRefusal(StrEnum):
+    """What a driver's refusal of an optional value leads to."""
+
+    WARN = "warn"
+    FAIL = "fail"
+
+
+# --- what a VM wants ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who holds a lease: a VM, and the operation that took it."""
+
+    vm: str
+    operation: str
+
+    def __str__(self) -> str:
+        return f"{self.vm} ({self.operation})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """Which VF would do.
+
+    ``pfs`` are names of PFs: of the interface, one of its alternative names
+    (``ip link property add dev ens1f0 altname physnet1``: one name for a
+    network on every host) or a PCI address; empty stands for any PF.
+    ``vf`` names one VF, and nothing else does. ``mtu`` is what the PF must carry.
+    """
+
+    pfs: tuple[str, ...] = ()
+    vf: str | None = None
+    vlan: int = 0
+    mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortProfile:
+    """An 802.1Qbh port profile; the UUIDs are texts in the usual form."""
+
+    name: str
+    instance: str | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standby:
+    """The host's end of the virtio NIC that shares the VF's MAC: a tap or macvtap."""
+
+    link: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VfSettings:
+    """What a VF is made to be. None leaves an optional value as this host has it.
+
+    MAC and VLAN are always written, VLAN 0 (no tag) too, for otherwise those of
+    the tenant before would stay. Rates are in Mbit/s, 0 is no limit.
+    ``standby`` is the path that the traffic takes while the VF is away.
+    """
+
+    mac: str
+    vlan: int = 0
+    qos: int = 0
+    vlan_protocol: VlanProtocol = VlanProtocol.DOT1Q
+    trust: bool | None = None
+    spoof_check: bool | None = None
+    link_state: LinkState | None = None
+    min_rate_mbit_per_s: int | None = None
+    max_rate_mbit_per_s: int | None = None
+    port_profile: PortProfile | None = None
+    on_refusal: OnRefusal = OnRefusal.WARN
+    standby: Standby | None = None
+
+
+# --- what a host has ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VfState:
+    """What the PF says of a VF; None is what its driver does not tell."""
+
+    mac: str
+    vlan: int = 0
+    qos: int = 0
+    vlan_protocol: VlanProtocol = VlanProtocol.DOT1Q
+    trust: bool | None = None
+    spoof_check: bool | None = None
+    link_state: LinkState | None = None
+    min_rate_mbit_per_s: int | None = None
+    max_rate_mbit_per_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process that has the VF open through vfio."""
+
+    pid: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.name})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """One VF, promised to one owner until it is released; crashes do not end it.
+
+    ``prior`` is what the VF was before, and ``former_driver`` what drove it; both
+    are restored by the release. ``prior`` is None when the VF was the VM's
+    already: then nothing of it is worth keeping. ``settings`` are the last that
+    were written, None before. ``warnings`` are what the last step could not do.
+    """
+
+    vf: str
+    pf: str
+    pf_name: str
+    index: int
+    owner: Owner
+    claimed_at: str
+    prior: VfState | None
+    former_driver: str | None
+    settings: VfSettings | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vf:
+    """A VF and who has it: ``lease``, ``user`` and ``interface`` each keep others away.
+
+    ``state`` is None where the PF does not say. ``interface`` is the name of a
+    network interface that this host itself uses: one that is up.
+    ``group_mates`` are other devices of the IOMMU group that keep vfio from it.
+    """
+
+    address: str
+    index: int
+    driver: str | None
+    iommu_group: int | None
+    state: VfState | None
+    lease: Lease | None = None
+    user: Process | None = None
+    interface: str | None = None
+    group_mates: tuple[str, ...] = ()
+
+    @property
+    def holder(self) -> str | None:
+        """Who has it, in words; None when it is free."""
+        if self.lease is not None:
+            return f"lease of {self.lease.owner}"
+        if self.user is not None:
+            return str(self.user)
+        return f"this host, as {self.interface}" if self.interface is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pf:
+    """A PF with its VFs. ``names`` are the interface's, the alternative ones and the address.
+
+    ``vlans`` are those that a VLAN-filtering bridge above lets through, None
+    where nothing filters.
+    """
+
+    address: str
+    name: str
+    names: tuple[str, ...]
+    driver: str | None
+    up: bool
+    carrier: bool
+    mtu: int
+    vfs: tuple[Vf, ...]
+    total_vfs: int
+    vlans: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """All PFs of a host that have VFs or could have, in the order of their addresses."""
+
+    pfs: tuple[Pf, ...]
+
+    def vf(self, address: str) -> tuple[Pf, Vf] | None:
+        """Return a VF and its PF; None when there is no such VF."""
+        for pf in self.pfs:
+            for vf in pf.vfs:
+                if vf.address == address:
+                    return pf, vf
+        return None
