@@ -49,9 +49,9 @@ vf = { driver = "vfio-pci", id = "vf0", bus = "rp2", host = "0000:3b:02.1" }
 # false: there is no VF there, and the guest goes on without.
 destination_vf = { host = "0000:af:10.3" }
 
-[migration]                         # all optional; QEMU's own settings otherwise
-downtime_limit_ms = 300
-bandwidth_limit_mib_per_s = 1024
+[migration]                         # all optional
+downtime_limit_ms = 300             # tried with 10 first, raised while that does not suffice
+bandwidth_limit_mib_per_s = 1024    # default: QEMU's own setting
 timeout_s = 1800                    # then the migration is cancelled
 
 [timeouts]                          # all optional; these are the defaults
@@ -278,7 +278,7 @@ def _device(pair: _Table, key: str, raw: object, mac: str) -> Device:
 def _migration(table: _Table) -> MigrationSettings:
     default = MigrationSettings()
     settings = MigrationSettings(
-        downtime_limit_ms=table.optional_integer("downtime_limit_ms"),
+        downtime_limit_ms=table.integer("downtime_limit_ms", default.downtime_limit_ms),
         bandwidth_limit_mib_per_s=table.optional_integer("bandwidth_limit_mib_per_s"),
         timeout_s=table.number("timeout_s", default.timeout_s),
     )

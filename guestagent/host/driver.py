@@ -223,7 +223,8 @@ class Driver:
         return Overdue(detail=f"the migration has not ended within {limit_s:g} s")
 
     async def _watch(self) -> None:
-        async for progress in self._hypervisors[Side.SOURCE].follow_migration():
+        source = self._hypervisors[Side.SOURCE]
+        async for progress in source.follow_migration(self._vm.migration):
             self._observer.progressed(progress)
 
     async def _await_change(self, side: Side, timeout_s: float) -> None:

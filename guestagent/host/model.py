@@ -67,9 +67,13 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationSettings:
-    """How memory is moved; None leaves QEMU's own setting alone."""
+    """How memory is moved.
 
-    downtime_limit_ms: int | None = None
+    The guest is stopped for at most about ``downtime_limit_ms``, as QEMU estimates it;
+    a bandwidth of None leaves QEMU's own setting alone.
+    """
+
+    downtime_limit_ms: int = 300
     bandwidth_limit_mib_per_s: int | None = None
     timeout_s: float = 1800.0
 

@@ -104,7 +104,7 @@ async def one_id_and_one_port_take_one_device(both: Both) -> None:
 async def a_guest_moves_and_both_sides_know(both: Both) -> None:
     await both.destination.expect_migration(both.uri, SETTINGS)
     await both.source.start_migration(both.uri, SETTINGS)
-    seen = [progress async for progress in both.source.follow_migration()]
+    seen = [progress async for progress in both.source.follow_migration(SETTINGS)]
     assert all(0 <= progress.remaining_bytes <= progress.total_bytes for progress in seen)
     for _ in range(20):
         if await both.owner() is not Owner.ARRIVING:
@@ -124,7 +124,7 @@ async def a_guest_moves_and_both_sides_know(both: Both) -> None:
 async def a_guest_that_is_sent_nowhere_stays(both: Both) -> None:
     with contextlib.suppress(RefusedError):  # some versions refuse at once
         await both.source.start_migration(both.uri, SETTINGS)
-    async for _ in both.source.follow_migration():
+    async for _ in both.source.follow_migration(SETTINGS):
         pass
     view = await both.source.look()
     assert view.running

@@ -297,6 +297,9 @@ class FakeQemu:
         self.parameters.update(parameters)
         return {}
 
+    def _query_migrate_parameters(self) -> object:
+        return {"downtime-limit": 300, "max-bandwidth": 134217728} | self.parameters
+
     def _migrate_incoming(self, *, uri: str) -> object:
         if self.run_state != "inmigrate":
             raise _CommandError("'-incoming' was not specified on the command line")
@@ -348,6 +351,7 @@ class FakeQemu:
                 "remaining": 2**20 * (4 - self._steps),
                 "total": 2**22,
                 "mbps": 800.5,
+                "dirty-sync-count": 1 + self._steps // 2,
             }
         if self.migration == "completed" and not self._listening:
             reply |= {"total-time": 1234, "downtime": 45, "setup-time": 3}

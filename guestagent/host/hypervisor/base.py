@@ -71,8 +71,12 @@ class Hypervisor(Protocol):
         """Begin to send the guest to ``uri``; returns when it has begun."""
         ...
 
-    def follow_migration(self) -> AsyncIterator[Progress]:
-        """Yield how far the outgoing migration is, until it has ended in whatever way."""
+    def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
+        """Yield how far the outgoing migration is, until it has ended in whatever way.
+
+        For how long the guest may be stopped is raised meanwhile, up to the limit in
+        ``settings``: a migration that nobody follows may not come to an end.
+        """
         ...
 
     async def cancel_migration(self) -> None:

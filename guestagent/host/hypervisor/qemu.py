@@ -11,6 +11,7 @@ from pathlib import Path
 from guestagent.clock import Deadline
 from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import GoneError, HungUpError, RefusedError
+from guestagent.host.hypervisor.downtime import DowntimeRamp, first_limit_ms
 from guestagent.host.hypervisor.pci import devices_with_id, read_topology
 from guestagent.host.hypervisor.qmp import CommandRefusedError, Connection, Event, EventStream
 from guestagent.host.hypervisor.reply import Reply, shown
@@ -139,26 +140,42 @@ class Qemu:
 
     async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
         """See ``Hypervisor.expect_migration``."""
-        await self._set_up_migration(settings)
+        await self._set_up_migration(settings, settings.downtime_limit_ms)
         await self._run("migrate-incoming", {"uri": uri})
 
     async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
         """See ``Hypervisor.start_migration``."""
-        await self._set_up_migration(settings)
+        await self._set_up_migration(settings, first_limit_ms(settings.downtime_limit_ms))
         await self._run("migrate", {"uri": uri})
 
-    async def follow_migration(self) -> AsyncIterator[Progress]:
+    async def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
         """See ``Hypervisor.follow_migration``."""
         last: tuple[float, int] | None = None
+        present = await self._run("query-migrate-parameters")
+        ramp = DowntimeRamp(
+            present_ms=present.integer("downtime-limit"),
+            limit_ms=settings.downtime_limit_ms,
+            clock=time.monotonic,
+        )
         while True:
             reply = await self._run("query-migrate")
-            if reply.optional_text("status") in _MIGRATION_ENDED:
+            status = reply.optional_text("status")
+            if status in _MIGRATION_ENDED:
+                if status != "completed":  # the guest stays: what is begun by hand gets it all
+                    await self._limit_downtime(settings.downtime_limit_ms)
                 return
             if reply.has("ram"):
+                ram = reply.member("ram")
                 now_s = time.monotonic()
-                progress = _progress(reply.member("ram"), last, now_s)
+                progress = _progress(ram, last, now_s)
                 last = (now_s, progress.transferred_bytes)
                 yield progress
+                raised_ms = ramp.raised_ms(
+                    passes=ram.integer("dirty-sync-count"),
+                    remaining_bytes=progress.remaining_bytes,
+                )
+                if raised_ms is not None:
+                    await self._limit_downtime(raised_ms)
             await self.wait_for_change(_POLL_S)
 
     async def cancel_migration(self) -> None:
@@ -191,19 +208,19 @@ class Qemu:
 
     # --- inside -----------------------------------------------------------------------------
 
-    async def _set_up_migration(self, settings: MigrationSettings) -> None:
+    async def _set_up_migration(self, settings: MigrationSettings, downtime_ms: int) -> None:
         # "events" tells every step; with "return-path" the source is told that
         # the destination took everything, before it lets go of the guest
         # (Q: qapi/migration.json, MigrationCapability).
         capabilities = [{"capability": name, "state": True} for name in ("events", "return-path")]
         await self._run("migrate-set-capabilities", {"capabilities": capabilities})
-        parameters: dict[str, object] = {}
-        if settings.downtime_limit_ms is not None:
-            parameters["downtime-limit"] = settings.downtime_limit_ms
+        parameters = {"downtime-limit": downtime_ms}
         if settings.bandwidth_limit_mib_per_s is not None:
             parameters["max-bandwidth"] = settings.bandwidth_limit_mib_per_s * 2**20
-        if parameters:
-            await self._run("migrate-set-parameters", parameters)
+        await self._run("migrate-set-parameters", parameters)
+
+    async def _limit_downtime(self, downtime_ms: int) -> None:
+        await self._run("migrate-set-parameters", {"downtime-limit": downtime_ms})
 
     async def _connected(self) -> Connection:
         if self._connection is not None and self._connection.ended:

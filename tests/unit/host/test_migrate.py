@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from guestagent.host.hypervisor import downtime
 from guestagent.host.model import Side
 from guestagent.host.state import Phase
 from tests.fakes.qmp import Ending, Fault
@@ -86,9 +87,40 @@ def test_settings_reach_both_sides_in_qemus_units(tmp_path: Path) -> None:
         )
         stage.vm = replace(stage.vm, migration=settings)
         await stage.drive()
-        for qemu in (stage.source, stage.destination):
+        for qemu, limit_ms in ((stage.source, 10), (stage.destination, 250)):
             assert qemu.capabilities == {"events", "return-path"}
-            assert qemu.parameters == {"downtime-limit": 250, "max-bandwidth": 104857600}
+            assert qemu.parameters == {"downtime-limit": limit_ms, "max-bandwidth": 104857600}
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_that_is_never_calm_gets_the_whole_downtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downtime, "RAISE_EVERY_S", 0.0)
+
+    async def scenario(stage: World) -> None:
+        stage.source.ending = Ending.NEVER
+        limits_ms: list[int] = []
+
+        def note(_: str) -> None:
+            limits_ms.append(stage.source.parameters.get("downtime-limit", 300))
+            if 160 in limits_ms and limits_ms[-1] == 300:
+                stage.source.ending = Ending.COMPLETES
+
+        stage.source.on_command = note
+        outcome = await stage.drive()
+        assert outcome.state.phase is Phase.DONE
+        assert list(dict.fromkeys(limits_ms))[1:] == [10, 20, 40, 80, 160]
+
+    play(tmp_path, scenario)
+
+
+def test_a_migration_that_fails_leaves_the_downtime_limit_as_described(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.source.ending = Ending.FAILS
+        await stage.drive()
+        assert stage.source.parameters["downtime-limit"] == 300
 
     play(tmp_path, scenario)
 
