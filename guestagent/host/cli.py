@@ -150,11 +150,13 @@ def _guest(vm: Vm, side: Side) -> AgentInGuest | None:
     """Return the ways to the guest's agent in their order, None where none is described."""
     endpoint = _endpoint(vm, side)
     ways: list[Way] = []
+    witness: GuestAgent | None = None
     if endpoint.agent is not None:
         ways.append(ChannelWay(endpoint.agent))
     if endpoint.qga is not None:
-        ways.append(ExecWay(GuestAgent(endpoint.qga, timeout_s=vm.timeouts.command_s)))
-    return AgentInGuest(ways) if ways else None
+        witness = GuestAgent(endpoint.qga, timeout_s=vm.timeouts.command_s)
+        ways.append(ExecWay(witness))
+    return AgentInGuest(ways, witness=witness) if ways else None
 
 
 async def _inspect(vm: Vm, side: Side) -> inspect.Inspection:

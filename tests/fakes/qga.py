@@ -29,7 +29,7 @@ class FakeGuestAgent:
 
     ``stale`` are lines that an earlier conversation left in the channel: the
     next client gets them first. ``silent`` never answers. ``raw`` is sent in
-    place of the answer to the interfaces.
+    place of the answer to the interfaces; ``interfaces`` may be a function.
     """
 
     path: Path
@@ -40,6 +40,8 @@ class FakeGuestAgent:
     program: str | None = None
     """What a program that is run prints, in base64; None where guest-exec is blocked."""
     executed: list[dict[str, Any]] = field(default_factory=list)
+    listed: int = 0
+    """How often the interfaces were asked for."""
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[FakeGuestAgent]:
@@ -83,7 +85,8 @@ class FakeGuestAgent:
             case "guest-exec-status":
                 value = {"exited": True, "exitcode": 0, "out-data": self.program}
             case "guest-network-get-interfaces":
-                value = self.interfaces
+                self.listed += 1
+                value = self.interfaces() if callable(self.interfaces) else self.interfaces
             case blocked:
                 error = {"class": "CommandNotFound", "desc": f"{blocked} has been disabled"}
                 writer.write(json.dumps({"id": request["id"], "error": error}).encode() + b"\n")

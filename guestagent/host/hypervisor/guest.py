@@ -3,7 +3,8 @@
 What the guest says is claimed, not proved: it makes a switch lossless and
 tells when a VF is in use, and nothing that must be safe depends on it. A
 request may be repeated without harm, so one whose answer was lost is simply
-asked again by the next way.
+asked again by the next way. Where no way leads to the agent, qemu-ga's list of
+interfaces, which is allowed where ``guest-exec`` is not, tells what there is of a pair.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.qga import GuestAgent
 from guestagent.host.hypervisor.reply import shown
+from guestagent.host.model import GuestInterface
 from guestagent.jsontype import JsonError, Obj
 
 CONNECT_TIMEOUT_S = 5.0
@@ -30,6 +32,11 @@ ANSWER_MARGIN_S = 15.0
 """What the guest may take beyond the time that it was asked to wait."""
 MAX_STRAY_LINES = 64
 """Answers to somebody else's requests that are skipped before giving up."""
+LISTING_TIMEOUT_S = 5.0
+"""For the guest to list its interfaces, and for a VF to be among them."""
+_LISTING_PAUSE_S = 0.5
+_LISTED = 8
+_WHOLE_PAIR = 3
 
 
 class Way(Protocol):
@@ -44,10 +51,16 @@ class Way(Protocol):
 
 
 class AgentInGuest:
-    """The agent in one guest, by the first way that answers."""
+    """The agent in one guest, by the first way that answers.
 
-    def __init__(self, ways: Sequence[Way]) -> None:
+    ``witness`` is asked what the guest has where no way led to the agent. That
+    is added to the error and replaces no answer: it tells neither which NIC is
+    used nor that one may go.
+    """
+
+    def __init__(self, ways: Sequence[Way], *, witness: GuestAgent | None = None) -> None:
         self._ways = ways
+        self._witness = witness
 
     async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
         """Have the guest move its traffic to the standby for at most ``hold_s`` seconds.
@@ -56,19 +69,29 @@ class AgentInGuest:
         """
         for mac in macs:
             arguments: dict[str, object] = {"to": "standby", "bond": mac, "hold_s": hold_s}
-            await self._ask("switch", arguments, ANSWER_MARGIN_S)
+            await self._ask("switch", arguments, ANSWER_MARGIN_S, mac=mac)
 
     async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:
         """End the holds and return when the guest said that every pair is on its VF."""
         for mac in macs:
-            await self._ask("switch", {"to": "auto", "bond": mac}, ANSWER_MARGIN_S)
+            arguments: dict[str, object] = {"to": "auto", "bond": mac}
+            await self._ask("switch", arguments, ANSWER_MARGIN_S, mac=mac, enough=_WHOLE_PAIR)
         deadline = Deadline.after(timeout_s)
         for mac in macs:
             left_s = deadline.remaining_s
             arguments = {"active": "vf", "bond": mac, "timeout_s": left_s}
-            await self._ask("wait", arguments, left_s + ANSWER_MARGIN_S)
+            margin_s = left_s + ANSWER_MARGIN_S
+            await self._ask("wait", arguments, margin_s, mac=mac, enough=_WHOLE_PAIR)
 
-    async def _ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> None:
+    async def _ask(
+        self,
+        request: str,
+        arguments: dict[str, object],
+        timeout_s: float,
+        *,
+        mac: str,
+        enough: int = 1,
+    ) -> None:
         silent: list[str] = []
         for way in self._ways:
             try:
@@ -79,7 +102,30 @@ class AgentInGuest:
                 silent.append(str(error))
             else:
                 return
+        silent.extend(await self._listed(mac, enough))
         raise PeerError("; ".join(silent) or "no way to the guest's agent is described")
+
+    async def _listed(self, mac: str, enough: int) -> list[str]:
+        """Tell which interfaces the guest lists for a pair, once there are ``enough`` or in time.
+
+        Bond, standby and VF are three; no field tells one from the other. Nothing is
+        told where nobody answers, for qemu-ga's silence was told already.
+        """
+        found: list[GuestInterface] | None = None
+        with contextlib.suppress(TimeoutError, PeerError, UnknownOutcomeError):
+            async with asyncio.timeout(LISTING_TIMEOUT_S):
+                while self._witness is not None:
+                    listed = await self._witness.interfaces()
+                    found = [interface for interface in listed if interface.mac == mac]
+                    if len(found) >= enough:
+                        break
+                    # Nothing tells of an interface that appears.
+                    await asyncio.sleep(_LISTING_PAUSE_S)
+        if found is None:
+            return []
+        names = ", ".join(_with_addresses(interface) for interface in found[:_LISTED])
+        more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        return [f"by qemu-ga the guest has {names or 'no interface'}{more} with {mac}"]
 
 
 class ChannelWay:
@@ -175,9 +221,13 @@ class ExecWay:
         """Ask by running ``guestagent ask``. Raises as Way.ask does."""
         line = wire.encode_request(request, ident=request, arguments=arguments)
         origin = f"guestagent, run by {self._guest_agent.origin}"
-        status = await self._guest_agent.run(
-            "/usr/bin/guestagent", ("ask",), stdin=line, timeout_s=timeout_s
-        )
+        try:
+            status = await self._guest_agent.run(
+                "/usr/bin/guestagent", ("ask",), stdin=line, timeout_s=timeout_s
+            )
+        except RefusedError as blocked:
+            # The guest's administrator or qemu-ga said no, not the agent.
+            raise PeerError(str(blocked)) from blocked
         try:
             output = base64.b64decode(status.output)
             answer = wire.parse_reply(output[: wire.MAX_LINE_BYTES])
@@ -187,6 +237,11 @@ class ExecWay:
                 hint="is guestagent installed and running in the guest?",
             ) from error
         _judge(answer, f"{request}, {origin}")
+
+
+def _with_addresses(interface: GuestInterface) -> str:
+    listed = " ".join(interface.addresses[:_LISTED])
+    return f"{interface.name} ({listed})" if listed else interface.name
 
 
 def _judge(answer: Obj, what: str) -> None:

@@ -147,6 +147,71 @@ def test_what_qemu_ga_brings_back_is_judged_like_any_answer(
         asyncio.run(run())
 
 
+def nic(name: str, *addresses: str) -> dict[str, Any]:
+    """Return an interface as qemu-ga lists it."""
+    listed = [{"ip-address": a, "ip-address-type": "ipv4", "prefix": 24} for a in addresses]
+    return {"name": name, "hardware-address": MAC.upper(), "ip-addresses": listed}
+
+
+def told_without_agent(
+    path: Path, qga: FakeGuestAgent, talk: Callable[[AgentInGuest], Awaitable[None]]
+) -> str:
+    """Talk to a guest that has no channel; return what the error says."""
+
+    async def run() -> str:
+        async with qga.serving():
+            witness = GuestAgent(qga.path, timeout_s=5)
+            ways: list[Way] = [ChannelWay(path / "absent"), ExecWay(witness)]
+            with pytest.raises(PeerError) as caught:
+                await talk(AgentInGuest(ways, witness=witness))
+            assert not isinstance(caught.value, RefusedError)
+            return str(caught.value)
+
+    return asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_where_guest_exec_is_blocked_qemu_ga_tells_what_the_guest_has(tmp_path: Path) -> None:
+    interfaces = [{"name": "lo"}, nic("bond0", "198.18.0.10"), nic("enp1s0")]
+    qga = FakeGuestAgent(path=tmp_path / "qga.sock", interfaces=interfaces)
+    told = told_without_agent(tmp_path, qga, to_standby)
+    assert "guest-exec has been disabled" in told
+    assert f"the guest has bond0 (198.18.0.10/24), enp1s0 with {MAC}" in told
+
+
+def test_a_vf_that_was_plugged_is_given_time_to_be_listed(tmp_path: Path) -> None:
+    qga = FakeGuestAgent(path=tmp_path / "qga.sock")
+
+    def listed() -> list[dict[str, Any]]:
+        return [nic("bond0"), nic("enp1s0"), *([nic("enp2s0")] if qga.listed > 1 else [])]
+
+    qga.interfaces = listed
+    told = told_without_agent(tmp_path, qga, lambda guest: guest.to_vf([MAC], timeout_s=5))
+    assert "bond0, enp1s0, enp2s0 with" in told
+    assert qga.listed == 2
+
+
+def test_a_guest_cannot_make_the_list_endless(tmp_path: Path) -> None:
+    many = [nic(f"n{number}" + "\x1b" * 1000, *["198.18.0.1"] * 50) for number in range(100)]
+    qga = FakeGuestAgent(path=tmp_path / "qga.sock", interfaces=many)
+    told = told_without_agent(tmp_path, qga, to_standby)
+    assert "and 92 more" in told
+    assert told.isprintable()
+    assert len(told) < 5000
+
+
+def test_a_silent_qemu_ga_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guestagent.host.hypervisor.guest.LISTING_TIMEOUT_S", 0.1)
+
+    async def run() -> str:
+        async with FakeGuestAgent(path=tmp_path / "qga.sock", silent=True).serving():
+            witness = GuestAgent(tmp_path / "qga.sock", timeout_s=0.1)
+            with pytest.raises(PeerError) as caught:
+                await AgentInGuest([ExecWay(witness)], witness=witness).to_standby([MAC], hold_s=1)
+            return str(caught.value)
+
+    assert "by qemu-ga" not in asyncio.run(run())
+
+
 def _agent(output: bytes | None) -> str:
     """Return the output of ``guestagent ask``, as qemu-ga encodes it."""
     line = b"" if output is None else b'{"v": 1, "id": "switch", ' + output + b"}\n"
