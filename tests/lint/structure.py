@@ -47,6 +47,8 @@ PURE_MODULES = {
     "guestagent.host.ownership",
     "guestagent.host.readiness",
     "guestagent.host.sriov.model",
+    "guestagent.host.sriov.values",
+    "guestagent.host.sriov.choose",
     "guestagent.host.state",
 }
 

@@ -13,12 +13,15 @@ the VF is unplugged
 ``withdraw``            ``open_standby``, before the guest runs here
 the guest moves         the guest runs
                         ``program``, then the VF is plugged
-``release``             the guest uses it: ``settle``
+``release``,            the guest uses it: ``settle``
+``close_standby``
 ======================  ==========================================================
 
 Where the migration fails, the source calls ``program`` again with the settings
 that its lease has, plugs, and ``settle``; the destination calls ``release`` and
-``close_standby``.
+``close_standby``. The standby's path stays open until ``settle``, so that nothing
+is lost while the VF is given back; only where a driver refuses a MAC that its PF
+knows already does ``program`` close it sooner, with a warning.
 """
 
 from __future__ import annotations

@@ -139,10 +139,11 @@ class Process:
 class Lease:
     """One VF, promised to one owner until it is released; crashes do not end it.
 
-    ``prior`` is what the VF was before, and ``former_driver`` what drove it; both
-    are restored by the release. ``prior`` is None when the VF was the VM's
-    already: then nothing of it is worth keeping. ``settings`` are the last that
-    were written, None before. ``warnings`` are what the last step could not do.
+    ``prior`` is what the VF was before, ``former_driver`` what drove it, and
+    ``former_override`` its driver_override; all are restored by the release.
+    ``prior`` is None when the VF was the VM's already: then nothing of it is worth
+    keeping. ``settings`` are the last that were written, None before. ``warnings``
+    are what the last step could not do.
     """
 
     vf: str
@@ -153,16 +154,17 @@ class Lease:
     claimed_at: str
     prior: VfState | None
     former_driver: str | None
+    former_override: str | None = None
     settings: VfSettings | None = None
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vf:
-    """A VF and who has it: ``lease``, ``user`` and ``interface`` each keep others away.
+    """A VF and who has it: ``lease``, ``user`` and ``host_use`` each keep others away.
 
-    ``state`` is None where the PF does not say. ``interface`` is the name of a
-    network interface that this host itself uses: one that is up.
+    ``state`` is None where the PF does not say. ``host_use`` is what this host does
+    with it: an interface that is up, or one that cannot be looked at.
     ``group_mates`` are other devices of the IOMMU group that keep vfio from it.
     """
 
@@ -173,7 +175,7 @@ class Vf:
     state: VfState | None
     lease: Lease | None = None
     user: Process | None = None
-    interface: str | None = None
+    host_use: str | None = None
     group_mates: tuple[str, ...] = ()
 
     @property
@@ -183,7 +185,7 @@ class Vf:
             return f"lease of {self.lease.owner}"
         if self.user is not None:
             return str(self.user)
-        return f"this host, as {self.interface}" if self.interface is not None else None
+        return f"this host: {self.host_use}" if self.host_use is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,162 @@
+"""The PFs and VFs of this host, and who has each: sysfs, rtnetlink, /proc and the leases.
+
+sysfs as in K: Documentation/ABI/testing/sysfs-bus-pci (``sriov_totalvfs``,
+``virtfnN``, ``physfn``). A PF whose interface is in another network namespace has
+none here and is left out: nothing can be programmed through it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from guestagent.host.sriov.links import HostLink, LinkError, Links
+from guestagent.host.sriov.model import Inventory, Lease, Pf, Process, Vf, VfState
+from guestagent.host.sriov.vfio import VFIO, Roots, driver_of, group_of, nodes_of, users
+
+_BRIDGE_CLASS = 0x06
+_HARMLESS = {None, VFIO, "pci-stub", "pcieport"}
+"""Drivers beside which vfio takes a group (K: drivers/vfio/group.c; drivers with
+``driver_managed_dma`` (5.19))."""
+_VIRTFN = re.compile(r"virtfn(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    roots: Roots
+    links: Mapping[str, HostLink]
+    leases: Mapping[str, Lease]
+    users: Mapping[str, Process]
+
+
+def take(roots: Roots, links: Links, leases: Mapping[str, Lease]) -> Inventory:
+    """Return what this host has; ``leases`` are by the address of the VF.
+
+    Raises LinkError when the kernel does not answer.
+    """
+    listed = links.links()
+    seen = _Seen(
+        roots=roots,
+        links={link.name: link for link in listed},
+        leases=leases,
+        users=users(roots),
+    )
+    pfs = []
+    devices = roots.sys / "bus/pci/devices"
+    for device in sorted(devices.iterdir()) if devices.is_dir() else ():
+        total = _number(device / "sriov_totalvfs")
+        link = interface(device, seen.links)
+        if total and link is not None:
+            pfs.append(_pf(seen, links, device, link, total))
+    return Inventory(pfs=tuple(pfs))
+
+
+def interface(device: Path, links: Mapping[str, HostLink]) -> HostLink | None:
+    """Return the interface of a PCI device, the first of several, None without one here."""
+    found = sorted(links[name].ifindex for name in _interfaces(device) if name in links)
+    return next((link for link in links.values() if found and link.ifindex == found[0]), None)
+
+
+def virtual_functions(device: Path) -> Mapping[int, str]:
+    """Return the addresses of a PF's VFs by their index."""
+    found = {}
+    for entry in device.iterdir():
+        match = _VIRTFN.fullmatch(entry.name)
+        if match is not None:
+            found[int(match[1])] = entry.resolve().name
+    return dict(sorted(found.items()))
+
+
+def _pf(seen: _Seen, links: Links, device: Path, link: HostLink, total: int) -> Pf:
+    functions = virtual_functions(device)
+    try:
+        states = links.vf_states(link.ifindex) if functions else {}
+    except LinkError:
+        states = {}  # the interface may be gone since it was listed
+    return Pf(
+        address=device.name,
+        name=link.name,
+        names=(*link.names, device.name),
+        driver=driver_of(device),
+        up=link.up,
+        carrier=link.carrier,
+        mtu=link.mtu,
+        vfs=tuple(
+            _vf(seen, address, index, states.get(index)) for index, address in functions.items()
+        ),
+        total_vfs=total,
+        vlans=_vlans(seen, links, link),
+    )
+
+
+def _vf(seen: _Seen, address: str, index: int, state: VfState | None) -> Vf:
+    device = seen.roots.device(address)
+    driver = driver_of(device)
+    nodes = nodes_of(seen.roots, address)
+    return Vf(
+        address=address,
+        index=index,
+        driver=driver,
+        iommu_group=group_of(device),
+        state=state,
+        lease=seen.leases.get(address),
+        user=next((seen.users[node] for node in sorted(nodes) if node in seen.users), None),
+        host_use=_host_use(seen, device, driver),
+        group_mates=_group_mates(seen, device),
+    )
+
+
+def _host_use(seen: _Seen, device: Path, driver: str | None) -> str | None:
+    """Return what this host does with a VF that it drives itself, None for nothing.
+
+    An interface that is down is of no use to anybody: hosts that bind every VF to
+    its own driver at first have many of those.
+    """
+    if driver in _HARMLESS:
+        return None
+    names = _interfaces(device)
+    if not names:
+        return f"driver {driver}, whose interface is not here"
+    used = [name for name in names if name not in seen.links or seen.links[name].up]
+    return f"interface {used[0]} is up" if used else None
+
+
+def _group_mates(seen: _Seen, device: Path) -> tuple[str, ...]:
+    members = device / "iommu_group" / "devices"
+    if not members.is_dir():
+        return ()
+    mates = []
+    for mate in sorted(members.iterdir()):
+        if mate.name == device.name or _is_bridge(mate):
+            continue
+        if driver_of(mate) not in _HARMLESS or mate.name in seen.leases:
+            mates.append(mate.name)
+    return tuple(mates)
+
+
+def _vlans(seen: _Seen, links: Links, pf: HostLink) -> frozenset[int] | None:
+    upper = next((link for link in seen.links.values() if link.ifindex == pf.upper), None)
+    if upper is None or upper.kind != "bridge":
+        return None
+    if _number(seen.roots.sys / "class/net" / upper.name / "bridge/vlan_filtering") != 1:
+        return None
+    return links.port_vlans(pf.ifindex)
+
+
+def _interfaces(device: Path) -> list[str]:
+    directory = device / "net"
+    return sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
+
+
+def _is_bridge(device: Path) -> bool:
+    return (_number(device / "class") or 0) >> 16 == _BRIDGE_CLASS
+
+
+def _number(path: Path) -> int | None:
+    """Return the number in a sysfs file, None where there is no such file."""
+    try:
+        return int(path.read_text().strip(), 0)
+    except (OSError, ValueError):
+        return None

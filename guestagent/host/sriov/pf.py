@@ -1,0 +1,188 @@
+"""Programming a VF through its PF: write, read back, repeat; and clear what a tenant leaves.
+
+A driver that accepts a value and does something else is found by reading back;
+one that is busy (igb while the PF resets) by trying again.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from guestagent.clock import Clock, Deadline
+from guestagent.host.sriov.base import VfRefusedError
+from guestagent.host.sriov.links import LinkError, Links, PortResponse
+from guestagent.host.sriov.model import (
+    CLEARED_MAC,
+    NO_MAC,
+    OnRefusal,
+    PortProfile,
+    VfSettings,
+    VfState,
+)
+from guestagent.host.sriov.values import Mac, Value, Vlan, optional, required, restored
+
+TRIES = 3
+PAUSE_S = 0.2
+ASSOCIATION_TIMEOUT_S = 20.0
+ASSOCIATION_POLL_S = 0.2
+
+_FINAL = {
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENODEV,
+    errno.EPROTONOSUPPORT,
+    errno.ERANGE,
+}
+
+Sleep = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VfPort:
+    """One VF as its PF has it: ``pf`` is the PF's ifindex, ``name`` is for messages."""
+
+    links: Links
+    pf: int
+    index: int
+    name: str
+    clock: Clock = time.monotonic
+    sleep: Sleep = time.sleep
+
+    def state(self) -> VfState:
+        """Return what the PF says. Raises VfRefusedError when it says nothing of this VF."""
+        state = self.links.vf_states(self.pf).get(self.index)
+        if state is None:
+            raise VfRefusedError(
+                f"{self.name}: its PF says nothing of it",
+                hint="see whether the PF has VFs: ip link show",
+            )
+        return state
+
+    def program(self, settings: VfSettings) -> tuple[str, ...]:
+        """Write all settings; return warnings for optional ones that were refused.
+
+        Raises VfRefusedError for what is required, and for the rest where the
+        settings say so. Some values are written then: clear the VF.
+        """
+        warnings = []
+        for value in optional(settings, self.state()):
+            problem = self.write(value)
+            if problem is not None:
+                if settings.on_refusal is OnRefusal.FAIL:
+                    raise VfRefusedError(problem, hint='on_refusal = "warn" goes on without it')
+                warnings.append(problem)
+        for value in required(settings):
+            problem = self.write(value)
+            if problem is not None:
+                raise VfRefusedError(problem, hint="see what the PF's driver says: journalctl -k")
+        if settings.port_profile is not None:
+            self.associate(settings.port_profile)
+        return tuple(warnings)
+
+    def check_mac(self, mac: str) -> None:
+        """See that the VF has a MAC still, once a driver has bound it. Raises VfRefusedError."""
+        shown = self.state().mac
+        if shown != mac:
+            raise VfRefusedError(f"{self.name}: has MAC {shown} once it is bound, not {mac}")
+
+    def write(self, value: Value) -> str | None:
+        """Write a value until the PF shows it; return why it does not, None when it does."""
+        problem = ""
+        for attempt in range(TRIES):
+            if attempt:
+                self.sleep(PAUSE_S * 2 ** (attempt - 1))
+            try:
+                self.links.write(self.pf, self.index, value)
+            except LinkError as error:
+                problem = f"{self.name}: {error}"
+                if error.code in _FINAL:
+                    break
+                continue
+            state = self.state()
+            if value.shown_by(state):
+                return None
+            problem = f"{self.name}: {value} was accepted, and the PF shows {_shown(state, value)}"
+        return problem
+
+    def clear_mac(self, mac: str | None, prior: str = NO_MAC) -> None:
+        """Take the tenant's ``mac`` away, for the one before or for none.
+
+        Zeros are refused by some drivers; others answer them with a random MAC,
+        which is as good. Raises VfRefusedError when the tenant's stays.
+        """
+        problem = None
+        for other in dict.fromkeys((prior, NO_MAC, CLEARED_MAC)):
+            if other == mac:
+                continue
+            problem = self.write(Mac(mac=other))
+            if problem is None or (mac is not None and self.state().mac != mac):
+                return
+        raise VfRefusedError(
+            problem or f"{self.name}: no MAC could be written",
+            hint="do not give this VF to anybody; see what its PF's driver says: journalctl -k",
+        )
+
+    def restore(self, settings: VfSettings | None, prior: VfState | None) -> tuple[str, ...]:
+        """Make the VF what it was before ``settings``; return warnings for optional values.
+
+        Without ``prior`` it becomes a VF that nobody has used. Raises
+        VfRefusedError when MAC or VLAN of the tenant stay.
+        """
+        mac = None if settings is None else settings.mac
+        if settings is not None and settings.port_profile is not None:
+            self.links.associate(self.pf, self.index, None)
+        before = prior or _unused(self.state())
+        self.clear_mac(mac, before.mac)
+        vlan = Vlan(vlan=before.vlan, qos=before.qos, protocol=before.vlan_protocol)
+        problem = self.write(vlan)
+        if problem is not None:
+            raise VfRefusedError(problem, hint="do not give this VF to anybody before it is so")
+        state = self.state()
+        written = [self.write(value) for value in restored(before, state)]
+        return tuple(problem for problem in written if problem is not None)
+
+    def associate(self, profile: PortProfile) -> None:
+        """Ask the switch for a port profile and wait for its answer. Raises VfRefusedError."""
+        self.links.associate(self.pf, self.index, profile)
+        deadline = Deadline.after(ASSOCIATION_TIMEOUT_S, self.clock)
+        while True:
+            said = self.links.association(self.pf, self.index)
+            if said == PortResponse.SUCCESS:
+                return
+            if said not in {None, PortResponse.IN_PROGRESS} or deadline.expired:
+                raise VfRefusedError(
+                    f"{self.name}: port profile {profile.name!r}: {_answer(said)}",
+                    hint="see whether the switch knows this profile",
+                )
+            self.sleep(ASSOCIATION_POLL_S)
+
+
+def _unused(state: VfState) -> VfState:
+    """Return what a VF is that nobody has used, as far as its driver tells of it at all."""
+    return VfState(
+        mac=NO_MAC,
+        trust=None if state.trust is None else False,
+        min_rate_mbit_per_s=None if state.min_rate_mbit_per_s is None else 0,
+        max_rate_mbit_per_s=None if state.max_rate_mbit_per_s is None else 0,
+    )
+
+
+def _shown(state: VfState, value: Value) -> str:
+    match value:
+        case Mac():
+            return state.mac
+        case Vlan():
+            return f"VLAN {state.vlan} qos {state.qos} {state.vlan_protocol}"
+        case _:
+            return "something else"
+
+
+def _answer(said: int | None) -> str:
+    try:
+        return "no answer" if said is None else PortResponse(said).name.lower().replace("_", " ")
+    except ValueError:
+        return f"answer {said}"

@@ -1,0 +1,353 @@
+"""The VFs of this host: the VfPool protocol over the real kernel.
+
+``Pool`` does the work, synchronously; ``SriovPool`` is the same for an event loop,
+with one thread that owns the netlink socket. A step writes the lease before it
+touches the VF, so that whoever finds the lease after a crash knows what may be
+there; all steps can be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from guestagent.clock import Clock
+from guestagent.errors import GuestAgentError
+from guestagent.host.sriov import inventory as sight
+from guestagent.host.sriov import l2path
+from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfRefusedError
+from guestagent.host.sriov.choose import choose, unfit_vf
+from guestagent.host.sriov.links import Links
+from guestagent.host.sriov.model import (
+    Inventory,
+    Lease,
+    Owner,
+    Pf,
+    Standby,
+    Vf,
+    VfSettings,
+    VfState,
+    Want,
+)
+from guestagent.host.sriov.pf import Sleep, VfPort
+from guestagent.host.sriov.records import Records
+from guestagent.host.sriov.vfio import VFIO, Roots, Vfio
+
+LET_GO_TIMEOUT_S = 30.0
+_T = TypeVar("_T")
+
+
+class Pool:
+    """The VFs of this host, for one thread; ``directory`` is where the leases are kept."""
+
+    def __init__(
+        self,
+        directory: Path,
+        links: Links,
+        *,
+        vfio: Vfio | None = None,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = time.sleep,
+        let_go_timeout_s: float = LET_GO_TIMEOUT_S,
+    ) -> None:
+        self._records = Records(directory)
+        self._links = links
+        self._vfio = vfio or Vfio(clock=clock, sleep=sleep)
+        self._clock = clock
+        self._sleep = sleep
+        self._let_go_timeout_s = let_go_timeout_s
+
+    @property
+    def roots(self) -> Roots:
+        """Where the kernel's file systems are."""
+        return self._vfio.roots
+
+    def close(self) -> None:
+        """Close the netlink socket."""
+        self._links.close()
+
+    def inventory(self) -> Inventory:
+        """Return every PF and VF, and who has it."""
+        return sight.take(self.roots, self._links, self._records.all())
+
+    def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
+        """Return all leases, of one VM if given."""
+        found = self._records.all().values()
+        return tuple(lease for lease in found if vm is None or lease.owner.vm == vm)
+
+    def claim(self, want: Want, owner: Owner) -> Lease:
+        """Promise the VF that fits best to ``owner``."""
+        with self._records.changing():
+            held = self._records.all().get(want.vf or "")
+            if held is not None and held.owner == owner:
+                return held
+            choice = choose(self.inventory(), want)
+            if choice.pf is None or choice.vf is None:
+                raise NoVfError(
+                    "no VF fits and is free: " + "; ".join(choice.reasons),
+                    hint="guestagent-host vf list shows who has which VF",
+                )
+            if choice.vf.state is None:
+                raise NoVfError(f"{choice.vf.address}: {choice.pf.name} says nothing of it")
+            lease = self._lease(choice.pf, choice.vf, owner, prior=choice.vf.state)
+            self._records.create(lease)
+            return lease
+
+    def adopt(self, vf: str, owner: Owner, settings: VfSettings) -> Lease:
+        """Take the lease on a VF that the owner's VM is using already."""
+        with self._records.changing():
+            found = self.inventory().vf(vf)
+            if found is None:
+                raise NoVfError(f"{vf}: there is no such VF on this host")
+            lease = found[1].lease
+            if lease is None:
+                if found[1].user is None and (why := unfit_vf(found[1])) is not None:
+                    raise NoVfError(f"{vf}: {why}")
+                lease = self._lease(*found, owner, prior=None, settings=settings)
+                self._records.create(lease)
+                return lease
+            if lease.owner.vm != owner.vm:
+                raise NoVfError(f"{vf}: held by lease of {lease.owner}")
+            lease = replace(lease, owner=owner, settings=settings)
+            self._records.replace(lease)
+            return lease
+
+    def program(self, lease: Lease, settings: VfSettings) -> Lease:
+        """Make the VF ready to be plugged."""
+        lease = self._keep(lease, settings=settings, warnings=())
+        self._vfio.wait_let_go(lease.vf, self._let_go_timeout_s)
+        port = self._port(lease)
+        if self._vfio.driver(lease.vf) != VFIO:
+            # The MAC must be there before a driver asks the PF for it.
+            self._vfio.unbind(lease.vf)
+        try:
+            warnings = self._write(lease, port, settings)
+            self._vfio.bind(lease.vf, VFIO, VFIO)
+            port.check_mac(settings.mac)
+        except GuestAgentError:
+            self._make_harmless(port, settings)
+            raise
+        return self._keep(lease, warnings=warnings)
+
+    def settle(self, lease: Lease) -> Lease:
+        """The guest uses the VF: close the standby's path."""
+        lease = self._records.held(lease)
+        standby = None if lease.settings is None else lease.settings.standby
+        warnings = () if standby is None else self.close_standby(standby)
+        return self._keep(lease, warnings=warnings)
+
+    def withdraw(self, lease: Lease) -> Lease:
+        """The VF has been unplugged: clear its MAC, open the standby's path."""
+        lease = self._records.held(lease)
+        self._vfio.wait_let_go(lease.vf, self._let_go_timeout_s)
+        if lease.settings is None:
+            return lease
+        self._port(lease).clear_mac(lease.settings.mac)
+        standby = lease.settings.standby
+        warnings = () if standby is None else self.open_standby(standby)
+        return self._keep(lease, warnings=warnings)
+
+    def release(self, lease: Lease) -> tuple[str, ...]:
+        """Clear the VF, give it back as it was, and end the lease."""
+        try:
+            lease = self._records.held(lease)
+        except NotLeasedError:
+            return ()
+        if not self.roots.device(lease.vf).exists():
+            self._end(lease)
+            return (f"{lease.vf}: is not there any more; its lease was ended",)
+        warnings: tuple[str, ...] = ()
+        self._vfio.wait_let_go(lease.vf, self._let_go_timeout_s)
+        if lease.settings is not None:
+            warnings += self._port(lease).restore(lease.settings, lease.prior)
+            if lease.prior is not None:
+                self._vfio.bind(lease.vf, lease.former_driver, lease.former_override)
+        self._end(lease)
+        return warnings
+
+    def open_standby(self, standby: Standby) -> tuple[str, ...]:
+        """Have the host deliver this MAC to the standby."""
+        return l2path.open_path(self._links, standby, self._pfs())
+
+    def close_standby(self, standby: Standby) -> tuple[str, ...]:
+        """Undo ``open_standby``."""
+        return l2path.close_path(self._links, standby, self._pfs())
+
+    def _write(self, lease: Lease, port: VfPort, settings: VfSettings) -> tuple[str, ...]:
+        """Write the settings; where the PF knows the MAC already and refuses, close its path."""
+        try:
+            return port.program(settings)
+        except VfRefusedError as error:
+            if settings.standby is None:
+                raise
+            closed = self.close_standby(settings.standby)
+            written = port.program(settings)
+            early = (
+                f"{lease.vf}: {error}; written once the standby's path was closed, so frames"
+                " to the guest are lost until it uses the VF"
+            )
+            return (early, *closed, *written)
+
+    def _make_harmless(self, port: VfPort, settings: VfSettings) -> None:
+        """Take the tenant's MAC from a VF that is not going to be used."""
+        port.clear_mac(settings.mac)
+        if settings.standby is not None:
+            self.open_standby(settings.standby)
+
+    def _port(self, lease: Lease) -> VfPort:
+        """Return the way to a VF; its PF's interface may have another name or index by now."""
+        links = {link.name: link for link in self._links.links()}
+        link = sight.interface(self.roots.device(lease.pf), links)
+        if link is None:
+            raise VfRefusedError(
+                f"{lease.vf}: its PF {lease.pf} has no interface here",
+                hint="bind the PF to its driver, in this network namespace",
+            )
+        return VfPort(
+            links=self._links,
+            pf=link.ifindex,
+            index=lease.index,
+            name=f"{lease.vf} (VF {lease.index} of {link.name})",
+            clock=self._clock,
+            sleep=self._sleep,
+        )
+
+    def _pfs(self) -> frozenset[int]:
+        """Return the interfaces with an embedded switch in use: PFs that have VFs."""
+        by_address = {pf.address: pf.name for pf in self.inventory().pfs if pf.vfs}
+        names = set(by_address.values())
+        return frozenset(link.ifindex for link in self._links.links() if link.name in names)
+
+    def _keep(
+        self,
+        lease: Lease,
+        *,
+        settings: VfSettings | None = None,
+        warnings: tuple[str, ...] | None = None,
+    ) -> Lease:
+        """Write a lease that is held still. Raises NotLeasedError."""
+        with self._records.changing():
+            current = self._records.held(lease)
+            kept = replace(
+                current,
+                settings=current.settings if settings is None else settings,
+                warnings=current.warnings if warnings is None else warnings,
+            )
+            if kept != current:
+                self._records.replace(kept)
+            return kept
+
+    def _end(self, lease: Lease) -> None:
+        with self._records.changing():
+            self._records.remove(self._records.held(lease))
+
+    def _lease(
+        self,
+        pf: Pf,
+        vf: Vf,
+        owner: Owner,
+        *,
+        prior: VfState | None,
+        settings: VfSettings | None = None,
+    ) -> Lease:
+        return Lease(
+            vf=vf.address,
+            pf=pf.address,
+            pf_name=pf.name,
+            index=vf.index,
+            owner=owner,
+            claimed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            prior=prior,
+            former_driver=vf.driver,
+            former_override=self._vfio.override(vf.address),
+            settings=settings,
+        )
+
+
+class SriovPool:
+    """The VfPool protocol over a ``Pool`` that ``make`` makes in a thread of its own.
+
+    A call that is cancelled goes on in the thread until its bounded end; the next
+    one waits for it.
+    """
+
+    def __init__(self, make: Callable[[], Pool]) -> None:
+        self._make = make
+        self._pool: Pool | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sriov")
+
+    async def close(self) -> None:
+        """Wait for what is under way and end the thread."""
+        if self._pool is not None:
+            await self._run(Pool.close)
+        self._thread.shutdown()
+
+    async def inventory(self) -> Inventory:
+        """Return every PF and VF, and who has it."""
+        return await self._run(Pool.inventory)
+
+    async def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
+        """Return all leases, of one VM if given."""
+        return await self._run(Pool.leases, vm)
+
+    async def claim(self, want: Want, owner: Owner) -> Lease:
+        """Promise the VF that fits best to ``owner``."""
+        return await self._run(Pool.claim, want, owner)
+
+    async def adopt(self, vf: str, owner: Owner, settings: VfSettings) -> Lease:
+        """Take the lease on a VF that the owner's VM is using already."""
+        return await self._run(Pool.adopt, vf, owner, settings)
+
+    async def program(self, lease: Lease, settings: VfSettings) -> Lease:
+        """Make the VF ready to be plugged."""
+        return await self._run(Pool.program, lease, settings)
+
+    async def settle(self, lease: Lease) -> Lease:
+        """The guest uses the VF: close the standby's path."""
+        return await self._run(Pool.settle, lease)
+
+    async def withdraw(self, lease: Lease) -> Lease:
+        """The VF has been unplugged: clear its MAC, open the standby's path."""
+        return await self._run(Pool.withdraw, lease)
+
+    async def release(self, lease: Lease) -> tuple[str, ...]:
+        """Clear the VF, give it back as it was, and end the lease."""
+        return await self._run(Pool.release, lease)
+
+    async def open_standby(self, standby: Standby) -> tuple[str, ...]:
+        """Have the host deliver this MAC to the standby."""
+        return await self._run(Pool.open_standby, standby)
+
+    async def close_standby(self, standby: Standby) -> tuple[str, ...]:
+        """Undo ``open_standby``."""
+        return await self._run(Pool.close_standby, standby)
+
+    async def _run(
+        self,
+        method: Callable[..., _T],
+        *arguments: object,
+    ) -> _T:
+        def call() -> _T:
+            if self._pool is None:
+                self._pool = self._make()
+            return method(self._pool, *arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def host_pool(state_dir: Path) -> SriovPool:
+    """Return the pool of this host, with its leases below ``state_dir``."""
+
+    def make() -> Pool:
+        # pyroute2 takes a quarter of a second to load, which commands without VFs are spared.
+        from guestagent.host.sriov.netlink import NetlinkLinks
+
+        return Pool(state_dir / "vfs", NetlinkLinks())
+
+    return SriovPool(make)

@@ -1,0 +1,223 @@
+"""Leases on disk: one file for each VF that is promised, ``<directory>/<address>.json``.
+
+A record appears whole or not at all (written beside, synchronised, linked under
+its name, which fails when the name is taken), so a crash at any point leaves
+either no lease or one that can be read. Whoever changes leases holds the lock of
+the directory meanwhile: shortly, never during anything that waits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from guestagent.errors import ConflictError, SystemLacksError
+from guestagent.host.sriov.base import NotLeasedError
+from guestagent.host.sriov.model import (
+    Lease,
+    LinkState,
+    OnRefusal,
+    Owner,
+    PortProfile,
+    Standby,
+    VfSettings,
+    VfState,
+    VlanProtocol,
+)
+from guestagent.jsontype import JsonError, Obj
+
+VERSION = 1
+
+
+class Records:
+    """The leases below one directory, which is made when it is first written to."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def all(self) -> Mapping[str, Lease]:
+        """Return every lease by the address of its VF.
+
+        Raises ConflictError when a record cannot be read: it may be of a VF in use.
+        """
+        if not self.directory.is_dir():
+            return {}
+        found = {}
+        for path in sorted(self.directory.glob("*.json")):
+            lease = self._read(path)
+            if lease is not None:
+                found[lease.vf] = lease
+        return found
+
+    def held(self, lease: Lease) -> Lease:
+        """Return the record of a lease as it is now. Raises NotLeasedError."""
+        current = self._read(self._path(lease.vf))
+        if current is None or current.owner != lease.owner:
+            whose = "nobody has" if current is None else f"{current.owner} has"
+            raise NotLeasedError(
+                f"{lease.vf}: {lease.owner} has no lease on it any more; {whose}",
+                hint="guestagent-host vf list shows who has which VF",
+            )
+        return current
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep all others from changing leases. Raises SystemLacksError."""
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(
+                self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise SystemLacksError(
+                f"{self.directory}: {error.strerror}",
+                hint="run as root, or name a directory of your own with --state-dir",
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def create(self, lease: Lease) -> None:
+        """Write the record of a new lease. Raises NotLeasedError when the VF has one."""
+        path = self._path(lease.vf)
+        written = self._write_beside(path, lease)
+        try:
+            os.link(written, path)
+        except FileExistsError as error:
+            raise NotLeasedError(f"{lease.vf}: it has been promised already") from error
+        finally:
+            written.unlink()
+        self._synchronise()
+
+    def replace(self, lease: Lease) -> None:
+        """Write the record of a lease anew."""
+        path = self._path(lease.vf)
+        self._write_beside(path, lease).replace(path)
+        self._synchronise()
+
+    def remove(self, lease: Lease) -> None:
+        """End a lease; one that has ended is fine."""
+        self._path(lease.vf).unlink(missing_ok=True)
+        self._synchronise()
+
+    def _path(self, vf: str) -> Path:
+        return self.directory / f"{vf}.json"
+
+    def _read(self, path: Path) -> Lease | None:
+        try:
+            return _decode(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SystemLacksError(f"{path}: {error.strerror}", hint="run as root") from error
+        except (JsonError, ValueError) as error:
+            raise ConflictError(
+                f"{path}: not the record of a lease: {error}",
+                hint="see that no VM uses this VF, then remove the file",
+            ) from error
+
+    def _write_beside(self, path: Path, lease: Lease) -> Path:
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        with beside.open("wb") as file:
+            file.write(_encode(lease))
+            file.flush()
+            os.fsync(file.fileno())
+        return beside
+
+    def _synchronise(self) -> None:
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _encode(lease: Lease) -> bytes:
+    document: dict[str, Any] = {"version": VERSION, **asdict(lease)}
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def _decode(text: bytes) -> Lease:
+    record = Obj.parse(text)
+    if record.integer("version") != VERSION:
+        raise JsonError(f"its version is {record.integer('version')}, {VERSION} is known")
+    owner = record.object("owner")
+    return Lease(
+        vf=record.string("vf"),
+        pf=record.string("pf"),
+        pf_name=record.string("pf_name"),
+        index=record.integer("index"),
+        owner=Owner(vm=owner.string("vm"), operation=owner.string("operation")),
+        claimed_at=record.string("claimed_at"),
+        prior=_state(record.object("prior")) if record.has("prior") else None,
+        former_driver=record.optional_string("former_driver"),
+        former_override=record.optional_string("former_override"),
+        settings=_settings(record.object("settings")) if record.has("settings") else None,
+        warnings=record.strings("warnings"),
+    )
+
+
+def _state(state: Obj) -> VfState:
+    return VfState(
+        mac=state.string("mac"),
+        vlan=state.integer("vlan"),
+        qos=state.integer("qos"),
+        vlan_protocol=VlanProtocol(state.string("vlan_protocol")),
+        trust=_optional_boolean(state, "trust"),
+        spoof_check=_optional_boolean(state, "spoof_check"),
+        link_state=_link_state(state),
+        min_rate_mbit_per_s=_optional_integer(state, "min_rate_mbit_per_s"),
+        max_rate_mbit_per_s=_optional_integer(state, "max_rate_mbit_per_s"),
+    )
+
+
+def _settings(settings: Obj) -> VfSettings:
+    return VfSettings(
+        mac=settings.string("mac"),
+        vlan=settings.integer("vlan"),
+        qos=settings.integer("qos"),
+        vlan_protocol=VlanProtocol(settings.string("vlan_protocol")),
+        trust=_optional_boolean(settings, "trust"),
+        spoof_check=_optional_boolean(settings, "spoof_check"),
+        link_state=_link_state(settings),
+        min_rate_mbit_per_s=_optional_integer(settings, "min_rate_mbit_per_s"),
+        max_rate_mbit_per_s=_optional_integer(settings, "max_rate_mbit_per_s"),
+        port_profile=_profile(settings) if settings.has("port_profile") else None,
+        on_refusal=OnRefusal(settings.string("on_refusal")),
+        standby=_standby(settings) if settings.has("standby") else None,
+    )
+
+
+def _profile(settings: Obj) -> PortProfile:
+    profile = settings.object("port_profile")
+    return PortProfile(
+        name=profile.string("name"),
+        instance=profile.optional_string("instance"),
+        host=profile.optional_string("host"),
+    )
+
+
+def _standby(settings: Obj) -> Standby:
+    standby = settings.object("standby")
+    return Standby(link=standby.string("link"), mac=standby.string("mac"))
+
+
+def _optional_boolean(source: Obj, key: str) -> bool | None:
+    return source.boolean(key) if source.has(key) else None
+
+
+def _optional_integer(source: Obj, key: str) -> int | None:
+    return source.integer(key) if source.has(key) else None
+
+
+def _link_state(source: Obj) -> LinkState | None:
+    text = source.optional_string("link_state")
+    return None if text is None else LinkState(text)

@@ -1,0 +1,178 @@
+"""Who has a VF, what of that survives a crash, and that no two helpers get one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from dataclasses import replace
+from multiprocessing.queues import Queue
+from pathlib import Path
+
+import pytest
+
+from guestagent.errors import ConflictError
+from guestagent.host.sriov.base import NotLeasedError, NoVfError
+from guestagent.host.sriov.links import HostLink
+from guestagent.host.sriov.model import (
+    NO_MAC,
+    LinkState,
+    OnRefusal,
+    Owner,
+    PortProfile,
+    Standby,
+    VfSettings,
+    Want,
+)
+from tests.fakes.hosttree import FakeHost, vf_address
+
+MAC = "52:54:00:aa:00:01"
+WEB1 = Owner(vm="web1", operation="one")
+VF = vf_address(0, 0)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(root=tmp_path).build()
+
+
+def settings(**values: object) -> VfSettings:
+    return replace(VfSettings(mac=MAC), **values)  # type: ignore[arg-type]
+
+
+# --- who has a VF ----------------------------------------------------------------------------
+
+
+def test_a_vf_in_use_is_not_claimed(host: FakeHost) -> None:
+    host.open_by(VF, 4711, "qemu")
+    assert host.pool().claim(Want(), WEB1).vf == vf_address(0, 1)
+    with pytest.raises(NoVfError, match=r"process 4711 \(qemu\)"):
+        host.pool().claim(Want(vf=VF), WEB1)
+
+
+def test_a_vf_that_a_vm_uses_can_be_adopted(host: FakeHost) -> None:
+    host.bind(VF, "vfio-pci")
+    host.open_by(VF, 4711, "qemu")
+    lease = host.pool().adopt(VF, WEB1, settings())
+    host.close_by(4711)
+    host.pool().release(lease)
+    assert host.driver(VF) == "vfio-pci"
+
+
+def test_a_vf_of_the_host_is_free_while_its_interface_is_down(host: FakeHost) -> None:
+    host.give_interface(VF, "eth3")
+    links = host.links()
+    links.changes[60] = HostLink(ifindex=60, name="eth3", names=("eth3",))
+    lease = host.pool(links).claim(Want(vf=VF), WEB1)
+    assert lease.former_driver == "igbvf"
+    host.pool(links).release(lease)
+    links.changes[60] = HostLink(ifindex=60, name="eth3", names=("eth3",), up=True)
+    with pytest.raises(NoVfError, match="interface eth3 is up"):
+        host.pool(links).claim(Want(vf=VF), WEB1)
+
+
+def test_an_interface_that_is_elsewhere_is_in_use(host: FakeHost) -> None:
+    host.bind(VF, "igbvf")
+    with pytest.raises(NoVfError, match="driver igbvf, whose interface is not here"):
+        host.pool().claim(Want(vf=VF), WEB1)
+
+
+def test_two_vfs_of_one_group_do_not_go_to_two_vms(host: FakeHost) -> None:
+    other = vf_address(0, 1)
+    host.share_group(other, VF)
+    host.pool().claim(Want(vf=VF), WEB1)
+    with pytest.raises(NoVfError, match=f"shares IOMMU group 100 with {VF}"):
+        host.pool().claim(Want(vf=other), Owner(vm="web2", operation="two"))
+
+
+# --- records ---------------------------------------------------------------------------------
+
+
+def test_a_record_that_cannot_be_read_stops_everything(host: FakeHost) -> None:
+    host.pool().claim(Want(vf=VF), WEB1)
+    record = host.root / "vfs" / f"{VF}.json"
+    record.write_text("{")
+    with pytest.raises(ConflictError, match="not the record of a lease"):
+        host.pool().claim(Want(), WEB1)
+
+
+def test_a_claim_that_died_before_its_record_was_whole_left_nothing(host: FakeHost) -> None:
+    host.pool().claim(Want(vf=VF), WEB1)
+    record = host.root / "vfs" / f"{VF}.json"
+    record.rename(record.with_name(f".{record.name}.4711"))
+    assert host.pool().leases() == ()
+    assert host.pool().claim(Want(vf=VF), WEB1).vf == VF
+
+
+def test_all_settings_survive_the_process(host: FakeHost) -> None:
+    wanted = settings(
+        vlan=7,
+        trust=True,
+        link_state=LinkState.ENABLE,
+        max_rate_mbit_per_s=10,
+        port_profile=PortProfile(name="gold", instance="0" * 32),
+        standby=Standby(link="tap0", mac=MAC),
+        on_refusal=OnRefusal.FAIL,
+    )
+    lease = host.pool().adopt(VF, WEB1, wanted)
+    assert host.pool().leases() == (lease,)
+    assert lease.settings == wanted
+
+
+def test_ten_helpers_at_once_never_get_one_vf(tmp_path: Path) -> None:
+    helpers, vfs, rounds = 10, 6, 5
+    FakeHost(root=tmp_path, pfs=2, vfs=vfs // 2).build()
+    context = multiprocessing.get_context("spawn")
+    said: Queue[tuple[int, int, str]] = context.Queue()
+    processes = [
+        context.Process(target=_helper, args=(tmp_path, number, rounds, said))
+        for number in range(helpers)
+    ]
+    for process in processes:
+        process.start()
+    outcomes = [said.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * helpers
+    assert [text for _, _, text in outcomes if text] == []
+    assert sum(got for _, got, _ in outcomes) >= vfs
+    host = FakeHost(root=tmp_path, pfs=2, vfs=vfs // 2)
+    assert host.pool().leases() == ()
+    macs = {state.mac for pf in (10, 11) for state in host.links().vf_states(pf).values()}
+    assert macs == {NO_MAC}
+
+
+def _helper(root: Path, number: int, rounds: int, said: Queue[tuple[int, int, str]]) -> None:
+    """Claim, program, own for a moment and release, as a migration would; say what went wrong."""
+    host = FakeHost(root=root, pfs=2, vfs=3)
+    pool = host.pool()
+    mac = f"52:54:00:aa:00:{number:02x}"
+    owner = Owner(vm=f"web{number}", operation="one")
+    got = 0
+    trouble = ""
+    for _ in range(rounds):
+        try:
+            lease = pool.claim(Want(pfs=("physnet1", "physnet2")), owner)
+        except NoVfError:
+            continue
+        got += 1
+        lease = pool.program(lease, VfSettings(mac=mac))
+        mine = root / f"owned-{lease.vf}"
+        try:
+            mine.touch(exist_ok=False)  # fails when somebody else believes to own it
+        except FileExistsError:
+            trouble = f"{lease.vf} had two owners"
+            break
+        found = pool.inventory().vf(lease.vf)
+        if found is None or found[1].state is None or found[1].state.mac != mac:
+            trouble = f"{lease.vf} shows {found}"
+        os.sched_yield()
+        mine.unlink()
+        pool.release(lease)
+    said.put((number, got, trouble))
+
+
+def test_a_lease_cannot_be_used_by_who_lost_it(host: FakeHost) -> None:
+    lease = host.pool().claim(Want(vf=VF), WEB1)
+    host.pool().adopt(VF, Owner(vm="web1", operation="later"), settings())
+    with pytest.raises(NotLeasedError, match=r"web1 \(later\) has"):
+        host.pool().program(lease, settings())
