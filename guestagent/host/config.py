@@ -7,25 +7,27 @@ during a migration.
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from guestagent.errors import ConfigurationError
+from guestagent.host import sriovconfig
 from guestagent.host.model import (
     Destination,
     Device,
     Endpoint,
     MigrationSettings,
     Pair,
-    PropertyValue,
     Timeouts,
     Vm,
 )
+from guestagent.host.sriov.model import Provision
+from guestagent.host.table import Table
 
-EXAMPLE = """\
+EXAMPLE = (
+    """\
 name = "web1"                       # default: the file's name without .toml
 guest_must_agree = false            # true: a guest that refuses to leave its VF keeps it
 
@@ -49,6 +51,10 @@ vf = { driver = "vfio-pci", id = "vf0", bus = "rp2", host = "0000:3b:02.1" }
 # false: there is no VF there, and the guest goes on without.
 destination_vf = { host = "0000:af:10.3" }
 
+"""
+    + sriovconfig.EXAMPLE
+    + """\
+
 [migration]                         # all optional
 downtime_limit_ms = 300             # tried with 10 first, raised while that does not suffice
 bandwidth_limit_mib_per_s = 1024    # default: QEMU's own setting
@@ -62,6 +68,7 @@ attach_s = 120                      # vfio pins the guest's memory meanwhile
 attach_tries = 3
 guest_s = 30                        # for the guest to use a VF that it was given
 """
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -81,108 +88,10 @@ def load(path: Path) -> Vm:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not TOML: {error}") from error
-    return _vm(_Table(raw, path), path)
+    return _vm(Table(raw, path), path)
 
 
-class _Table:
-    """One table of the file, from which every key must be taken."""
-
-    def __init__(self, raw: object, path: Path, name: str = "") -> None:
-        self._path = path
-        self._name = name
-        if not isinstance(raw, dict):
-            raise self.wrong("", "must be a table")
-        self._left: dict[str, object] = dict(raw)
-
-    def wrong(self, key: str, problem: str, *, hint: str | None = None) -> ConfigurationError:
-        where = f"{self._name}.{key}".strip(".")
-        return ConfigurationError(f"{self._path}: {where} {problem}", hint=hint)
-
-    def has(self, key: str) -> bool:
-        return key in self._left
-
-    def take(self, key: str) -> object:
-        if key not in self._left:
-            raise self.wrong(key, "is missing", hint="see the example in --help")
-        return self._left.pop(key)
-
-    def text(self, key: str) -> str:
-        value = self.take(key)
-        if not isinstance(value, str) or not value:
-            raise self.wrong(key, f"is {value!r}, must be a text that is not empty")
-        return value
-
-    def socket(self, key: str) -> Path:
-        path = Path(self.text(key))
-        if not path.is_absolute():
-            raise self.wrong(key, f"is {str(path)!r}, must be an absolute path")
-        return path
-
-    def optional_socket(self, key: str) -> Path | None:
-        return self.socket(key) if self.has(key) else None
-
-    def number(self, key: str, default: float, *, least: float = 0.001) -> float:
-        if not self.has(key):
-            return default
-        value = self.take(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(key, f"is {value!r}, must be a number")
-        if not least <= value < math.inf:
-            raise self.wrong(key, f"is {value!r}, must be a number of at least {least:g}")
-        return float(value)
-
-    def optional_integer(self, key: str) -> int | None:
-        return self.integer(key, 1) if self.has(key) else None
-
-    def integer(self, key: str, default: int) -> int:
-        if not self.has(key):
-            return default
-        value = self.take(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.wrong(key, f"is {value!r}, must be a whole number of at least 1")
-        return value
-
-    def table(self, key: str) -> _Table:
-        return self.nested(key, self.take(key))
-
-    def nested(self, key: str, raw: object) -> _Table:
-        return _Table(raw, self._path, f"{self._name}.{key}".strip("."))
-
-    def optional_table(self, key: str) -> _Table:
-        return self.table(key) if self.has(key) else self.nested(key, {})
-
-    def tables(self, key: str) -> list[_Table]:
-        listed = self.take(key)
-        if not isinstance(listed, list) or not listed:
-            raise self.wrong(key, f"must be written as [[{key}]], at least once")
-        return [_Table(raw, self._path, f"{key}[{i}]") for i, raw in enumerate(listed)]
-
-    def rest(self) -> tuple[tuple[str, PropertyValue], ...]:
-        """Take all keys that are left, as properties of a device."""
-        properties = []
-        for key, value in self._left.items():
-            if not isinstance(value, str | int | bool):
-                raise self.wrong(key, f"is {value!r}, must be a text, a whole number or a truth")
-            properties.append((key, value))
-        self._left.clear()
-        return tuple(properties)
-
-    def boolean(self, key: str, *, default: bool) -> bool:
-        value = self.take(key) if self.has(key) else default
-        if not isinstance(value, bool):
-            raise self.wrong(key, f"is {value!r}, must be true or false")
-        return value
-
-    def finish(self) -> None:
-        if self._left:
-            raise self.wrong(
-                next(iter(self._left)),
-                "is not a known key",
-                hint="keys are those of the example in --help; check the spelling and the table",
-            )
-
-
-def _vm(table: _Table, path: Path) -> Vm:
+def _vm(table: Table, path: Path) -> Vm:
     name = table.text("name") if table.has("name") else path.stem
     if not _NAME.fullmatch(name):
         raise table.wrong(
@@ -204,13 +113,13 @@ def _vm(table: _Table, path: Path) -> Vm:
     return vm
 
 
-def _source(table: _Table) -> Endpoint:
+def _source(table: Table) -> Endpoint:
     endpoint = _endpoint(table)
     table.finish()
     return endpoint
 
 
-def _endpoint(table: _Table) -> Endpoint:
+def _endpoint(table: Table) -> Endpoint:
     return Endpoint(
         qmp=table.socket("qmp"),
         qga=table.optional_socket("qga"),
@@ -218,7 +127,7 @@ def _endpoint(table: _Table) -> Endpoint:
     )
 
 
-def _destination(table: _Table) -> Destination:
+def _destination(table: Table) -> Destination:
     endpoint = _endpoint(table)
     uri = _uri(table, "uri")
     listen = _uri(table, "listen") if table.has("listen") else uri
@@ -226,14 +135,14 @@ def _destination(table: _Table) -> Destination:
     return Destination(endpoint=endpoint, uri=uri, listen=listen)
 
 
-def _uri(table: _Table, key: str) -> str:
+def _uri(table: Table, key: str) -> str:
     uri = table.text(key)
     if not uri.startswith(("unix:/", "tcp:")):
         raise table.wrong(key, f"is {uri!r}, must be unix:/path or tcp:host:port")
     return uri
 
 
-def _pair(table: _Table) -> Pair:
+def _pair(table: Table) -> Pair:
     mac = table.text("mac").lower()
     if not _MAC.fullmatch(mac):
         raise table.wrong("mac", f"is {mac!r}, must be written as 52:54:00:aa:00:01")
@@ -241,15 +150,52 @@ def _pair(table: _Table) -> Pair:
     raw = table.take("vf")
     vf = _device(table, "vf", raw, mac)
     other: object = table.take("destination_vf") if table.has("destination_vf") else {}
+    raw_sriov = table.take("sriov") if table.has("sriov") else None
+    other_sriov = table.take("destination_sriov") if table.has("destination_sriov") else {}
     table.finish()
-    destination_vf = None
+    sriov = _provision(table, "sriov", raw_sriov, vf, mac)
+    destination_vf, destination_sriov = None, None
     if other is not False:
         laid_over = _lay_over(table, raw, other)
+        provided = _lay_over_sriov(table, raw_sriov, other_sriov)
+        if provided and "pf" in provided and "host" not in _keys(other):
+            # Which VF it is on the source says nothing here.
+            laid_over = {key: value for key, value in laid_over.items() if key != "host"}
         destination_vf = _device(table, "destination_vf", laid_over, mac)
-    return Pair(mac=mac, standby=standby, vf=vf, destination_vf=destination_vf)
+        destination_sriov = _provision(table, "destination_sriov", provided, destination_vf, mac)
+    return Pair(
+        mac=mac,
+        standby=standby,
+        vf=vf,
+        destination_vf=destination_vf,
+        sriov=sriov,
+        destination_sriov=destination_sriov,
+    )
 
 
-def _lay_over(table: _Table, base: object, other: object) -> Mapping[str, object]:
+def _provision(pair: Table, key: str, raw: object, vf: Device, mac: str) -> Provision | None:
+    if raw is None:
+        return None
+    host = dict(vf.properties).get("host")
+    return sriovconfig.provision(
+        pair.nested(key, raw), mac=mac, host=None if host is None else str(host)
+    )
+
+
+def _lay_over_sriov(table: Table, base: object, other: object) -> dict[str, object] | None:
+    """Return the destination's table; None where neither side has one."""
+    if base is None and not other:
+        return None
+    if not isinstance(base, dict | None) or not isinstance(other, dict):
+        raise table.wrong("destination_sriov", "must be a table, as sriov")
+    return {**(base or {}), **other}
+
+
+def _keys(raw: object) -> set[str]:
+    return set(raw) if isinstance(raw, dict) else set()
+
+
+def _lay_over(table: Table, base: object, other: object) -> Mapping[str, object]:
     if not isinstance(base, dict) or not isinstance(other, dict):
         raise table.wrong("destination_vf", "must be a table, or false where there is no VF")
     other_model = "driver" in other and other["driver"] != base["driver"]
@@ -257,7 +203,7 @@ def _lay_over(table: _Table, base: object, other: object) -> Mapping[str, object
     return {**kept, **other}
 
 
-def _device(pair: _Table, key: str, raw: object, mac: str) -> Device:
+def _device(pair: Table, key: str, raw: object, mac: str) -> Device:
     table = pair.nested(key, raw)
     device = Device(
         driver=table.text("driver"),
@@ -275,7 +221,7 @@ def _device(pair: _Table, key: str, raw: object, mac: str) -> Device:
     return device
 
 
-def _migration(table: _Table) -> MigrationSettings:
+def _migration(table: Table) -> MigrationSettings:
     default = MigrationSettings()
     settings = MigrationSettings(
         downtime_limit_ms=table.integer("downtime_limit_ms", default.downtime_limit_ms),
@@ -286,7 +232,7 @@ def _migration(table: _Table) -> MigrationSettings:
     return settings
 
 
-def _timeouts(table: _Table) -> Timeouts:
+def _timeouts(table: Table) -> Timeouts:
     default = Timeouts()
     timeouts = Timeouts(
         command_s=table.number("command_s", default.command_s),
@@ -300,7 +246,7 @@ def _timeouts(table: _Table) -> Timeouts:
     return timeouts
 
 
-def _check_unique(table: _Table, vm: Vm) -> None:
+def _check_unique(table: Table, vm: Vm) -> None:
     """Refuse what would make two devices one: ids, MACs and ports are used once."""
     for what, used in (
         ("mac", [pair.mac for pair in vm.pairs]),

@@ -6,9 +6,11 @@ Pure data. ``source`` is where the guest runs when a command begins,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+
+from guestagent.host.sriov.model import Provision
 
 PropertyValue = str | int | bool
 
@@ -32,15 +34,31 @@ class Device:
     bus: str
     properties: tuple[tuple[str, PropertyValue], ...] = ()
 
+    def on_vf(self, address: str) -> Device:
+        """Return this device with the VF at a PCI address behind it."""
+        others = tuple(item for item in self.properties if item[0] != "host")
+        return replace(self, properties=(*others, ("host", address)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A standby NIC and the VF that shares its MAC; ``destination_vf`` may be None."""
+    """A standby NIC and the VF that shares its MAC; ``destination_vf`` may be None.
+
+    ``sriov`` and ``destination_sriov`` are None where the VF is taken as it is,
+    with nothing claimed or programmed. Where they choose among the VFs of a PF, the
+    device has no ``host`` before one is claimed: see ``Device.on_vf``.
+    """
 
     mac: str
     standby: str
     vf: Device
     destination_vf: Device | None
+    sriov: Provision | None = None
+    destination_sriov: Provision | None = None
+
+    def sriov_on(self, side: Side) -> Provision | None:
+        """Return what this pair's VF has to be on ``side``."""
+        return self.sriov if side is Side.SOURCE else self.destination_sriov
 
     def vf_on(self, side: Side) -> Device | None:
         """Return the VF that this pair has on ``side``."""

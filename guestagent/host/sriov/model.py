@@ -106,6 +106,14 @@ class VfSettings:
     standby: Standby | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provision:
+    """What a pair's VF on one side has to be: which one, and programmed how."""
+
+    want: Want
+    settings: VfSettings
+
+
 # --- what a host has ------------------------------------------------------------------------
 
 
