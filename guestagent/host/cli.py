@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 import textwrap
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from guestagent import __version__, log
-from guestagent.errors import EXIT_FAILED, ConfigurationError, GuestAgentError
-from guestagent.host import config, inspect, report
-from guestagent.host.driver import Driver, Outcome
-from guestagent.host.hypervisor.base import Guest, Hypervisor
-from guestagent.host.hypervisor.guest import AgentInGuest, ChannelWay, ExecWay, Way
-from guestagent.host.hypervisor.qemu import Qemu
-from guestagent.host.hypervisor.qga import GuestAgent
-from guestagent.host.lock import vm_lock
-from guestagent.host.model import Endpoint, Side, Vm
-from guestagent.host.progress import ProgressView
-from guestagent.host.state import Goal, Limits
+from guestagent.errors import EXIT_DONE, EXIT_FAILED, GuestAgentError
+from guestagent.host import config, inspect, operation, report, wiring
+from guestagent.host.model import Side, Vm
+from guestagent.host.state import Goal
 
 STATE_DIR = Path("/var/lib/guestagent-host")
 
@@ -36,6 +27,7 @@ _COMMANDS = {
     "detach": "take the VFs away: the guest goes on with its standby NICs",
     "attach": "give the guest the VFs that are described and missing",
     "migrate": "detach, migrate, attach at the destination; back to the beginning on failure",
+    "recover": "finish or undo a command whose process ended under way; twice changes nothing",
 }
 
 _EPILOG = f"""\
@@ -51,6 +43,8 @@ what migrate does, in order:
   A failure at any point ends in one guest that runs, with its VFs if possible.
   Nothing is ever killed. Where it cannot be proved what happened, nothing is
   touched, and both answers are shown.
+  Each step is written down before it is done. When this program is killed, the
+  next command on the VM is refused until recover has finished or undone it.
 
 exit codes:
   0  done, also if the destination describes no VF     1  failed, or not known
@@ -97,7 +91,13 @@ def _parser() -> argparse.ArgumentParser:
             "--json", action="store_true", help="print one JSON object on stdout at the end"
         )
         command.add_argument("--verbose", action="store_true", help="log more, on stderr")
-        if name != "migrate":
+        if name == "recover":
+            command.add_argument(
+                "--forget",
+                action="store_true",
+                help="end it as it is and look at nothing: after you put things right by hand",
+            )
+        elif name != "migrate":
             command.add_argument(
                 "--on",
                 type=Side,
@@ -112,86 +112,41 @@ def _parser() -> argparse.ArgumentParser:
                 type=Path,
                 default=STATE_DIR,
                 metavar="DIR",
-                help=f"where locks are kept (default: {STATE_DIR})",
+                help=f"where locks and journals are kept (default: {STATE_DIR})",
             )
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
     vm = config.load(arguments.vm)
-    if arguments.command == "inspect":
-        seen = asyncio.run(_inspect(vm, arguments.on))
-        print(inspect.as_json(seen) if arguments.json else inspect.as_text(seen))
-        return 0
-    goal = Goal(arguments.command)
-    home = Side.SOURCE if goal is Goal.MIGRATE else arguments.on
-    with vm_lock(arguments.state_dir, vm.name):
-        outcome = asyncio.run(_drive(vm, goal, home))
-    print((report.as_json if arguments.json else report.as_text)(vm, outcome))
+    match arguments.command:
+        case "inspect":
+            seen = asyncio.run(_inspect(vm, arguments.on))
+            print(inspect.as_json(seen) if arguments.json else inspect.as_text(seen))
+            return EXIT_DONE
+        case "recover" if arguments.forget:
+            forgotten = operation.forget(vm, arguments.state_dir)
+            print(report.brief(vm, "forgotten" if forgotten else "nothing", json=arguments.json))
+            return EXIT_DONE
+        case "recover":
+            outcome = operation.recover(vm, arguments.state_dir)
+        case name:
+            goal = Goal(name)
+            home = Side.SOURCE if goal is Goal.MIGRATE else arguments.on
+            outcome = operation.operate(vm, goal, home, arguments.state_dir)
+    if outcome is None:
+        print(report.brief(vm, "nothing", json=arguments.json))
+        return EXIT_DONE
+    print((report.as_json if arguments.json else report.as_text)(vm, outcome, arguments.command))
     return report.exit_code(outcome)
 
 
-def _endpoint(vm: Vm, side: Side) -> Endpoint:
-    if side is Side.SOURCE:
-        return vm.source
-    if vm.destination is None:
-        raise ConfigurationError(
-            f"{vm.name}: its description has no [destination]",
-            hint="add the table; guestagent-host --help shows an example",
-        )
-    return vm.destination.endpoint
-
-
-def _hypervisor(vm: Vm, side: Side) -> Qemu:
-    return Qemu(_endpoint(vm, side).qmp, side, timeout_s=vm.timeouts.command_s)
-
-
-def _guest(vm: Vm, side: Side) -> AgentInGuest | None:
-    """Return the ways to the guest's agent in their order, None where none is described."""
-    endpoint = _endpoint(vm, side)
-    ways: list[Way] = []
-    witness: GuestAgent | None = None
-    if endpoint.agent is not None:
-        ways.append(ChannelWay(endpoint.agent))
-    if endpoint.qga is not None:
-        witness = GuestAgent(endpoint.qga, timeout_s=vm.timeouts.command_s)
-        ways.append(ExecWay(witness))
-    return AgentInGuest(ways, witness=witness) if ways else None
-
-
 async def _inspect(vm: Vm, side: Side) -> inspect.Inspection:
-    qga = _endpoint(vm, side).qga
-    hypervisor = _hypervisor(vm, side)
+    hypervisor = wiring.hypervisor(vm, side)
     try:
-        guest = None if qga is None else GuestAgent(qga, timeout_s=vm.timeouts.command_s)
-        return await inspect.inspect(vm, hypervisor, guest)
+        return await inspect.inspect(vm, hypervisor, wiring.qemu_ga(vm, side))
     finally:
         await hypervisor.close()
-
-
-async def _drive(vm: Vm, goal: Goal, home: Side) -> Outcome:
-    sides = tuple(Side) if goal is Goal.MIGRATE else (home,)
-    hypervisors: dict[Side, Hypervisor] = {side: _hypervisor(vm, side) for side in sides}
-    view = ProgressView(vm.name, stream=sys.stderr, clock=time.monotonic, bar=sys.stderr.isatty())
-    limits = Limits(
-        unplug_requests=vm.timeouts.unplug_requests,
-        attach_tries=vm.timeouts.attach_tries,
-        guest_must_agree=vm.guest_must_agree,
-    )
-    guests: dict[Side, Guest] = {
-        side: guest for side in sides if (guest := _guest(vm, side)) is not None
-    }
-    driver = Driver(vm, hypervisors, guests, observer=view, limits=limits, clock=time.monotonic)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, driver.cancel)
-    try:
-        return await driver.run(goal, home=home)
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-        for hypervisor in hypervisors.values():
-            await hypervisor.close()
 
 
 if __name__ == "__main__":

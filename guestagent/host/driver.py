@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from guestagent.clock import Clock, Deadline
 from guestagent.errors import InternalError, PeerError, UnknownOutcomeError
+from guestagent.host.effects import effect_of
 from guestagent.host.hypervisor.base import Guest, Hypervisor, RefusedError
-from guestagent.host.machine import begin, step
+from guestagent.host.machine import step
 from guestagent.host.model import (
     Device,
     MigrationFigures,
@@ -50,6 +51,25 @@ MAX_HOLD_S = 3600.0
 """More than this no agent promises."""
 
 log = logging.getLogger(__name__)
+
+
+class Recorder(Protocol):
+    """Who keeps what was set out to be done, and what came of it, beyond this process's end.
+
+    Both raise GuestAgentError when it cannot be kept; then nothing more is begun.
+    """
+
+    def entered(self, state: State) -> None:
+        """Keep that the effect of ``state`` begins; it is safe when this returns."""
+        ...
+
+    def came_to(self, event: Event) -> None:
+        """Keep what the effect came to."""
+        ...
+
+    def observed(self, moments: Sequence[Moment], figures: MigrationFigures | None) -> None:
+        """Keep what QEMU said of the whole."""
+        ...
 
 
 class Observer(Protocol):
@@ -94,14 +114,14 @@ class Driver:
         guests: dict[Side, Guest],
         *,
         observer: Observer,
-        limits: Limits,
+        recorder: Recorder,
         clock: Clock,
     ) -> None:
         self._vm = vm
         self._hypervisors = hypervisors
         self._guests = guests
         self._observer = observer
-        self._limits = limits
+        self._recorder = recorder
         self._clock = clock
         self._cancel = asyncio.Event()
         self._migration_end = Deadline.after(vm.migration.timeout_s, clock)
@@ -111,33 +131,24 @@ class Driver:
         """Ask for an end; heard at the next point where ending is safe."""
         self._cancel.set()
 
-    async def run(self, goal: Goal, *, home: Side) -> Outcome:
-        """Bring about ``goal``; failures are in the outcome, not raised."""
-        target = Side.DESTINATION if goal is Goal.MIGRATE else home
-        state, effect = begin(
-            goal=goal,
-            home=home,
-            home_vfs=tuple(vf.id for vf in self._vm.vfs_on(home)),
-            target_vfs=tuple(vf.id for vf in self._vm.vfs_on(target)),
-            limits=self._limits,
-            reachable=frozenset(self._guests),
-        )
-        while effect is not None:
+    async def run(self, state: State) -> Outcome:
+        """Go on from a state whose effect has not begun; failures are in the outcome."""
+        while (effect := effect_of(state)) is not None:
+            self._recorder.entered(state)
             self._observer.entered(state)
             start_s = self._clock()
             event = await self._perform_or_cancel(effect, state)
+            self._recorder.came_to(event)
             self._record(state.phase, effect, start_s)
             told = len(state.warnings)
-            state, effect = step(state, event)
+            state, _ = step(state, event)
             for warning in state.warnings[told:]:
                 log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
+        moments, figures = self._moments(), await self._figures(state)
+        self._recorder.observed(moments, figures)
+        self._recorder.entered(state)
         self._observer.entered(state)
-        return Outcome(
-            state=state,
-            spans=tuple(self._spans),
-            moments=self._moments(),
-            figures=await self._figures(state),
-        )
+        return Outcome(state=state, spans=tuple(self._spans), moments=moments, figures=figures)
 
     async def _perform_or_cancel(self, effect: Effect, state: State) -> Event:
         if not self._cancel.is_set():
@@ -164,7 +175,9 @@ class Driver:
                 return await _outcome(self._hypervisors[side].unplug(vf, timeout_s))
             case ToStandby(side=side, vfs=vfs):
                 macs = self._macs(side, vfs)
-                return await _outcome(self._guests[side].to_standby(macs, hold_s=self._hold_s()))
+                return await _outcome(
+                    self._guests[side].to_standby(macs, hold_s=self._hold_s(state.limits))
+                )
             case ToVf(side=side, vfs=vfs):
                 timeout_s = self._vm.timeouts.guest_s
                 return await _outcome(
@@ -244,10 +257,10 @@ class Driver:
                 await asyncio.wait_for(self._cancel.wait(), pause_s)
         return self._cancel.is_set()
 
-    def _hold_s(self) -> float:
+    def _hold_s(self, limits: Limits) -> float:
         """Return how long the guest must stay off its VFs: until the last one has gone."""
         timeouts = self._vm.timeouts
-        each_s = timeouts.unplug_requests * (timeouts.unplug_s + self._limits.unplug_pause_s)
+        each_s = timeouts.unplug_requests * (timeouts.unplug_s + limits.unplug_pause_s)
         return min(each_s * len(self._vm.pairs) + HOLD_MARGIN_S, MAX_HOLD_S)
 
     def _macs(self, side: Side, vfs: tuple[str, ...]) -> tuple[str, ...]:

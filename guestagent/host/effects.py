@@ -45,5 +45,5 @@ def effect_of(state: State) -> Effect | None:  # noqa: C901 - one flat table, as
             side = state.target if state.phase is Phase.ATTACH else state.home
             pause_s = limits.attach_pause_s * 2 ** (state.tries - 1) if state.tries else 0.0
             return Plug(side=side, vf=state.todo[0], after_s=pause_s)
-        case Phase.DONE | Phase.FAILED | Phase.UNKNOWN:
+        case Phase.DONE | Phase.UNDONE | Phase.FAILED | Phase.UNKNOWN:
             return None

@@ -16,11 +16,12 @@ def vm_lock(state_dir: Path, vm: str) -> Iterator[None]:
     """Hold the lock of ``vm``: the file ``<state_dir>/<vm>/lock``, never removed.
 
     Raises BusyError when another process holds it, SystemLacksError when the
-    directory cannot be made or written.
+    directory cannot be made or written, or can be written by others.
     """
     path = state_dir / vm / "lock"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _must_be_ours(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SystemLacksError(
@@ -42,3 +43,13 @@ def vm_lock(state_dir: Path, vm: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _must_be_ours(directory: Path) -> None:
+    """Refuse a directory in which others could write what ``recover`` then believes."""
+    status = directory.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise SystemLacksError(
+            f"{directory}: it must belong to the user of this program, and nobody else may write",
+            hint=f"chown it and: chmod 700 {directory}",
+        )

@@ -124,10 +124,10 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
             unsure = f"the guest did not confirm that it uses the VF: {detail}"
             return replace(_warned(state, unsure), phase=Phase.DONE, confirmed=False)
         case Phase.RETURN, Done():
-            return replace(state, phase=Phase.FAILED)
+            return _given_up(state)
         case Phase.RETURN, Refused(detail=detail) | Lost(detail=detail):
             late = f"the guest was not told to go back to its VF and does so by itself: {detail}"
-            return replace(_warned(state, late), phase=Phase.FAILED)
+            return _given_up(_warned(state, late))
         case _:
             raise InternalError(f"{type(event).__name__} cannot happen in phase {state.phase}")
 
@@ -201,7 +201,8 @@ def _unprepared(state: State, detail: str) -> State:
 def _detached(state: State) -> State:
     gone = state.todo[0]
     attached = tuple(vf for vf in state.attached if vf != gone)
-    return _detach(replace(state, attached=attached, todo=state.todo[1:], tries=0))
+    state = replace(state, attached=attached, todo=state.todo[1:], tries=0)
+    return _look_first(state) if state.undo else _detach(state)
 
 
 def _detach(state: State) -> State:
@@ -245,6 +246,8 @@ def _decide(state: State, seen: Seen) -> State:
         looks=state.looks + 1,
         blind_looks=state.blind_looks + 1 if owner is Owner.UNKNOWN else 0,
     )
+    if state.undo and seen.home.gone and (seen.away is None or seen.away.gone):
+        return _failed(replace(looked, guest_at=None), _nobody_left(seen))
     if looked.looks > state.limits.looks or looked.blind_looks > state.limits.blind_looks:
         return _unprovable(looked, _told(seen))
     match owner:
@@ -258,6 +261,8 @@ def _decide(state: State, seen: Seen) -> State:
             return _arrived(looked, seen)
         case Owner.DESTINATION_STOPPED:
             return replace(looked, phase=Phase.RESUME, guest_at=Side.DESTINATION)
+        case Owner.MOVING if state.sent and state.cancelled and not state.cancelling:
+            return replace(looked, phase=Phase.CANCEL, cancelling=True)
         case Owner.MOVING if state.sent:
             return replace(looked, phase=Phase.MIGRATE)
         case _:
@@ -270,9 +275,10 @@ def _at_home(state: State, seen: Seen) -> State:
         return _plug_missing(state, Phase.ATTACH, state.target_vfs, seen.home)
     if state.cancelled:
         state = replace(state, problem=state.problem or _CANCELLED)
-    reason = f"the migration ended and the guest is still here: {_told(seen)}"
-    hint = "read the destination QEMU's log, start it anew with -incoming defer and try again"
-    state = replace(state, problem=state.problem or Problem(what=reason, hint=hint))
+    if not state.undo:
+        reason = f"the migration ended and the guest is still here: {_told(seen)}"
+        hint = "read the destination QEMU's log, start it anew with -incoming defer and try again"
+        state = replace(state, problem=state.problem or Problem(what=reason, hint=hint))
     return _plug_missing(state, Phase.RESTORE, state.home_vfs, seen.home)
 
 
@@ -324,7 +330,13 @@ def _return(state: State, problem: Problem | None = None) -> State:
     """End in failure, after a guest that was told to leave its VFs was told to use them."""
     state = replace(state, problem=state.problem or problem)
     told = state.switched and state.attached and state.guest_at in state.reachable
-    return replace(state, phase=Phase.RETURN if told else Phase.FAILED)
+    return replace(state, phase=Phase.RETURN) if told else _given_up(state)
+
+
+def _given_up(state: State) -> State:
+    """End with the guest where it was; a failure, unless that is an end that was asked for."""
+    undone = state.undo and state.guest_at is state.home and not state.given_up
+    return replace(state, phase=Phase.UNDONE if undone else Phase.FAILED)
 
 
 def _refused_by_guest(detail: str) -> Problem:
@@ -339,6 +351,13 @@ def _not_sent(detail: str) -> Problem:
     return Problem(
         what=f"the migration did not begin: {detail}",
         hint="check uri and listen in [destination]; a destination QEMU takes one attempt only",
+    )
+
+
+def _nobody_left(seen: Seen) -> Problem:
+    return Problem(
+        what=f"no guest is left to be helped: {_told(seen)}",
+        hint="start the VM anew; nothing is remembered of this operation from now on",
     )
 
 
@@ -359,7 +378,8 @@ def _unprovable(state: State, told: str) -> State:
         problem=Problem(
             what=f"{before}Where the guest runs cannot be proved: {told}",
             hint="nothing more was touched: look at both QEMUs; let the guest run on one side"
-            " only, and only after the other QEMU has ended; then attach with --on",
+            " only, and only after the other QEMU has ended; then: guestagent-host recover with"
+            " the same description",
         ),
     )
 

@@ -6,7 +6,7 @@ version 1. Times are seconds of this host's CLOCK_MONOTONIC.
 
 from __future__ import annotations
 
-import json
+from json import dumps
 
 from guestagent.errors import EXIT_DONE, EXIT_FAILED
 from guestagent.host.driver import Outcome
@@ -19,8 +19,8 @@ _GREEN, _RED = 32, 31
 
 
 def exit_code(outcome: Outcome) -> int:
-    """Return 0 when the goal was reached, 1 otherwise."""
-    return EXIT_DONE if outcome.state.phase is Phase.DONE else EXIT_FAILED
+    """Return 0 when what was asked for is so, 1 otherwise."""
+    return EXIT_DONE if outcome.state.phase in {Phase.DONE, Phase.UNDONE} else EXIT_FAILED
 
 
 def accelerated(vm: Vm, state: State) -> bool:
@@ -28,13 +28,14 @@ def accelerated(vm: Vm, state: State) -> bool:
     return len(state.attached) == len(vm.pairs)
 
 
-def as_json(vm: Vm, outcome: Outcome) -> str:
+def as_json(vm: Vm, outcome: Outcome, command: str) -> str:
     """Return the report for programs."""
     state = outcome.state
     figures = outcome.figures
     document = {
         "version": JSON_VERSION,
-        "command": state.goal,
+        "command": command,
+        "goal": state.goal,
         "vm": vm.name,
         "result": state.phase,
         "exit_code": exit_code(outcome),
@@ -66,12 +67,14 @@ def as_json(vm: Vm, outcome: Outcome) -> str:
             "transferred_bytes": figures.transferred_bytes,
         },
     }
-    return json.dumps(document, indent=2)
+    return dumps(document, indent=2)
 
 
-def as_text(vm: Vm, outcome: Outcome) -> str:
+def as_text(vm: Vm, outcome: Outcome, command: str) -> str:
     """Return the report for people."""
     state = outcome.state
+    if state.phase is Phase.UNDONE:
+        return f"{vm.name}: {coloured('undone', _GREEN)}: {_undone(state, command)}"
     if state.problem is not None:
         word = coloured("unknown" if state.phase is Phase.UNKNOWN else "failed", _RED)
         return f"{vm.name}: {word}: {state.problem.what}\n  what to do: {state.problem.hint}"
@@ -88,6 +91,30 @@ def as_text(vm: Vm, outcome: Outcome) -> str:
             f" the guest stood still for {'?' if downtime is None else downtime} ms"
         )
     return "\n".join(lines)
+
+
+def brief(vm: Vm, result: str, *, json: bool) -> str:
+    """Return what ``recover`` says when it had nothing to do, or was told to do nothing."""
+    if json:
+        document = {
+            "version": JSON_VERSION,
+            "command": "recover",
+            "vm": vm.name,
+            "result": result,
+            "exit_code": EXIT_DONE,
+        }
+        return dumps(document, indent=2)
+    if result == "nothing":
+        return f"{vm.name}: nothing to recover: every operation on it has finished"
+    return f"{vm.name}: forgotten: the operation counts as failed, and nothing was looked at"
+
+
+def _undone(state: State, command: str) -> str:
+    if state.guest_at is None:
+        return f"{command}: the {state.goal} had not touched anything"
+    vfs = ", ".join(state.attached) or "its standby NIC alone"
+    where = f"the guest runs at {state.guest_at} with {vfs}"
+    return f"{command}: the {state.goal} is taken back, {where}"
 
 
 def _done(vm: Vm, state: State) -> str:

@@ -17,7 +17,7 @@ class Goal(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where a command is; each phase but the last three has one effect under way.
+    """Where a command is; each phase but the last four has one effect under way.
 
     =========== ================ ===========================================================
     phase       effect           then
@@ -40,8 +40,10 @@ class Phase(StrEnum):
                                  VF, then RETURN · lost: DECIDE
     ``RESTORE`` Plug             as ATTACH, but the end is always RETURN
     ``CONFIRM`` ToVf             done, refused, lost: DONE
-    ``RETURN``  ToVf             done, refused, lost: FAILED
+    ``RETURN``  ToVf             done, refused, lost: FAILED, or UNDONE where the beginning
+                                 is restored and that was asked for
     ``DONE``    --               what was asked for is so
+    ``UNDONE``  --               all is as before, which is what ``undo`` asked for
     ``FAILED``  --               it is not; ``guest_at`` says where the guest is
     ``UNKNOWN`` --               nobody can tell from here; nothing more was touched
     =========== ================ ===========================================================
@@ -68,13 +70,14 @@ class Phase(StrEnum):
     CONFIRM = "confirm"
     RETURN = "return"
     DONE = "done"
+    UNDONE = "undone"
     FAILED = "failed"
     UNKNOWN = "unknown"
 
     @property
     def final(self) -> bool:
         """Whether nothing follows."""
-        return self in {Phase.DONE, Phase.FAILED, Phase.UNKNOWN}
+        return self in {Phase.DONE, Phase.UNDONE, Phase.FAILED, Phase.UNKNOWN}
 
 
 # --- effects: what the driver shall do ------------------------------------------------------
@@ -243,7 +246,8 @@ class State:
     ``attached`` are what was last seen or done; ``given_up`` could not be attached.
     ``reachable`` are the sides with a way to the guest's agent; ``switched`` is whether
     the guest left its VFs when it was asked, ``confirmed`` whether it uses those it has
-    now; both are None while it was not asked.
+    now; both are None while it was not asked. ``undo`` is whether the beginning is as good
+    an end as the goal: so it is where a command that did not finish is recovered.
     """
 
     goal: Goal
@@ -260,6 +264,7 @@ class State:
     looks: int = 0
     blind_looks: int = 0
     sent: bool = False
+    undo: bool = False
     cancelled: bool = False
     cancelling: bool = False
     problem: Problem | None = None

@@ -46,6 +46,7 @@ PURE_MODULES = {
     "guestagent.host.model",
     "guestagent.host.ownership",
     "guestagent.host.readiness",
+    "guestagent.host.recovery",
     "guestagent.host.sriov.model",
     "guestagent.host.sriov.values",
     "guestagent.host.sriov.choose",

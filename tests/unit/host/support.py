@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from guestagent.host.driver import Driver, Outcome
 from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.hypervisor.qemu import Qemu
+from guestagent.host.machine import begin, step
 from guestagent.host.model import (
     Destination,
     Device,
     Endpoint,
+    MigrationFigures,
     MigrationSettings,
+    Moment,
     Pair,
     Progress,
     Side,
     Timeouts,
     Vm,
 )
-from guestagent.host.state import Goal, Limits, Phase, State
+from guestagent.host.state import Event, Goal, Limits, Phase, State
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import FakeQemu
 
@@ -89,6 +92,49 @@ class Watcher:
         self.progress.append(progress)
 
 
+class KilledError(Exception):
+    """The process ends here."""
+
+
+@dataclass(slots=True)
+class Notebook:
+    """A recorder in memory, which may end the process at its n-th word (from 0)."""
+
+    words: list[State | Event] = field(default_factory=list)
+    end_before: int | None = None
+    end_after: int | None = None
+
+    def entered(self, state: State) -> None:
+        """Keep a state."""
+        self._keep(state)
+
+    def came_to(self, event: Event) -> None:
+        """Keep an event."""
+        self._keep(event)
+
+    def observed(self, moments: Sequence[Moment], figures: MigrationFigures | None) -> None:
+        """Keep nothing: no test asks for it here."""
+
+    def _keep(self, word: State | Event) -> None:
+        if len(self.words) == self.end_before:
+            raise KilledError
+        self.words.append(word)
+        if len(self.words) - 1 == self.end_after:
+            raise KilledError
+
+    @property
+    def state(self) -> State | None:
+        """Where it stands, as ``Operation.state`` has it."""
+        if not self.words:
+            return None
+        last = self.words[-1]
+        if isinstance(last, State):
+            return last
+        before = self.words[-2]
+        assert isinstance(before, State)
+        return step(before, last)[0]
+
+
 @dataclass(slots=True, kw_only=True)
 class World:
     """A source with a guest and its VFs, and a destination that waits."""
@@ -97,6 +143,7 @@ class World:
     source: FakeQemu
     destination: FakeQemu
     watcher: Watcher = field(default_factory=Watcher)
+    recorder: Notebook = field(default_factory=Notebook)
     limits: Limits = EAGER
     guests: dict[Side, Guest] = field(
         default_factory=lambda: {Side.SOURCE: FakeGuest(), Side.DESTINATION: FakeGuest()}
@@ -109,8 +156,21 @@ class World:
         near = Timeouts(command_s=command_s, unplug_s=unplug_s, attach_s=attach_s)
         self.vm = replace(self.vm, timeouts=near)
 
-    async def drive(self, goal: Goal = Goal.MIGRATE) -> Outcome:
-        """Run a command against the two fakes."""
+    def first_state(self, goal: Goal = Goal.MIGRATE) -> State:
+        """Return the state in which a command begins."""
+        target = Side.DESTINATION if goal is Goal.MIGRATE else Side.SOURCE
+        state, _ = begin(
+            goal=goal,
+            home=Side.SOURCE,
+            home_vfs=tuple(vf.id for vf in self.vm.vfs_on(Side.SOURCE)),
+            target_vfs=tuple(vf.id for vf in self.vm.vfs_on(target)),
+            limits=self.limits,
+            reachable=frozenset(self.guests),
+        )
+        return state
+
+    async def drive(self, goal: Goal = Goal.MIGRATE, state: State | None = None) -> Outcome:
+        """Run a command against the two fakes, or go on from a state."""
         sides = tuple(Side) if goal is Goal.MIGRATE else (Side.SOURCE,)
         paths = {Side.SOURCE: self.source.path, Side.DESTINATION: self.destination.path}
         hypervisors: dict[Side, Hypervisor] = {
@@ -121,12 +181,12 @@ class World:
             hypervisors,
             self.guests,
             observer=self.watcher,
-            limits=self.limits,
+            recorder=self.recorder,
             clock=time.monotonic,
         )
         self.watcher.driver = driver
         try:
-            return await driver.run(goal, home=Side.SOURCE)
+            return await driver.run(state or self.first_state(goal))
         finally:
             for hypervisor in hypervisors.values():
                 await hypervisor.close()

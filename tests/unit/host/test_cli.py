@@ -157,6 +157,70 @@ def test_a_vm_that_is_worked_on_is_to_be_tried_later(
     assert run(tmp_path, "migrate") == 0, "the lock must not outlive its holder"
 
 
+def test_an_operation_that_did_not_finish_is_recovered_once(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "recover") == 0
+    assert "nothing to recover" in capsys.readouterr().out
+    assert run(tmp_path, "detach") == 0
+    (path,) = (tmp_path / "state" / "web1").glob("*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:4]))  # killed while the guest released the VF
+    assert run(tmp_path, "attach", "--json") == 1
+    assert "an earlier detach did not finish, it stands in phase detach" in capsys.readouterr().err
+    assert stage.source.devices == {}
+    assert run(tmp_path, "recover", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["command"], report["result"]) == ("recover", "undone")
+    assert (report["running_on"], report["accelerated"]) == ("source", True)
+    assert list(stage.source.devices) == ["vf0"]
+    asked = list(stage.source.commands)
+    assert run(tmp_path, "recover", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["result"] == "nothing"
+    assert stage.source.commands == asked
+    assert run(tmp_path, "detach") == 0
+
+
+def test_an_operation_that_did_not_finish_can_be_forgotten(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "detach") == 0
+    (path,) = (tmp_path / "state" / "web1").glob("*.jsonl")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
+    asked = list(stage.source.commands)
+    capsys.readouterr()
+    assert run(tmp_path, "recover", "--forget") == 0
+    assert "forgotten" in capsys.readouterr().out
+    assert stage.source.commands == asked
+    assert run(tmp_path, "recover", "--forget") == 0
+    assert "nothing to recover" in capsys.readouterr().out
+    assert run(tmp_path, "attach") == 0
+
+
+def test_recovery_needs_the_description_of_what_it_is_about(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "detach") == 0
+    (path,) = (tmp_path / "state" / "web1").glob("*.jsonl")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
+    description = tmp_path / "web1.toml"
+    description.write_text(description.read_text().replace('id = "vf0"', 'id = "other"'))
+    assert run(tmp_path, "recover") == 2
+    assert "is about vf0 at source" in capsys.readouterr().err
+
+
+def test_others_must_not_write_the_journal(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "detach") == 0
+    directory = tmp_path / "state" / "web1"
+    assert directory.stat().st_mode & 0o777 == 0o700
+    directory.chmod(0o777)
+    assert run(tmp_path, "attach") == 1
+    assert "nobody else may write" in capsys.readouterr().err
+    assert stage.source.devices == {}
+
+
 def test_a_wrong_description_has_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,6 +81,7 @@ TABLE: dict[Phase, tuple[Phase | None, ...]] = {
     P.CONFIRM: (None, P.DONE, P.DONE, P.DONE, None, P.DONE),
     P.RETURN: (None, P.FAILED, P.FAILED, P.FAILED, None, P.RETURN),
     P.DONE: (None, None, None, None, None, P.DONE),
+    P.UNDONE: (None, None, None, None, None, P.UNDONE),
     P.FAILED: (None, None, None, None, None, P.FAILED),
     P.UNKNOWN: (None, None, None, None, None, P.UNKNOWN),
 }

@@ -1,0 +1,119 @@
+"""Runs one operation on a VM under its lock and its journal, and goes on with one that stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from guestagent import __version__
+from guestagent.errors import ConfigurationError
+from guestagent.host import wiring
+from guestagent.host.driver import Driver, Outcome
+from guestagent.host.hypervisor.base import Guest, Hypervisor
+from guestagent.host.journal import Began, Journal, newest
+from guestagent.host.lock import vm_lock
+from guestagent.host.machine import begin
+from guestagent.host.model import Side, Vm
+from guestagent.host.progress import ProgressView
+from guestagent.host.recovery import resumed
+from guestagent.host.state import Goal, Phase, State
+
+
+def operate(vm: Vm, goal: Goal, home: Side, state_dir: Path) -> Outcome:
+    """Bring about ``goal``.
+
+    Raises BusyError when another process works on this VM, ConflictError when an
+    earlier operation has not finished.
+    """
+    target = Side.DESTINATION if goal is Goal.MIGRATE else home
+    state, _ = begin(
+        goal=goal,
+        home=home,
+        home_vfs=tuple(vf.id for vf in vm.vfs_on(home)),
+        target_vfs=tuple(vf.id for vf in vm.vfs_on(target)),
+        limits=wiring.limits(vm),
+        reachable=frozenset(s for s in {home, target} if wiring.guest(vm, s) is not None),
+    )
+    with (
+        vm_lock(state_dir, vm.name),
+        _closing(Journal.begin(state_dir / vm.name, _now(goal))) as j,
+    ):
+        return asyncio.run(_drive(vm, state, j))
+
+
+def recover(vm: Vm, state_dir: Path) -> Outcome | None:
+    """Finish or undo the operation that has not finished; None when there is none.
+
+    Raises as ``operate`` does, and ConfigurationError when the description lacks what the
+    operation is about.
+    """
+    with vm_lock(state_dir, vm.name):
+        operation = newest(state_dir / vm.name)
+        state = None if operation is None or operation.finished else operation.state
+        if operation is None or state is None:
+            return None
+        _must_describe(vm, state)
+        with _closing(Journal.resume(operation, _now("recover"))) as journal:
+            return asyncio.run(_drive(vm, resumed(state), journal))
+
+
+def forget(vm: Vm, state_dir: Path) -> bool:
+    """End the operation that has not finished and look at nothing; False when there is none."""
+    with vm_lock(state_dir, vm.name):
+        operation = newest(state_dir / vm.name)
+        state = None if operation is None or operation.finished else operation.state
+        if operation is None or state is None:
+            return False
+        with _closing(Journal.resume(operation, _now("recover --forget"))) as journal:
+            journal.entered(replace(state, phase=Phase.FAILED))
+        return True
+
+
+def _now(command: str) -> Began:
+    return Began(command=command, program=__version__)
+
+
+@contextmanager
+def _closing(journal: Journal) -> Iterator[Journal]:
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _must_describe(vm: Vm, state: State) -> None:
+    for side, vfs in ((state.home, state.home_vfs), (state.target, state.target_vfs)):
+        wiring.endpoint(vm, side)
+        unknown = sorted(set(vfs) - {vf.id for vf in vm.vfs_on(side)})
+        if unknown:
+            raise ConfigurationError(
+                f"{vm.name}: the operation that did not finish is about {unknown[0]} at {side},"
+                " which the description does not have",
+                hint="recover with the description as it was then",
+            )
+
+
+async def _drive(vm: Vm, state: State, journal: Journal) -> Outcome:
+    sides = {state.home, state.target}
+    hypervisors: dict[Side, Hypervisor] = {side: wiring.hypervisor(vm, side) for side in sides}
+    guests: dict[Side, Guest] = {
+        side: guest for side in sides if (guest := wiring.guest(vm, side)) is not None
+    }
+    view = ProgressView(vm.name, stream=sys.stderr, clock=time.monotonic, bar=sys.stderr.isatty())
+    driver = Driver(vm, hypervisors, guests, observer=view, recorder=journal, clock=time.monotonic)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, driver.cancel)
+    try:
+        return await driver.run(state)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        for hypervisor in hypervisors.values():
+            await hypervisor.close()

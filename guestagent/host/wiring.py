@@ -1,0 +1,54 @@
+"""Builds what a command works with from the description of a VM."""
+
+from __future__ import annotations
+
+from guestagent.errors import ConfigurationError
+from guestagent.host.hypervisor.guest import AgentInGuest, ChannelWay, ExecWay, Way
+from guestagent.host.hypervisor.qemu import Qemu
+from guestagent.host.hypervisor.qga import GuestAgent
+from guestagent.host.model import Endpoint, Side, Vm
+from guestagent.host.state import Limits
+
+
+def endpoint(vm: Vm, side: Side) -> Endpoint:
+    """Return the sockets of one side. Raises ConfigurationError where none are described."""
+    if side is Side.SOURCE:
+        return vm.source
+    if vm.destination is None:
+        raise ConfigurationError(
+            f"{vm.name}: its description has no [destination]",
+            hint="add the table; guestagent-host --help shows an example",
+        )
+    return vm.destination.endpoint
+
+
+def hypervisor(vm: Vm, side: Side) -> Qemu:
+    """Return the QEMU of one side; it connects when it is first asked."""
+    return Qemu(endpoint(vm, side).qmp, side, timeout_s=vm.timeouts.command_s)
+
+
+def qemu_ga(vm: Vm, side: Side) -> GuestAgent | None:
+    """Return the guest's qemu-ga, None where none is described."""
+    path = endpoint(vm, side).qga
+    return None if path is None else GuestAgent(path, timeout_s=vm.timeouts.command_s)
+
+
+def guest(vm: Vm, side: Side) -> AgentInGuest | None:
+    """Return the ways to the guest's agent in their order, None where none is described."""
+    ways: list[Way] = []
+    channel = endpoint(vm, side).agent
+    if channel is not None:
+        ways.append(ChannelWay(channel))
+    witness = qemu_ga(vm, side)
+    if witness is not None:
+        ways.append(ExecWay(witness))
+    return AgentInGuest(ways, witness=witness) if ways else None
+
+
+def limits(vm: Vm) -> Limits:
+    """Return how often things are repeated, as the description has it."""
+    return Limits(
+        unplug_requests=vm.timeouts.unplug_requests,
+        attach_tries=vm.timeouts.attach_tries,
+        guest_must_agree=vm.guest_must_agree,
+    )
