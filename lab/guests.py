@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from lab.flavour import Flavour
 from lab.image import Image
 from lab.machine import Frozen, Machine
 from lab.network import Network
@@ -14,14 +16,24 @@ from lab.setup import Setup
 class Freezer:
     """Keeps one frozen guest for each setup, below ``directory``, for as long as a test session.
 
-    A setup is frozen with no VF plugged and its start-up finished.
+    A setup is frozen with no VF plugged and its start-up finished. ``make_image`` is asked once
+    for each flavour.
     """
 
-    def __init__(self, *, image: Image, directory: Path, logs: Path) -> None:
-        self.image = image
+    def __init__(
+        self, *, make_image: Callable[[Flavour], Image], directory: Path, logs: Path
+    ) -> None:
+        self._make_image = make_image
+        self._images: dict[Flavour, Image] = {}
         self._directory = directory
         self._logs = logs
         self._frozen: dict[str, Frozen] = {}
+
+    def image(self, flavour: Flavour) -> Image:
+        """Return the image that guests of a flavour boot."""
+        if flavour not in self._images:
+            self._images[flavour] = self._make_image(flavour)
+        return self._images[flavour]
 
     def frozen(self, setup: Setup) -> Frozen:
         """Return the frozen guest of a setup, booting it the first time."""
@@ -29,10 +41,12 @@ class Freezer:
         if key not in self._frozen:
             number = len(self._frozen)
             logs = self._logs / f"frozen-{number}"
-            with (
-                Network() as network,
-                Machine(image=self.image, network=network, setup=setup, logs=logs) as machine,
-            ):
+            image = self.image(setup.flavour)
+            with Network() as network, ExitStack() as stack:
+                _serve(setup, network)
+                machine = stack.enter_context(
+                    Machine(image=image, network=network, setup=setup, logs=logs)
+                )
                 machine.wait_ready()
                 machine.run("udevadm settle")
                 machine.collect_logs()
@@ -52,18 +66,30 @@ class Guests:
         self._stack = stack
 
     def start(self, setup: Setup | None = None) -> Machine:
-        """Return a guest that is up, in the same state each time, without a VF; takes a second."""
+        """Return a guest that is up, in the same state each time, without a VF; takes a second.
+
+        If its flavour wants DHCP, the network serves it from now on, for all guests. What such a
+        guest got when it was frozen it goes on with: this server learns of it at the renewal.
+        """
         frozen = self._freezer.frozen(setup or Setup())
+        _serve(frozen.setup, self.network)
         return self._stack.enter_context(
             Machine.thaw(frozen, network=self.network, logs=self._logs)
         )
 
     def boot(self, setup: Setup) -> Machine:
         """Return a guest whose start-up has just begun; see ``Machine.wait_ready``."""
+        image = self._freezer.image(setup.flavour)
+        _serve(setup, self.network)
         return self._stack.enter_context(
-            Machine(image=self._freezer.image, network=self.network, setup=setup, logs=self._logs)
+            Machine(image=image, network=self.network, setup=setup, logs=self._logs)
         )
 
     def destination(self, source: Machine) -> Machine:
         """Return a QEMU on host B that waits for the guest of ``source``."""
         return self._stack.enter_context(Machine.destination(source))
+
+
+def _serve(setup: Setup, network: Network) -> None:
+    if setup.flavour.wants_server and not network.serves_addresses:
+        network.serve_addresses()

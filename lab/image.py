@@ -1,4 +1,4 @@
-"""The guest image: Debian 13 with the agent installed from its package.
+"""The guest images: Debian with the agent installed from its package.
 
 ::
 
@@ -8,10 +8,11 @@
             disk.raw          ext4 without a partition table, never written to
             vmlinuz  initrd
 
-The base is keyed by the list of packages, the image by the base, by the files
-of ``lab/rootfs`` and ``lab/guestside``, and by the content of the agent's
-package: a change of the agent costs the second step only. Older images are removed
-when a new one is made.
+There are three of them: the plain one, and for Debian 12 and 13 one with all network stacks, of
+which a guest uses one (lab/flavour.py). The base is keyed by release and list of packages, the
+image by the base, by the files of ``lab/rootfs`` and ``lab/guestside``, and by the content of the
+agent's package: a change of the agent costs the second step only. Older images are removed when
+a new one is made.
 """
 
 from __future__ import annotations
@@ -28,10 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.errors import SystemLacksError
+from lab.flavour import PLAIN, Flavour, Suite
 from lab.paths import IMAGES, LAB, PACKAGES, ROOT
 from lab.process import run
-
-SUITE = "trixie"
 
 BASE_PACKAGES = (
     "dbus",
@@ -83,7 +83,7 @@ MASKED_UNITS = (
 )
 
 DISK_MIB = 2048
-KEPT_IMAGES = 4
+KEPT_IMAGES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,22 +113,24 @@ class Image:
         return self.directory.name
 
 
-def ensure_image(*, with_agent: bool = True, packages: tuple[str, ...] = ()) -> Image:
+def ensure_image(
+    flavour: Flavour = PLAIN, *, with_agent: bool = True, packages: tuple[str, ...] = ()
+) -> Image:
     """Return the image of the current sources, making what is not cached.
 
-    ``packages`` are installed besides those that every guest has. A failure leaves no half-made
-    image behind.
+    ``packages`` are installed besides those that every guest of the flavour has. A failure
+    leaves no half-made image behind.
 
     :raise SystemLacksError: not root, or a tool is missing or failed.
     """
     package = ensure_agent_package() if with_agent else None
     IMAGES.mkdir(parents=True, exist_ok=True)
     with _locked(IMAGES / "lock"):
-        base = _ensure_base((*BASE_PACKAGES, *packages))
+        base = _ensure_base(flavour.suite, (*BASE_PACKAGES, *flavour.packages, *packages))
         key = _hash([base, *_tree(LAB / "rootfs"), *_tree(LAB / "guestside")], package)
         image = Image(directory=IMAGES / key)
         if not image.directory.exists():
-            _say(f"making the guest image {key}")
+            _say(f"making the guest image {key} (Debian {flavour.suite})")
             _make_image(image, base, package)
             _remove_old(image)
         return image
@@ -146,25 +148,25 @@ def ensure_agent_package() -> Path:
     return packages[-1]
 
 
-def _ensure_base(packages: tuple[str, ...]) -> Path:
-    digest = hashlib.sha256(" ".join((SUITE, *packages)).encode())
+def _ensure_base(suite: Suite, packages: tuple[str, ...]) -> Path:
+    digest = hashlib.sha256(" ".join((suite, *packages)).encode())
     base = IMAGES / f"base-{digest.hexdigest()[:12]}.tar"
     if base.exists():
         return base
-    _say(f"making the base of the guest image, Debian {SUITE}: about a minute")
+    _say(f"making the base of the guest image, Debian {suite}: about a minute")
     with tempfile.TemporaryDirectory(dir=IMAGES, prefix="tmp-") as work:
         settings = Path(work) / "apt.conf"
         settings.write_text(run("apt-config", "dump", "--no-empty", "Acquire"))
         archive = Path(work) / "base.tar"
         run(
             *("mmdebstrap", "--variant=minbase", "--mode=root", f"--aptopt={settings}"),
-            *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")),
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED),
             f"--include={','.join(packages)}",
             # How this machine reaches its mirror is nobody else's business.
             '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
             '--customize-hook=rm -f "$1/etc/apt/sources.list"',
-            *(SUITE, archive, "-"),
-            stdin=_package_source(),
+            *(suite, archive, "-"),
+            stdin=_package_source(suite),
             # The initramfs is made once, with the settings of lab/rootfs.
             env=os.environ | _ENV | {"INITRD": "No"},
         )
@@ -172,13 +174,13 @@ def _ensure_base(packages: tuple[str, ...]) -> Path:
     return base
 
 
-def _package_source() -> str:
+def _package_source(suite: Suite) -> str:
     """Return a source line for the suite, on the mirror that this machine's Debian comes from."""
     targets = run("apt-get", "indextargets", "Created-By: Packages", "Label: Debian")
     for line in targets.splitlines():
         name, _, value = line.partition(": ")
         if name == "Repo-URI":
-            return f"deb {value} {SUITE} main\n"
+            return f"deb {value} {suite} main\n"
     raise SystemLacksError(
         "no package source of Debian is configured", hint="add one and run apt-get update"
     )
@@ -226,6 +228,16 @@ def _chroot(root: Path, *argv: str) -> None:
     private = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
     run(*private, f"--mount-proc={root}/proc", "chroot", root, *argv, env=_ENV)
 
+
+# Half a gigabyte that no guest of the lab loads: Debian 12 does not compress its modules.
+_EXCLUDED = (
+    *(f"/usr/share/{name}/*" for name in ("doc", "locale", "man")),
+    *(
+        f"*/lib/modules/*/kernel/{name}/*"
+        for name in ("sound", "drivers/gpu", "drivers/infiniband", "drivers/media",
+                     "drivers/net/wireless", "drivers/scsi", "drivers/staging")
+    ),
+)  # fmt: skip
 
 _ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

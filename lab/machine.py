@@ -37,7 +37,7 @@ from lab.monitor import Event, Json, Monitor
 from lab.network import Network
 from lab.process import run
 from lab.runs import make_directory
-from lab.setup import KERNEL_ARGUMENTS, Pair, Setup
+from lab.setup import Pair, Setup
 
 BOOT_TIMEOUT_S = 180.0
 COMMAND_TIMEOUT_S = 60.0
@@ -349,7 +349,7 @@ class Machine:
             *accelerator(self._image),
             *self.setup.qemu_arguments(with_vfs=not awaits_state),
             *("-kernel", str(self._image.kernel), "-initrd", str(initrd)),
-            *("-append", KERNEL_ARGUMENTS),
+            *("-append", self.setup.kernel_arguments),
             *("-drive", f"id=disk,if=none,file={self.disk},format=qcow2,cache=unsafe"),
             *("-device", "virtio-blk-pci,drive=disk"),
             *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),

@@ -5,6 +5,7 @@
     namespace hosts:  tap… ── bridge hostA ── bridge switch ── bridge hostB ── tap…
                                                     │
     namespace peer:                               eth0   198.18.0.1/24 2001:db8::1/64 …
+                                                  dnsmasq, if a test asks for it
 
 All three bridges learn MAC addresses as a switch does. Nothing else is in these namespaces, so
 there is no traffic but that of the guests and the peer, and deleting them cleans up everything.
@@ -12,11 +13,13 @@ there is no traffic but that of the guests and the peer, and deleting them clean
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from guestagent.errors import SystemLacksError
+from lab.addresses import LEASE_S, AddressServer, Lease, Station
 from lab.process import run
 from lab.runs import remove_leftovers, unique_name
 
@@ -45,6 +48,19 @@ class Subnet:
         return f"{self.ipv4}{number}/24", f"{self.ipv6}{number:x}/64"
 
 
+def mac_of_pair(index: int) -> str:
+    """Return the MAC address that both NICs of the guests' pair ``index`` have."""
+    return f"52:54:00:5a:00:{index:02x}"
+
+
+def station_of_pair(index: int) -> Station:
+    """Return what the peer knows of the guests' pair ``index``."""
+    ipv4, ipv6 = Subnet.of_pair(index).addresses(GUEST_STATION)
+    return Station(
+        mac=mac_of_pair(index), ipv4=ipv4.partition("/")[0], ipv6=ipv6.partition("/")[0]
+    )
+
+
 class Network:
     """A context manager that makes the namespaces and deletes them.
 
@@ -58,6 +74,8 @@ class Network:
         self.hosts_namespace = f"{name}-hosts"
         self.peer_namespace = f"{name}-peer"
         self._subnets = subnets
+        self._server: AddressServer | None = None
+        self._cleanup = ExitStack()
 
     def __enter__(self) -> Self:
         remove_leftovers()
@@ -69,7 +87,8 @@ class Network:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._delete()
+        with self._cleanup:
+            self._cleanup.callback(self._delete)
 
     def add_tap(self, name: str, *, host: str) -> None:
         """Make a tap device as a port of host ``A`` or ``B``."""
@@ -88,6 +107,36 @@ class Network:
         forwarding, disabled = 3, 0  # BR_STATE_ of include/uapi/linux/if_bridge.h
         state = forwarding if on else disabled
         run(*self.hosts("bridge", "link", "set", "dev", port, "state", str(state)))
+
+    @property
+    def serves_addresses(self) -> bool:
+        """Whether the peer gives addresses to guests."""
+        return self._server is not None
+
+    def serve_addresses(
+        self, *, advertise: bool = True, dhcp6: bool = False, lease_s: int = LEASE_S
+    ) -> None:
+        """Have the peer give addresses to guests, from now on: DHCPv4, and for IPv6 what is asked.
+
+        The guest of pair N gets the IPv4 address of ``Pair(index=N)`` (and with ``dhcp6`` its IPv6
+        address), a default route through the peer, and from router advertisements the prefix of
+        the first pair.
+
+        :raise PeerError: dnsmasq did not start.
+        """
+        server = AddressServer(
+            enter=self.peer(),
+            link="eth0",
+            stations=[station_of_pair(index) for index in range(self._subnets)],
+            advertise=advertise,
+            dhcp6=dhcp6,
+            lease_s=lease_s,
+        )
+        self._server = self._cleanup.enter_context(server)
+
+    def leases(self) -> tuple[Lease, ...]:
+        """Return which addresses were given to whom: none where nothing is served."""
+        return self._server.leases() if self._server else ()
 
     def peer(self, *argv: str) -> tuple[str, ...]:
         """Return the argument list that runs ``argv`` as the peer."""

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 Files = Mapping[str, str]
 """Content by path from the root, without a leading slash; files under ``bin`` or ``sbin`` are
-executable."""
+executable, NetworkManager's profiles are root's alone (it ignores others)."""
 
 
 def write_initrd(target: Path, *, image_initrd: Path, files: Files) -> None:
@@ -32,9 +32,14 @@ def archive(files: Files) -> bytes:
             if parent not in directories:
                 directories.add(parent)
                 members += _member(str(parent), mode=0o40755, content=b"")
-        mode = 0o100755 if {"bin", "sbin"} & set(path.parts) else 0o100644
-        members += _member(str(path), mode=mode, content=content.encode())
+        members += _member(str(path), mode=_mode(path), content=content.encode())
     return members + _member("TRAILER!!!", mode=0, content=b"")
+
+
+def _mode(path: PurePosixPath) -> int:
+    if {"bin", "sbin"} & set(path.parts):
+        return 0o100755
+    return 0o100600 if path.suffix == ".nmconnection" else 0o100644
 
 
 def _member(name: str, *, mode: int, content: bytes) -> bytes:

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lab.network import GUEST_STATION, PEER_STATION, Subnet
+from lab.flavour import PLAIN, Flavour
+from lab.network import GUEST_STATION, PEER_STATION, Subnet, mac_of_pair
 from lab.seed import Files
 
 SPARE_PORTS = 2
@@ -38,7 +39,7 @@ class Pair:
     @property
     def mac(self) -> str:
         """The address that both NICs have."""
-        return f"52:54:00:5a:00:{self.index:02x}"
+        return mac_of_pair(self.index)
 
     @property
     def addresses(self) -> tuple[str, str]:
@@ -66,6 +67,11 @@ class Pair:
         return f"nic{self.index}"
 
     @property
+    def standby_name(self) -> str:
+        """The name that the guest's udev gives the virtio NIC: after its root port's bus."""
+        return f"enp{2 * self.index + 1}s0"
+
+    @property
     def vf(self) -> str:
         """The device id of the VF, and of its network backend, which is always there."""
         return f"vf{self.index}"
@@ -84,22 +90,16 @@ class Pair:
 
     def network_file(self) -> Files:
         """Return what a user's image has for the one NIC it knows of: a networkd file."""
-        lines = [
-            "[Match]",
-            f"MACAddress={self.mac}",
-            "[Network]",
-            *(f"Address={address}" for address in self.addresses),
-            "IPv6AcceptRA=no",
-        ]
-        return {f"etc/systemd/network/50-lan{self.index}.network": "\n".join(lines) + "\n"}
+        return PLAIN.network_files((self,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """A guest. ``network_files`` None stands for one networkd file per pair."""
+    """A guest. ``network_files`` None stands for those of its flavour."""
 
     name: str = "guest"
     host: str = "A"
+    flavour: Flavour = PLAIN
     pairs: tuple[Pair, ...] = (Pair(),)
     network_files: Files | None = None
     files: Files = field(default_factory=dict)
@@ -108,11 +108,14 @@ class Setup:
 
     def all_files(self) -> Files:
         """Return everything that is put into the guest's root before it starts."""
-        network: dict[str, str] = {}
-        for pair in self.pairs:
-            network |= pair.network_file()
-        given = network if self.network_files is None else self.network_files
+        own = self.flavour.network_files(self.pairs)
+        given = own if self.network_files is None else self.network_files
         return {**given, **self.files}
+
+    @property
+    def kernel_arguments(self) -> str:
+        """The command line of the guest's kernel."""
+        return f"{KERNEL_ARGUMENTS} {self.flavour.kernel_arguments}".rstrip()
 
     def taps(self) -> tuple[str, ...]:
         """Return the names of the tap devices: at most 15 bytes each."""

@@ -29,7 +29,7 @@ from lab.paths import LOGS, ROOT
 def freezer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Freezer]:
     """Guests booted once in this session."""
     directory = tmp_path_factory.mktemp("frozen")
-    yield Freezer(image=ensure_image(), directory=directory, logs=LOGS / "frozen")
+    yield Freezer(make_image=ensure_image, directory=directory, logs=LOGS / "frozen")
     shutil.rmtree(directory)
 
 
