@@ -11,11 +11,9 @@ from pathlib import Path
 
 from guestagent import __version__, log
 from guestagent.errors import EXIT_DONE, EXIT_FAILED, GuestAgentError
-from guestagent.host import config, inspect, operation, report, wiring
+from guestagent.host import config, inspect, operation, report, vfcli, wiring
 from guestagent.host.model import Side, Vm
 from guestagent.host.state import Goal
-
-STATE_DIR = Path("/var/lib/guestagent-host")
 
 _DESCRIPTION = """\
 Takes the virtual function away from a VM before its live migration and gives
@@ -110,14 +108,17 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--state-dir",
                 type=Path,
-                default=STATE_DIR,
+                default=config.STATE_DIR,
                 metavar="DIR",
-                help=f"where locks and journals are kept (default: {STATE_DIR})",
+                help=f"where locks and journals are kept (default: {config.STATE_DIR})",
             )
+    vfcli.add_parser(commands)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "vf":
+        return vfcli.run(arguments)
     vm = config.load(arguments.vm)
     match arguments.command:
         case "inspect":

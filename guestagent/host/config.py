@@ -26,6 +26,9 @@ from guestagent.host.model import (
 from guestagent.host.sriov.model import Provision
 from guestagent.host.table import Table
 
+STATE_DIR = Path("/var/lib/guestagent-host")
+"""Where locks and leases are, the same for all helpers of a host."""
+
 EXAMPLE = (
     """\
 name = "web1"                       # default: the file's name without .toml

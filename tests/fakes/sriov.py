@@ -10,6 +10,7 @@ from guestagent.host.sriov.model import (
     NO_MAC,
     Inventory,
     Lease,
+    Macvtap,
     OnRefusal,
     Owner,
     Pf,
@@ -185,6 +186,12 @@ class FakeVfPool:
         """Deliver to it no more."""
         self.host.open.discard(standby)
         return ()
+
+    async def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
+        """Make the macvtap, which is open from then on."""
+        self._held(lease)
+        self.host.open.add(Standby(link=name, mac=mac))
+        return Macvtap(link=name, device="/dev/tap7")
 
     def _has(self, name: str) -> bool:
         return name in {self.host.pf_name, "physnet1", PF}

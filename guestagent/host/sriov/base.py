@@ -29,7 +29,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from guestagent.errors import ConflictError, PeerError
-from guestagent.host.sriov.model import Inventory, Lease, Owner, Standby, VfSettings, Want
+from guestagent.host.sriov.model import Inventory, Lease, Macvtap, Owner, Standby, VfSettings, Want
 
 
 class NoVfError(ConflictError):
@@ -113,4 +113,12 @@ class VfPool(Protocol):
 
     async def close_standby(self, standby: Standby) -> tuple[str, ...]:
         """Undo ``open_standby``; what is not there is fine."""
+        ...
+
+    async def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
+        """Make a macvtap for the standby on the PF of a claimed VF, up, before QEMU starts.
+
+        The release deletes it unless a process has it open. Raises ConflictError
+        when something else has the name.
+        """
         ...

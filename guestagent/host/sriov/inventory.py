@@ -14,7 +14,15 @@ from pathlib import Path
 
 from guestagent.host.sriov.links import HostLink, LinkError, Links
 from guestagent.host.sriov.model import Inventory, Lease, Pf, Process, Vf, VfState
-from guestagent.host.sriov.vfio import VFIO, Roots, driver_of, group_of, nodes_of, users
+from guestagent.host.sriov.vfio import (
+    VFIO,
+    VFIO_NODES,
+    Roots,
+    driver_of,
+    group_of,
+    nodes_of,
+    users,
+)
 
 _BRIDGE_CLASS = 0x06
 _HARMLESS = {None, VFIO, "pci-stub", "pcieport"}
@@ -41,7 +49,7 @@ def take(roots: Roots, links: Links, leases: Mapping[str, Lease]) -> Inventory:
         roots=roots,
         links={link.name: link for link in listed},
         leases=leases,
-        users=users(roots),
+        users=users(roots, VFIO_NODES),
     )
     pfs = []
     devices = roots.sys / "bus/pci/devices"

@@ -114,6 +114,14 @@ class Provision:
     settings: VfSettings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Macvtap:
+    """A macvtap for a standby: its interface, and the device that QEMU gets a descriptor of."""
+
+    link: str
+    device: str
+
+
 # --- what a host has ------------------------------------------------------------------------
 
 

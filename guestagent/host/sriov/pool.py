@@ -20,13 +20,14 @@ from typing import TypeVar
 from guestagent.clock import Clock
 from guestagent.errors import GuestAgentError
 from guestagent.host.sriov import inventory as sight
-from guestagent.host.sriov import l2path
+from guestagent.host.sriov import l2path, macvtap
 from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfRefusedError
 from guestagent.host.sriov.choose import choose, unfit_vf
 from guestagent.host.sriov.links import Links
 from guestagent.host.sriov.model import (
     Inventory,
     Lease,
+    Macvtap,
     Owner,
     Pf,
     Standby,
@@ -168,8 +169,14 @@ class Pool:
             warnings += self._port(lease).restore(lease.settings, lease.prior)
             if lease.prior is not None:
                 self._vfio.bind(lease.vf, lease.former_driver, lease.former_override)
+        warnings += macvtap.remove_unused(self._links, lease.vf, self.roots)
         self._end(lease)
         return warnings
+
+    def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
+        """Make a macvtap for the standby on the PF of a claimed VF."""
+        lease = self._records.held(lease)
+        return macvtap.create(self._links, lease.vf, self._port(lease).pf, name, mac)
 
     def open_standby(self, standby: Standby) -> tuple[str, ...]:
         """Have the host deliver this MAC to the standby."""
@@ -327,6 +334,10 @@ class SriovPool:
     async def close_standby(self, standby: Standby) -> tuple[str, ...]:
         """Undo ``open_standby``."""
         return await self._run(Pool.close_standby, standby)
+
+    async def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
+        """Make a macvtap for the standby on the PF of a claimed VF."""
+        return await self._run(Pool.create_macvtap, lease, name, mac)
 
     async def _run(
         self,

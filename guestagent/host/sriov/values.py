@@ -107,20 +107,21 @@ def required(settings: VfSettings) -> tuple[Value, ...]:
 
 
 def optional(settings: VfSettings, state: VfState) -> tuple[Value, ...]:
-    """Return what the operator asked for besides; rates keep the half that was not given.
+    """Return what the operator asked for besides and the VF does not show yet.
 
-    Trust comes first: without it some drivers refuse the rest.
+    What it shows is not written: igb refuses every link state, also that which it
+    has. Rates keep the half that was not given. Trust comes first: without it some
+    drivers refuse the rest.
     """
-    return tuple(
-        _optional(
-            trust=settings.trust,
-            spoof_check=settings.spoof_check,
-            link_state=settings.link_state,
-            min_rate=settings.min_rate_mbit_per_s,
-            max_rate=settings.max_rate_mbit_per_s,
-            state=state,
-        )
+    values = _optional(
+        trust=settings.trust,
+        spoof_check=settings.spoof_check,
+        link_state=settings.link_state,
+        min_rate=settings.min_rate_mbit_per_s,
+        max_rate=settings.max_rate_mbit_per_s,
+        state=state,
     )
+    return tuple(value for value in values if not value.shown_by(state))
 
 
 def restored(prior: VfState, state: VfState) -> tuple[Value, ...]:

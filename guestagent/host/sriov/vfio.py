@@ -19,6 +19,7 @@ from guestagent.errors import DeadlineError, SystemLacksError
 from guestagent.host.sriov.model import Process
 
 VFIO = "vfio-pci"
+VFIO_NODES = "/dev/vfio/"
 BIND_TIMEOUT_S = 10.0
 POLL_S = 0.1
 
@@ -134,7 +135,9 @@ class Vfio:
     def user(self, vf: str) -> Process | None:
         """Return the process that has a VF open, None without one."""
         nodes = nodes_of(self.roots, vf)
-        found = (process for node, process in users(self.roots).items() if node in nodes)
+        found = (
+            process for node, process in users(self.roots, VFIO_NODES).items() if node in nodes
+        )
         return next(found, None)
 
 
@@ -174,18 +177,18 @@ def nodes_of(roots: Roots, vf: str) -> frozenset[str]:
     return frozenset(nodes)
 
 
-def users(roots: Roots) -> Mapping[str, Process]:
-    """Return which process has which of the device files below /dev/vfio open."""
+def users(roots: Roots, beginning: str) -> Mapping[str, Process]:
+    """Return which process has which device file open, of those that begin so."""
     found: dict[str, Process] = {}
     for directory in roots.proc.iterdir():
         if directory.name.isdigit():
-            for node in _open_nodes(directory):
+            for node in _open_nodes(directory, beginning):
                 found.setdefault(node, Process(pid=int(directory.name), name=_name(directory)))
     return found
 
 
-def _open_nodes(process: Path) -> set[str]:
-    """Return the files below /dev/vfio that a process has open.
+def _open_nodes(process: Path, beginning: str) -> set[str]:
+    """Return the files that a process has open, of those that begin so.
 
     A file that is closed meanwhile must not hide the others.
     """
@@ -197,7 +200,7 @@ def _open_nodes(process: Path) -> set[str]:
     for entry in entries:
         with suppress(OSError):
             target = str(entry.readlink())
-            if target.startswith("/dev/vfio/"):
+            if target.startswith(beginning):
                 nodes.add(target)
     return nodes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.errors import DeadlineError
+from guestagent.errors import ConflictError, DeadlineError
 from guestagent.host.sriov.base import VfRefusedError
 from guestagent.host.sriov.links import HostLink, PortResponse
 from guestagent.host.sriov.model import (
@@ -312,3 +312,33 @@ def test_a_guest_that_is_gone_leaves_nothing_in_the_filter(host: FakeHost) -> No
     assert links.fdb(MAC) == ()
     (warning,) = host.pool(links).open_standby(gone)
     assert "tap9: no such interface" in warning
+
+
+def test_a_macvtap_is_made_on_the_pf_of_the_vf_and_goes_with_the_lease(host: FakeHost) -> None:
+    links = host.links()
+    pool = host.pool(links)
+    lease = pool.claim(Want(vf=VF), WEB1)
+    made = pool.create_macvtap(lease, "mv-web1", MAC)
+    assert pool.create_macvtap(lease, "mv-web1", MAC) == made
+    (link,) = (link for link in links.links() if link.name == made.link)
+    assert (link.lower, link.mac, link.up) == (PF, MAC, True)
+    assert made.device == f"/dev/tap{link.ifindex}"
+    with pytest.raises(ConflictError, match="mv0: there is an interface of this name"):
+        pool.create_macvtap(lease, "mv0", MAC)
+    pool.release(lease)
+    assert "mv-web1" not in {link.name for link in links.links()}
+    assert "mv0" in {link.name for link in links.links()}
+
+
+def test_a_macvtap_that_a_process_has_stays(host: FakeHost) -> None:
+    links = host.links()
+    pool = host.pool(links)
+    lease = pool.claim(Want(vf=VF), WEB1)
+    made = pool.create_macvtap(lease, "mv-web1", MAC)
+    host.open_by(VF, 4711, "qemu")
+    process = host.root / "proc" / "4711"
+    (process / "fd" / "8").symlink_to(made.device)
+    host.close_by(4711)
+    (warning,) = pool.release(lease)
+    assert warning.startswith("mv-web1: process 4711 (qemu) has it open")
+    assert "mv-web1" in {link.name for link in links.links()}
