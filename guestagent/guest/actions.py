@@ -140,6 +140,60 @@ class MoveNetwork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FreeBond:
+    """Let the kernel make IPv6 addresses on the bond, as it did on the NIC."""
+
+    bond: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePort:
+    """Take a port out of the bond, which leaves it down."""
+
+    bond: str
+    port: PortRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortUp:
+    """Bring up a NIC that has left the bond."""
+
+    bond: str
+    port: PortRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreePort:
+    """Let the kernel make IPv6 addresses on a NIC again."""
+
+    bond: str
+    port: PortRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveBack:
+    """Put addresses and routes of a bond onto its NIC in one burst."""
+
+    bond: str
+    port: PortRef
+    addresses: tuple[Address, ...]
+    routes: tuple[Route, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveStackFiles:
+    """Take away what told the network stack of the bond."""
+
+    bond: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RememberPair:
     """Note on disk that this pair exists, for a boot at which the VF is away."""
 
@@ -162,6 +216,12 @@ Action = (
     | SetPrimary
     | BondUp
     | MoveNetwork
+    | FreeBond
+    | ReleasePort
+    | PortUp
+    | FreePort
+    | GiveBack
+    | RemoveStackFiles
     | RememberPair
 )
 
@@ -198,5 +258,20 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
                 f"move {len(action.addresses)} addresses and {len(action.routes)} routes"
                 f" from {action.port.name} to {action.bond}"
             )
+        case FreeBond():
+            return f"let {action.bond} have IPv6 autoconfiguration"
+        case ReleasePort():
+            return f"take {action.port.name} out of {action.bond}"
+        case PortUp():
+            return f"bring {action.port.name} up"
+        case FreePort():
+            return f"let {action.port.name} have IPv6 autoconfiguration again"
+        case GiveBack():
+            return (
+                f"move {len(action.addresses)} addresses and {len(action.routes)} routes"
+                f" from {action.bond} to {action.port.name}"
+            )
+        case RemoveStackFiles():
+            return f"take the configuration of {action.bond} from the network stack"
         case RememberPair():
             return f"remember {action.mac} as {action.bond}"

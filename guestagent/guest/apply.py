@@ -21,19 +21,26 @@ from guestagent.guest.actions import (
     CloseWindow,
     CreateBond,
     DeleteBond,
+    FreeBond,
+    FreePort,
+    GiveBack,
     MarkBond,
     MoveNetwork,
     OpenWindow,
     PortDown,
+    PortUp,
     QuietPort,
+    ReleasePort,
     ReloadStack,
     RememberPair,
+    RemoveStackFiles,
     SetPrimary,
     WriteStackFile,
     describe,
 )
+from guestagent.guest.announce import Frame, address_frames, location_frame
 from guestagent.guest.kernel.protocol import Kernel
-from guestagent.guest.model import BIRTHMARK, Link, Remembered, bond_alias
+from guestagent.guest.model import BIRTHMARK, Address, Link, Remembered, Route, bond_alias
 from guestagent.guest.plan import Plan
 
 _log = logging.getLogger("guestagent.apply")
@@ -60,12 +67,20 @@ class PairMemory(Protocol):
 
 
 class Applier:
-    """Turns actions into requests."""
+    """Turns actions into requests; ``send`` puts frames on the wire."""
 
-    def __init__(self, *, kernel: Kernel, stack: StackWriter, memory: PairMemory) -> None:
+    def __init__(
+        self,
+        *,
+        kernel: Kernel,
+        stack: StackWriter,
+        memory: PairMemory,
+        send: Callable[[tuple[Frame, ...]], int],
+    ) -> None:
         self._kernel = kernel
         self._stack = stack
         self._memory = memory
+        self._send = send
 
     def apply(self, plan: Plan) -> None:
         """Carry out a plan in order. Raises the first error and stops there."""
@@ -113,8 +128,14 @@ class Applier:
                 )
             case QuietPort():
                 kernel.set_quiet(action.port.ifindex, quiet=True)
-            case PortDown():
-                kernel.set_up(action.port.ifindex, up=False)
+            case FreeBond():
+                kernel.set_quiet(self._bond(action.bond).ifindex, quiet=False)
+            case FreePort():
+                kernel.set_quiet(action.port.ifindex, quiet=False)
+            case PortDown() | PortUp():
+                kernel.set_up(action.port.ifindex, up=isinstance(action, PortUp))
+            case ReleasePort():
+                self._release(action, self._bond(action.bond).ifindex)
             case AddPort():
                 kernel.set_upper(action.port.ifindex, self._bond(action.bond).ifindex)
             case SetPrimary():
@@ -122,7 +143,13 @@ class Applier:
             case BondUp():
                 kernel.set_up(self._bond(action.bond).ifindex, up=True)
             case MoveNetwork():
-                self._move(action, self._bond(action.bond).ifindex)
+                bond = self._bond(action.bond).ifindex
+                self._move(action.addresses, action.routes, action.port.ifindex, bond)
+            case GiveBack():
+                bond = self._bond(action.bond).ifindex
+                self._move(action.addresses, action.routes, bond, action.port.ifindex)
+            case RemoveStackFiles():
+                self._stack.remove(action.bond)
             case RememberPair():
                 self._memory.add(Remembered(mac=action.mac, bond=action.bond))
 
@@ -140,35 +167,61 @@ class Applier:
             )
         return link
 
-    def _move(self, action: MoveNetwork, bond: int) -> None:
-        """Put addresses and routes onto the bond, then take them off the NIC.
+    def _release(self, action: ReleasePort, bond: int) -> None:
+        """Take a port out of the bond that it was planned to leave, and of no other."""
+        link = self._link(action.port.ifindex)
+        if link is not None and link.upper == bond:
+            self._kernel.set_upper(link.ifindex, None)
+
+    def _link(self, ifindex: int) -> Link | None:
+        return next((link for link in self._kernel.links() if link.ifindex == ifindex), None)
+
+    def _move(
+        self, addresses: tuple[Address, ...], routes: tuple[Route, ...], source: int, target: int
+    ) -> None:
+        """Put addresses and routes onto ``target``, then take them off ``source``.
 
         The address comes first, so that the same source address stays valid all
         the time; IPv4 routes change owner one by one, IPv6 routes are there
-        twice for a moment. The kernel accepts what still arrives on the NIC for
+        twice for a moment. The kernel accepts what still arrives on the source for
         an address of any interface, unless a strict rp_filter says otherwise.
         """
-        kernel, nic = self._kernel, action.port.ifindex
+        kernel = self._kernel
         undo: list[Callable[[], None]] = []
         # A route with a gateway needs the on-link route that leads to it.
-        routes = sorted(action.routes, key=lambda route: route.gateway is not None)
+        ordered = sorted(routes, key=lambda route: route.gateway is not None)
         try:
-            for address in action.addresses:
-                kernel.add_address(bond, address)
-                undo.append(partial(kernel.delete_address, bond, address))
-            for route in routes:
-                kernel.put_route(bond, route)
-                undo.append(partial(kernel.put_route, nic, route))
-            for route in routes:
+            for address in addresses:
+                kernel.add_address(target, address)
+                undo.append(partial(kernel.delete_address, target, address))
+            for route in ordered:
+                kernel.put_route(target, route)
+                undo.append(partial(kernel.put_route, source, route))
+            for route in ordered:
                 if route.family == socket.AF_INET6:
-                    kernel.delete_route(nic, route)
-            for address in action.addresses:
-                undo.append(partial(kernel.add_address, nic, address))
-                kernel.delete_address(nic, address)
+                    kernel.delete_route(source, route)
+            for address in addresses:
+                undo.append(partial(kernel.add_address, source, address))
+                kernel.delete_address(source, address)
         except GuestAgentError:
             for step in reversed(undo):
                 _undo(step)
             raise
+        self._announce(target, addresses)
+
+    def _announce(self, ifindex: int, addresses: tuple[Address, ...]) -> None:
+        """Say where the addresses are now: a guest that is silent would never teach a switch.
+
+        The kernel announces when the active port of a bond changes, and that was
+        before the addresses came.
+        """
+        link = self._link(ifindex)
+        if link is None:
+            return
+        try:
+            self._send((location_frame(link), *address_frames(link, addresses)))
+        except OSError as error:
+            _log.warning("cannot announce on %s: %s, ignoring", link.name, error)
 
 
 def _undo(step: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guestagent import __version__, log
 from guestagent.errors import GuestAgentError
-from guestagent.guest.commands import services, switches, views
+from guestagent.guest.commands import services, switches, undoing, views
 from guestagent.guest.config import CONFIGURATION
 
 _DESCRIPTION = """\
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         help="configuration file (default: %(default)s, which need not exist)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (services, views, switches):
+    for group in (services, views, switches, undoing):
         group.add(commands)
     return parser
 

@@ -29,6 +29,7 @@ from guestagent.guest.model import Address, Pair, Policy, Side
 from guestagent.guest.observe import Moments
 from guestagent.guest.pairing import pair_up
 from guestagent.guest.pathwatch import PathWatch, WatchedPair
+from guestagent.guest.released import ReleasedPairs
 from guestagent.guest.requests import Requests
 
 _T = TypeVar("_T")
@@ -49,6 +50,7 @@ class Daemon:
     ) -> None:
         self.policy = policy
         self.leases = Leases()
+        self.released = ReleasedPairs()
         self._make_engine = make_engine
         self._moments = moments
         self.paths = PathWatch(

@@ -5,6 +5,7 @@ Synchronous and owned by one thread: the only writer of the process.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from guestagent.errors import GuestAgentError, InternalError
@@ -13,6 +14,7 @@ from guestagent.guest.kernel.protocol import Kernel
 from guestagent.guest.model import Address, Policy, Snapshot
 from guestagent.guest.observe import Observer
 from guestagent.guest.plan import Plan, plan
+from guestagent.guest.release import release
 
 MAX_ROUNDS = 8
 """A pair needs two or three; more means that somebody undoes what we do."""
@@ -53,7 +55,23 @@ class Engine:
         A failure is in the outcome, not raised; a bond that was only begun is
         taken away again, so that the NICs are as they were.
         """
-        outcome = self.look(held, avoided)
+        return self._until_done(lambda: self.look(held, avoided))
+
+    def release(self) -> Outcome:
+        """Take released pairs apart as ``converge`` does, and nothing else."""
+
+        def look() -> Outcome:
+            outcome = self.look()
+            only = release(outcome.snapshot)
+            return Outcome(
+                snapshot=outcome.snapshot,
+                plan=Plan(actions=only.actions, refusals=only.refusals, waiting=only.waiting),
+            )
+
+        return self._until_done(look)
+
+    def _until_done(self, look: Callable[[], Outcome]) -> Outcome:
+        outcome = look()
         for _ in range(MAX_ROUNDS):
             if not outcome.plan.actions:
                 return outcome
@@ -61,9 +79,9 @@ class Engine:
                 self._applier.apply(outcome.plan)
             except GuestAgentError as error:
                 self._applier.abandon()
-                outcome = self.look(held, avoided)
+                outcome = look()
                 return Outcome(snapshot=outcome.snapshot, plan=outcome.plan, error=error)
-            outcome = self.look(held, avoided)
+            outcome = look()
         endless = InternalError(
             f"after {MAX_ROUNDS} rounds there is still something to do",
             hint="another program may be undoing it: look at `guestagent plan`",

@@ -148,6 +148,11 @@ class Link:
         """Whether the alias says that a bond of ours was made to the end."""
         return (self.alias or "").startswith(MARK)
 
+    @property
+    def pair_mac(self) -> str:
+        """MAC of the pair that a bond of ours is for."""
+        return (self.alias or "").removeprefix(bond_alias("")) if self.complete else self.address
+
     def serves(self, mac: str) -> bool:
         """Whether it is the bond of ours for a pair.
 
@@ -155,9 +160,7 @@ class Link:
         that of the next port that joins (K: drivers/net/bonding/bond_main.c,
         bond_release_and_destroy, bond_enslave (6.12)).
         """
-        return self.ours and (
-            self.alias == bond_alias(mac) if self.complete else self.address == mac
-        )
+        return self.ours and self.pair_mac == mac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +190,8 @@ class Snapshot:
     """MACs of the pairs that somebody asked to keep on the standby."""
     avoided: frozenset[str] = frozenset()
     """MACs of the pairs whose VF has a carrier and no path."""
+    released: frozenset[str] = frozenset()
+    """MACs of the pairs that somebody asked to take apart and leave alone."""
     stack_files: dict[str, tuple[StackFile, ...]] = field(default_factory=dict)
     """By bond name: what the owner of the address configuration must be told."""
 

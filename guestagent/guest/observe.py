@@ -32,6 +32,9 @@ renaming failed has no udev properties at all."""
 WINDOW_S = 2.0
 """How long the switch window stays open after the last change of port."""
 
+DRAIN_S = 1.0
+"""How long a bond that is taken apart stays after its addresses, for what is under way to it."""
+
 
 class UdevHints(Protocol):
     """What udev says of a NIC."""
@@ -57,6 +60,13 @@ class Memory(Protocol):
 
     def load(self) -> tuple[Remembered, ...]:
         """Return the remembered pairs."""
+
+
+class Released(Protocol):
+    """The pairs that are taken apart and left alone."""
+
+    def current(self) -> frozenset[str]:
+        """Return their MACs."""
 
 
 class Moments:
@@ -104,6 +114,7 @@ class Observer:
         udev: UdevHints,
         stack: Stack,
         memory: Memory,
+        released: Released,
         moments: Moments,
         udev_grace_s: float = UDEV_GRACE_S,
     ) -> None:
@@ -111,6 +122,7 @@ class Observer:
         self._udev = udev
         self._stack = stack
         self._memory = memory
+        self._released = released
         self._moments = moments
         self._udev_grace_s = udev_grace_s
 
@@ -128,9 +140,10 @@ class Observer:
             remembered=self._memory.load(),
             held=held,
             avoided=avoided,
+            released=self._released.current(),
         )
         self._moments.keep({*(("nic", link.ifindex) for link in links), *_bond_keys(links)})
-        return self._with_pairs(snapshot, policy)
+        return self._with_pairs(self._with_released(snapshot), policy)
 
     def _timed(self, link: Link, links: tuple[Link, ...]) -> Link:
         if link.physical:
@@ -146,6 +159,22 @@ class Observer:
             steady = self._moments.lasted(("bond", link.ifindex), state, WINDOW_S)
             return replace(link, bond=replace(link.bond, steady=steady))
         return link
+
+    def _with_released(self, snapshot: Snapshot) -> Snapshot:
+        """Add what the bonds that are taken apart still carry, and whether they have drained."""
+        return replace(
+            snapshot, links=tuple(self._emptying(link, snapshot) for link in snapshot.links)
+        )
+
+    def _emptying(self, link: Link, snapshot: Snapshot) -> Link:
+        if not link.ours or link.bond is None or link.pair_mac not in snapshot.released:
+            return link
+        addresses = self._kernel.addresses(link.ifindex)
+        routes = self._kernel.routes(link.ifindex)
+        key = ("emptied", link.ifindex)
+        drained = self._moments.lasted(key, bool(addresses), DRAIN_S) and not addresses
+        state = replace(link.bond, steady=drained)
+        return replace(link, addresses=addresses, routes=routes, bond=state)
 
     def _with_pairs(self, snapshot: Snapshot, policy: Policy) -> Snapshot:
         """Add what only the NICs of pairs are asked for: addresses, routes, stack files."""
@@ -174,8 +203,10 @@ class Observer:
 
 
 def _bond_keys(links: tuple[Link, ...]) -> set[object]:
-    return {
+    bonds = [link for link in links if link.bond is not None]
+    windows = {
         ("bond", link.ifindex)
-        for link in links
+        for link in bonds
         if link.bond is not None and link.bond.all_ports_active
     }
+    return {*windows, *(("emptied", link.ifindex) for link in bonds)}

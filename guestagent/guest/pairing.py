@@ -60,6 +60,11 @@ def _judge(
 
     bond = bond_of(snapshot, mac)
     known = bond is not None or any(item.mac == mac for item in snapshot.remembered)
+    if mac in snapshot.released:
+        return refuse(
+            "taken apart by `guestagent undo`",
+            "`guestagent adopt` bonds it again, and so does the next boot",
+        )
     if len(links) == 1 and not known and not links[0].net_failover:
         return None
     if any(link.net_failover for link in links):
@@ -74,19 +79,27 @@ def _judge(
             f"{len(links)} NICs share this MAC and a pair has two",
             "give every pair of virtio-net NIC and VF a MAC of its own on the host",
         )
+    used = _in_use(snapshot, links, bond)
+    if used is not None:
+        return refuse(*used)
+    return Pair(mac=mac, standby=standbys[0], vf=vfs[0] if vfs else None, bond=bond)
+
+
+def _in_use(snapshot: Snapshot, links: list[Link], bond: Link | None) -> tuple[str, str] | None:
+    """Return what else the NICs are used for and what to do about it, or None."""
     for link in links:
         upper = snapshot.link(link.upper)
         if link.upper is not None and (bond is None or link.upper != bond.ifindex):
             what = f"{upper.kind or 'master'} {upper.name}" if upper else "another device"
-            return refuse(
+            return (
                 f"{link.name} is already a port of {what}, which the agent did not make",
                 f"take {link.name} out of it, or leave the pair to whoever made it",
             )
         above = snapshot.above(link)
         if above:
             names = ", ".join(item.name for item in above)
-            return refuse(
+            return (
                 f"{names} sits on {link.name} and cannot be moved without an outage",
                 "reboot: the bond is then made before the network is configured",
             )
-    return Pair(mac=mac, standby=standbys[0], vf=vfs[0] if vfs else None, bond=bond)
+    return None

@@ -24,6 +24,7 @@ from guestagent.guest.actions import (
     CloseWindow,
     CreateBond,
     DeleteBond,
+    FreeBond,
     MarkBond,
     MoveNetwork,
     OpenWindow,
@@ -38,6 +39,7 @@ from guestagent.guest.actions import (
 )
 from guestagent.guest.model import Link, Pair, Policy, Refusal, Snapshot
 from guestagent.guest.pairing import pair_up
+from guestagent.guest.release import release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,9 @@ def plan(snapshot: Snapshot, policy: Policy) -> Plan:
     actions: list[Action] = []
     waiting: list[str] = []
     taken = {link.name for link in snapshot.links}
+    released = release(snapshot)
+    actions.extend(released.actions)
+    waiting.extend(released.waiting)
     actions.extend(_remains(snapshot, pairing.pairs))
     for pair in pairing.pairs:
         bond = bond_name(snapshot, policy, pair, taken)
@@ -75,7 +80,8 @@ def plan(snapshot: Snapshot, policy: Policy) -> Plan:
         waiting.extend(planner.waiting())
         if not planner.blocked():
             actions.extend(planner.actions())
-    return Plan(actions=tuple(actions), refusals=pairing.refusals, waiting=tuple(waiting))
+    refusals = (*released.refusals, *pairing.refusals)
+    return Plan(actions=tuple(actions), refusals=refusals, waiting=tuple(waiting))
 
 
 def _remains(snapshot: Snapshot, pairs: tuple[Pair, ...]) -> Iterator[Action]:
@@ -83,7 +89,7 @@ def _remains(snapshot: Snapshot, pairs: tuple[Pair, ...]) -> Iterator[Action]:
     serving = {pair.bond.ifindex for pair in pairs if pair.bond is not None}
     for link in snapshot.links:
         begun = link.ours and not link.complete and not snapshot.ports(link)
-        if begun and link.ifindex not in serving:
+        if begun and link.ifindex not in serving and link.pair_mac not in snapshot.released:
             yield DeleteBond(bond=link.name, reason="its VF went before it was complete")
 
 
@@ -215,8 +221,16 @@ class _PairPlanner:
                 routes=standby.routes,
                 reason=f"{standby.name} becomes a port",
             )
+        yield from self._free_bond()
         yield OpenWindow(bond=self.bond_name, reason="the standby joins")
         yield from self._join(standby, "the pair needs its standby")
+
+    def _free_bond(self) -> Iterator[Action]:
+        """Let the bond make IPv6 addresses if the standby did: it was made quiet beside it."""
+        bond = self.pair.bond
+        quiet = self._live() if bond is None else bond.quiet and not bond.complete
+        if quiet and not self.pair.standby.quiet:
+            yield FreeBond(bond=self.bond_name, reason="it has the addresses now")
 
     def _prefer(self) -> Iterator[Action]:
         vf, standby = self.pair.vf, self.pair.standby

@@ -8,6 +8,8 @@ status    none                                         the status, versioned
 switch    to: standby, vf or auto; bond; hold_s        the pairs concerned
 announce  bond                                         frames sent at once
 wait      active: vf or standby; bond; timeout_s       the pairs concerned
+undo      bond                                         the pairs that are taken apart
+adopt     bond                                         the pairs that are bonded again
 ========  ===========================================  ===========================
 
 ``bond`` is the name of a bond or the MAC of a pair; without it every pair is
@@ -26,12 +28,22 @@ from typing import Protocol
 from guestagent import __version__
 from guestagent.clock import Deadline
 from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
+from guestagent.guest import undo
 from guestagent.guest.engine import Outcome
 from guestagent.guest.leases import DEFAULT_HOLD_S, MAX_HOLD_S, Leases
 from guestagent.guest.model import Pair, Policy, Side
 from guestagent.guest.pairing import pair_up
 from guestagent.guest.pathwatch import PathWatch
 from guestagent.guest.status import PairStatus, Status, status
+from guestagent.guest.undo import (
+    ReleaseNote,
+    adopt_pairs,
+    apart,
+    as_answer,
+    release_pairs,
+    to_adopt,
+    to_release,
+)
 from guestagent.jsontype import JsonError, Obj
 from guestagent.wire import VERSION, Request
 
@@ -47,6 +59,10 @@ class Agent(Protocol):
     policy: Policy
     leases: Leases
     paths: PathWatch
+
+    @property
+    def released(self) -> ReleaseNote:
+        """Where it is noted which pairs are released."""
 
     async def latest(self) -> Outcome:
         """Return the outcome of the last convergence."""
@@ -72,6 +88,8 @@ class Requests:
             "switch": self._switch,
             "announce": self._announce,
             "wait": self._wait,
+            "undo": self._undo,
+            "adopt": self._adopt,
         }
 
     async def __call__(self, request: Request) -> _Answer:
@@ -164,6 +182,34 @@ class Requests:
         outcome = await self._agent.latest()
         pairs = self._chosen(outcome, arguments)
         return await self._await_side(outcome, pairs, Side(side), Deadline.after(timeout_s))
+
+    async def _undo(self, arguments: Obj) -> _Answer:
+        """Take pairs apart; answered when the kernel has no bond of theirs any more."""
+        outcome = await self._agent.latest()
+        before = outcome.snapshot
+        chosen = to_release(before, self._agent.policy, arguments.optional_string("bond"))
+        release_pairs(self._agent.released, chosen.macs)
+        deadline = Deadline.after(undo.TIMEOUT_S)
+        outcome = await self._agent.converge()
+        while not apart(outcome.snapshot, chosen.macs):
+            if outcome.error is not None:
+                raise outcome.error
+            try:
+                outcome = await asyncio.wait_for(
+                    self._agent.next_outcome(), max(deadline.remaining_s, 0.001)
+                )
+            except TimeoutError:
+                raise undo.late(outcome) from None
+        return as_answer(chosen, before)
+
+    async def _adopt(self, arguments: Obj) -> _Answer:
+        """Bond pairs again that were taken apart; answered with what is there then."""
+        snapshot = (await self._agent.latest()).snapshot
+        macs = to_adopt(snapshot, arguments.optional_string("bond"))
+        adopt_pairs(self._agent.released, macs)
+        outcome = await self._agent.converge()
+        pairs = pair_up(outcome.snapshot, self._agent.policy).pairs
+        return self._answer(outcome, tuple(pair for pair in pairs if pair.mac in macs))
 
     async def _await_side(
         self, outcome: Outcome, pairs: tuple[Pair, ...], side: Side, deadline: Deadline

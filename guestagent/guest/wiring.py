@@ -6,11 +6,13 @@ import time
 
 from guestagent.guest.apply import Applier
 from guestagent.guest.engine import Engine, Outcome
+from guestagent.guest.kernel import packet
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.udev import UdevDatabase
 from guestagent.guest.leases import Leases
 from guestagent.guest.model import Policy
-from guestagent.guest.observe import UDEV_GRACE_S, Moments, Observer
+from guestagent.guest.observe import UDEV_GRACE_S, Moments, Observer, Released
+from guestagent.guest.released import ReleasedPairs
 from guestagent.guest.remembered import PairStore
 from guestagent.guest.stacks.networkd import Networkd
 
@@ -20,7 +22,13 @@ def make_moments() -> Moments:
     return Moments(time.monotonic)
 
 
-def make_engine(policy: Policy, moments: Moments, *, udev_grace_s: float = UDEV_GRACE_S) -> Engine:
+def make_engine(
+    policy: Policy,
+    moments: Moments,
+    *,
+    udev_grace_s: float = UDEV_GRACE_S,
+    released: Released | None = None,
+) -> Engine:
     """Return an engine on the real system; call it in the thread that will own it."""
     kernel, stack, memory = NetlinkKernel(), Networkd(), PairStore()
     observer = Observer(
@@ -28,16 +36,17 @@ def make_engine(policy: Policy, moments: Moments, *, udev_grace_s: float = UDEV_
         udev=UdevDatabase(),
         stack=stack,
         memory=memory,
+        released=released or ReleasedPairs(),
         moments=moments,
         udev_grace_s=udev_grace_s,
     )
-    applier = Applier(kernel=kernel, stack=stack, memory=memory)
+    applier = Applier(kernel=kernel, stack=stack, memory=memory, send=packet.send)
     return Engine(policy=policy, kernel=kernel, observer=observer, applier=applier)
 
 
-def look_once(policy: Policy) -> Outcome:
+def look_once(policy: Policy, released: Released | None = None) -> Outcome:
     """Observe and plan once, changing nothing; a NIC of unknown age counts as finished."""
-    engine = make_engine(policy, make_moments(), udev_grace_s=0)
+    engine = make_engine(policy, make_moments(), udev_grace_s=0, released=released)
     try:
         return engine.look(Leases().current())
     finally:

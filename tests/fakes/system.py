@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from guestagent.guest.announce import Frame
 from guestagent.guest.apply import Applier
 from guestagent.guest.engine import Engine
 from guestagent.guest.model import Link, Policy, Remembered, StackFile
@@ -63,6 +65,22 @@ class FakeMemory:
 
 
 @dataclass
+class FakeRelease:
+    """Released pairs in memory."""
+
+    macs: set[str] = field(default_factory=set)
+
+    def current(self) -> frozenset[str]:
+        return frozenset(self.macs)
+
+    def add(self, macs: AbstractSet[str]) -> None:
+        self.macs |= macs
+
+    def remove(self, macs: AbstractSet[str]) -> None:
+        self.macs -= macs
+
+
+@dataclass
 class FakeSystem:
     """What an engine needs, with the clock in the test's hand."""
 
@@ -70,6 +88,8 @@ class FakeSystem:
     udev: FakeUdev = field(default_factory=FakeUdev)
     stack: FakeStack = field(default_factory=FakeStack)
     memory: FakeMemory = field(default_factory=FakeMemory)
+    released: FakeRelease = field(default_factory=FakeRelease)
+    sent: list[Frame] = field(default_factory=list)
     now_s: float = 1000.0
 
     def __post_init__(self) -> None:
@@ -82,12 +102,19 @@ class FakeSystem:
             udev=self.udev,
             stack=self.stack,
             memory=self.memory,
+            released=self.released,
             moments=self.moments,
         )
-        applier = Applier(kernel=self.kernel, stack=self.stack, memory=self.memory)
+        applier = Applier(
+            kernel=self.kernel, stack=self.stack, memory=self.memory, send=self._send
+        )
         return Engine(
             policy=policy or Policy(), kernel=self.kernel, observer=observer, applier=applier
         )
+
+    def _send(self, frames: tuple[Frame, ...]) -> int:
+        self.sent.extend(frames)
+        return len(frames)
 
     def later(self, seconds: float) -> None:
         """Let time pass."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from lab.machine import Machine
 from lab.monitor import Json
+from lab.network import Network as Wires
+from lab.probe import Probe, Result
 from lab.setup import Pair
 from lab.waiting import wait_until
 
@@ -178,6 +182,17 @@ def configuration(guest: Machine) -> str:
         "ip route show table all | sed 's/ expires [0-9]*sec//'"
     )
     return "\n".join(sorted(shown.splitlines()))
+
+
+def probed(network: Wires, guest: Machine, change: Callable[[], object]) -> Result:
+    """Return what the probe saw while ``change`` was made, and for two seconds after it."""
+    with Probe(network) as probe:
+        probe.start(guest)
+        change()
+        time.sleep(2)
+        result = probe.stop(guest)
+    print({flow.name: (flow.sent, len(flow.lost)) for flow in result.flows}, result.tcp)
+    return result
 
 
 def _wait(guest: Machine, pair: Pair, state: str) -> Bond:

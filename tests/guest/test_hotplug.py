@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
 from lab.machine import Machine
 from lab.network import Network
-from lab.probe import Probe, Result
 from lab.setup import Pair
 from tests.guest.seen import (
     agent_usage,
     configuration,
     configure,
     look,
+    probed,
     wait_converged,
     wait_on_standby,
     wait_on_vf,
@@ -26,17 +25,6 @@ OTHER_PORT = "rp3"
 CYCLES = 20
 UNPLUG_LOSS_MS = 250
 """What a surprise unplug may cost: the driver's remove path, under emulation."""
-
-
-def probed(network: Network, guest: Machine, change: Callable[[], object]) -> Result:
-    """Return what the probe saw while ``change`` was made, and for two seconds after it."""
-    with Probe(network) as probe:
-        probe.start(guest)
-        change()
-        time.sleep(2)
-        result = probe.stop(guest)
-    print({flow.name: (flow.sent, len(flow.lost)) for flow in result.flows}, result.tcp)
-    return result
 
 
 @pytest.mark.parametrize("match", ["Name=en*", f"MACAddress={PAIR.mac}"])

@@ -41,6 +41,7 @@ PURE_MODULES = {
     "guestagent.guest.model",
     "guestagent.guest.pairing",
     "guestagent.guest.plan",
+    "guestagent.guest.release",
     "guestagent.host.effects",
     "guestagent.host.machine",
     "guestagent.host.model",

@@ -41,7 +41,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from guestagent.guest.wiring import make_engine, make_moments
 
     policy = load(arguments.config)
-    _require_net_admin()
+    require_net_admin()
     moments = make_moments()
     daemon = Daemon(
         policy=policy, make_engine=lambda: make_engine(policy, moments), moments=moments
@@ -54,12 +54,12 @@ def _early(arguments: argparse.Namespace) -> int:
     from guestagent.guest.early import make_bonds
 
     policy = load(arguments.config)
-    _require_net_admin()
+    require_net_admin()
     make_bonds(policy)
     return EXIT_DONE
 
 
-def _require_net_admin() -> None:
+def require_net_admin() -> None:
     """Raise SystemLacksError without CAP_NET_ADMIN: half a change would be worse than none."""
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")

@@ -11,6 +11,7 @@ from guestagent.guest.config import load
 
 if TYPE_CHECKING:
     from guestagent.guest.commands import Commands
+    from guestagent.guest.plan import Plan
     from guestagent.guest.status import Status
 
 
@@ -63,13 +64,19 @@ def _own_status(arguments: argparse.Namespace, why: str) -> Status:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from guestagent.guest.actions import describe
     from guestagent.guest.wiring import look_once
 
-    plan = look_once(load(arguments.config)).plan
-    if arguments.json:
+    print_plan(look_once(load(arguments.config)).plan, as_json=arguments.json)
+    return EXIT_DONE
+
+
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print a plan for people or as JSON."""
+    from guestagent.guest.actions import describe
+
+    if as_json:
         print(json.dumps(plan.as_json(), indent=2))
-        return EXIT_DONE
+        return
     for number, action in enumerate(plan.actions, 1):
         print(f"{number:3}. {describe(action)}  ({action.reason})")
     for text in plan.waiting:
@@ -78,4 +85,3 @@ def _plan(arguments: argparse.Namespace) -> int:
         print(f"left alone: {item.mac} ({', '.join(item.links)}): {item.reason}\n  → {item.hint}")
     if not plan.actions and not plan.waiting:
         print("nothing to do")
-    return EXIT_DONE

@@ -14,12 +14,13 @@ from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
 from guestagent.guest.engine import Outcome
 from guestagent.guest.leases import DEFAULT_HOLD_S, Leases
 from guestagent.guest.model import Pair, Policy
+from guestagent.guest.observe import DRAIN_S
 from guestagent.guest.pathwatch import PathWatch
 from guestagent.guest.requests import Requests
 from guestagent.jsontype import Obj
 from guestagent.wire import Request
 from tests.fakes.paths import watch
-from tests.fakes.system import FakeSystem
+from tests.fakes.system import FakeRelease, FakeSystem
 
 MAC = "52:54:00:00:00:01"
 
@@ -32,7 +33,11 @@ class FakeAgent:
     leases: Leases
     policy: Policy = field(default_factory=Policy)
     paths: PathWatch = field(default_factory=lambda: watch(lambda: 0.0))
+    released: FakeRelease = field(init=False)
     announced: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.released = self.system.released
 
     async def latest(self) -> Outcome:
         return self.system.engine().look(self.leases.current())
@@ -41,7 +46,12 @@ class FakeAgent:
         return self.system.engine().converge(self.leases.current())
 
     def next_outcome(self) -> asyncio.Future[Outcome]:
-        return asyncio.get_running_loop().create_future()
+        """Return what is next: with a clock that goes on, an undo ends; a switch never does."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if self.released.macs:
+            self.system.later(DRAIN_S)
+            future.set_result(self.system.engine().converge())
+        return future
 
     async def announce(self, pairs: tuple[Pair, ...]) -> int:
         self.announced.extend(pair.mac for pair in pairs)
@@ -157,3 +167,30 @@ def test_a_guest_without_a_pair_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="no pair"):
         ask(agent, "switch", to="standby")
     assert ask(agent, "status")["pairs"] == ()
+
+
+def test_undo_answers_when_the_bond_is_gone_and_adopt_when_it_is_back(agent: FakeAgent) -> None:
+    answer = ask(agent, "undo")
+    (pair,) = answer["released"]
+    assert pair == {"mac": MAC, "bond": "bond0", "nics": ["ens2", "ens3"]}
+    assert {link.name for link in agent.system.kernel.links()} == {"ens2", "ens3"}
+    assert ask(agent, "undo")["released"] == [{**pair, "bond": None}], "repeating it is fine"
+    (back,) = ask(agent, "adopt", bond="bond0")["pairs"]
+    assert (back["bond"], back["active"]) == ("bond0", "vf")
+    assert agent.released.macs == set()
+
+
+def test_undo_of_a_bond_that_something_uses_changes_nothing(agent: FakeAgent) -> None:
+    bond = agent.system.kernel.named("bond0").ifindex
+    agent.system.kernel.add_virtual("bond0.5", MAC, "vlan", lower=bond)
+    with pytest.raises(ConflictError, match=r"bond0\.5 uses bond0"):
+        ask(agent, "undo")
+    assert agent.released.macs == set()
+    assert active(agent) == "ens3"
+
+
+@pytest.mark.parametrize("request_name", ["undo", "adopt"])
+def test_a_name_that_means_nothing_is_refused(agent: FakeAgent, request_name: str) -> None:
+    with pytest.raises(ConflictError, match="bond7"):
+        ask(agent, request_name, bond="bond7")
+    assert active(agent) == "ens3"

@@ -1,0 +1,154 @@
+"""``undo`` and ``adopt``: giving the NICs back, and taking them again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guestagent.errors import EXIT_DONE, ConflictError
+from guestagent.jsontype import Obj
+
+if TYPE_CHECKING:
+    from guestagent.guest.commands import Commands
+    from guestagent.guest.plan import Plan
+
+_UDEV_TIMEOUT_S = 10
+
+
+def add(commands: Commands) -> None:
+    """Add the parsers."""
+    undo = commands.add_parser(
+        "undo",
+        help="take the bonds apart and give the NICs their configuration back, live",
+        description="Take the agent's bonds apart without losing the connection that this is"
+        " typed over: addresses and routes go back to the virtio-net NIC, the VF is left down and"
+        " unconfigured. The pairs then stay apart until the next boot or `guestagent adopt`. To"
+        " keep a pair apart for good, put its MAC on the exclude list of the configuration."
+        " Repeat it when it was interrupted.",
+        epilog="example: guestagent undo --dry-run    shows the first steps, changing nothing",
+    )
+    undo.add_argument("--bond", metavar="NAME", help="a bond or a pair's MAC (default: all)")
+    undo.add_argument("--dry-run", action="store_true", help="show the steps, change nothing")
+    undo.add_argument("--json", action="store_true", help="print JSON")
+    undo.set_defaults(command=_undo)
+    adopt = commands.add_parser(
+        "adopt",
+        help="bond the pairs again that `undo` took apart",
+        description="Bond the pairs again that `guestagent undo` took apart, as if their VF had"
+        " just been plugged: live, and without loss while the VF is there.",
+    )
+    adopt.add_argument("--bond", metavar="NAME", help="a former bond or a MAC (default: all)")
+    adopt.add_argument("--json", action="store_true", help="print JSON")
+    adopt.set_defaults(command=_adopt)
+
+
+def _undo(arguments: argparse.Namespace) -> int:
+    from guestagent.guest import client
+
+    if arguments.dry_run:
+        return _show(_preview(arguments.bond), as_json=arguments.json)
+    try:
+        answer = client.ask("undo", {"bond": arguments.bond})
+    except client.NotRunningError:
+        answer = _undo_alone(arguments.bond)
+    pairs = answer.objects("released")
+    _trigger(name for pair in pairs for name in pair.strings("nics"))
+    if arguments.json:
+        print(json.dumps(answer.value, indent=2))
+    else:
+        for pair in pairs:
+            bond = pair.optional_string("bond") or "no bond"
+            print(f"{bond}  {pair.string('mac')}  taken apart: {', '.join(pair.strings('nics'))}")
+        if not pairs:
+            print("nothing to undo: the agent has no bond")
+    refused = answer.strings("refused")
+    if refused:
+        raise ConflictError("; ".join(refused), hint="the other bonds were taken apart")
+    return EXIT_DONE
+
+
+def _undo_alone(name: str | None) -> Obj:
+    from guestagent.guest.commands.services import require_net_admin
+    from guestagent.guest.model import Policy
+    from guestagent.guest.released import ReleasedPairs
+    from guestagent.guest.undo import release_alone
+    from guestagent.guest.wiring import make_engine, make_moments
+
+    require_net_admin()
+    # What a bond is, the kernel says: a broken configuration keeps none together.
+    policy, moments = Policy(), make_moments()
+    engine = make_engine(policy, moments)
+    try:
+        return Obj.of(dict(release_alone(engine, moments, ReleasedPairs(), policy, name)))
+    finally:
+        engine.close()
+
+
+def _preview(name: str | None) -> Plan:
+    from guestagent.guest.model import Policy
+    from guestagent.guest.plan import Plan
+    from guestagent.guest.release import release
+    from guestagent.guest.undo import FixedRelease, to_release
+    from guestagent.guest.wiring import look_once
+
+    policy = Policy()
+    chosen = to_release(look_once(policy).snapshot, policy, name)
+    steps = release(look_once(policy, FixedRelease(chosen.macs)).snapshot)
+    return Plan(actions=steps.actions, refusals=steps.refusals, waiting=steps.waiting)
+
+
+def _show(plan: Plan, *, as_json: bool) -> int:
+    from guestagent.guest.commands.views import print_plan
+
+    print_plan(plan, as_json=as_json)
+    return EXIT_DONE
+
+
+def _adopt(arguments: argparse.Namespace) -> int:
+    from guestagent.guest import client
+
+    try:
+        answer = client.ask("adopt", {"bond": arguments.bond})
+    except client.NotRunningError:
+        answer = _adopt_later(arguments.bond)
+    if arguments.json:
+        print(json.dumps(answer.value, indent=2))
+        return EXIT_DONE
+    for pair in answer.objects("pairs"):
+        bond = pair.optional_string("bond") or "no bond"
+        print(f"{bond}  {pair.string('mac')}  {pair.string('reason')}")
+    return EXIT_DONE
+
+
+def _adopt_later(name: str | None) -> Obj:
+    from guestagent.guest.model import Policy
+    from guestagent.guest.released import ReleasedPairs
+    from guestagent.guest.undo import adopt_pairs, to_adopt
+    from guestagent.guest.wiring import look_once
+
+    macs = to_adopt(look_once(Policy()).snapshot, name)
+    adopt_pairs(ReleasedPairs(), macs)
+    later = "bonded when the agent runs: systemctl start guestagent"
+    return Obj.of({"pairs": [{"mac": mac, "bond": None, "reason": later} for mac in sorted(macs)]})
+
+
+def _trigger(names: Iterable[str]) -> None:
+    """Let udev judge the NICs anew: it may have marked them as ports while they were.
+
+    Where it cannot be asked they are judged at the next boot.
+    """
+    paths = [f"/sys/class/net/{name}" for name in names if Path(f"/sys/class/net/{name}").exists()]
+    if not paths:
+        return
+    command = ["udevadm", "trigger", "--action=change", "--settle", *paths]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=_UDEV_TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConflictError(
+            f"the bonds are taken apart, but udev did not look at the NICs anew: {error}",
+            hint=f"run it by hand: {' '.join(command)}",
+        ) from error
