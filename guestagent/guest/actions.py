@@ -34,6 +34,16 @@ class CreateBond:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TuneBond:
+    """Set the options of a bond that may change while it has ports."""
+
+    bond: str
+    miimon_ms: int
+    announcements: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteBond:
     """Take away a bond of ours that has no port, with its stack files."""
 
@@ -204,6 +214,7 @@ class RememberPair:
 
 Action = (
     CreateBond
+    | TuneBond
     | DeleteBond
     | MarkBond
     | WriteStackFile
@@ -231,6 +242,11 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
     match action:
         case CreateBond():
             return f"create {action.bond} with MAC {action.mac}, MTU {action.mtu}"
+        case TuneBond():
+            return (
+                f"let {action.bond} look at its ports every {action.miimon_ms} ms and announce"
+                f" {action.announcements} times"
+            )
         case DeleteBond():
             return f"delete {action.bond}"
         case MarkBond():

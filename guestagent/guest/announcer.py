@@ -18,7 +18,13 @@ _log = logging.getLogger("guestagent.announce")
 class Announcer:
     """Sends the announcements of bonds; repeats run in the background."""
 
-    def __init__(self, *, options: BondOptions, addresses: AddressLookup, send: Send) -> None:
+    def __init__(
+        self,
+        *,
+        options: Callable[[Link], BondOptions],
+        addresses: AddressLookup,
+        send: Send,
+    ) -> None:
         self._options = options
         self._addresses = addresses
         self._send = send
@@ -36,8 +42,9 @@ class Announcer:
         self._stop(bond.name)
         first = self._sent(tuple(location_frame(link) for link in links))
         first += self._sent(await self._frames(links))
-        if self._options.announcements > 1:
-            task = asyncio.create_task(self._repeat(links))
+        options = self._options(bond)
+        if options.announcements > 1:
+            task = asyncio.create_task(self._repeat(links, options))
             self._repeating[bond.name] = task
         _log.info("announced %d times", first, extra={"BOND": bond.name})
         return first
@@ -52,9 +59,9 @@ class Announcer:
         if task is not None:
             task.cancel()
 
-    async def _repeat(self, links: tuple[Link, ...]) -> None:
-        for _ in range(self._options.announcements - 1):
-            await asyncio.sleep(self._options.announcement_spacing_ms / 1000)
+    async def _repeat(self, links: tuple[Link, ...], options: BondOptions) -> None:
+        for _ in range(options.announcements - 1):
+            await asyncio.sleep(options.announcement_spacing_ms / 1000)
             try:
                 self._sent(await self._frames(links))
             except GuestAgentError as error:

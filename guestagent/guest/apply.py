@@ -35,6 +35,7 @@ from guestagent.guest.actions import (
     RememberPair,
     RemoveStackFiles,
     SetPrimary,
+    TuneBond,
     WriteStackFile,
     describe,
 )
@@ -113,6 +114,12 @@ class Applier:
                     options=action.options,
                     group=BIRTHMARK,
                     quiet=action.quiet,
+                )
+            case TuneBond():
+                kernel.tune_bond(
+                    self._bond(action.bond).ifindex,
+                    miimon_ms=action.miimon_ms,
+                    announcements=action.announcements,
                 )
             case DeleteBond():
                 self._delete(self._bond(action.bond))

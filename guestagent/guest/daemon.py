@@ -86,7 +86,9 @@ class Daemon:
         self._channel = HostChannel(requests)
         self._engine = await loop.run_in_executor(self._thread, self._make_engine)
         self._announcer = Announcer(
-            options=self.policy.options, addresses=self._addresses, send=packet.send
+            options=lambda bond: self.policy.of_pair(bond.pair_mac).options,
+            addresses=self._addresses,
+            send=packet.send,
         )
         try:
             self._watch(loop, links, udev)

@@ -6,6 +6,7 @@ of a pair is the permanent MAC, written in lower case with colons.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -87,6 +88,8 @@ class BondState:
     miimon_ms: int = 0
     fail_over_mac: int = 0
     primary_reselect: int = 0
+    announcements: int = 0
+    """How often the kernel announces the addresses after a change of port."""
     all_ports_active: bool = False
     """Whether frames that arrive on the inactive port are delivered (the switch window)."""
     steady: bool = False
@@ -152,6 +155,12 @@ class Link:
     def pair_mac(self) -> str:
         """MAC of the pair that a bond of ours is for."""
         return (self.alias or "").removeprefix(bond_alias("")) if self.complete else self.address
+
+    def is_among(self, names: AbstractSet[str]) -> bool:
+        """Whether its permanent MAC, its PCI address or its driver is among ``names``."""
+        return not names.isdisjoint(
+            {self.permanent_address or "", self.bus_address or "", self.driver or ""}
+        )
 
     def serves(self, mac: str) -> bool:
         """Whether it is the bond of ours for a pair.
@@ -254,13 +263,35 @@ class HealthOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairPolicy:
+    """What the operator wants of one pair."""
+
+    mac: str
+    bond_name: str | None = None
+    options: BondOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the operator wants; every field has a default that works."""
+    """What the operator wants; every field has a default that works.
+
+    NICs are named by permanent MAC, by PCI address or by driver.
+    """
 
     bond_name: str = "bond%d"
+    only: frozenset[str] | None = None
+    """The NICs that are bonded, and no others; None for all."""
+    unseen: bool = False
+    """Whether a virtio-net NIC is bonded although no VF of its MAC was ever seen."""
     excluded: frozenset[str] = frozenset()
-    """MACs that are never bonded."""
+    """NICs that are never bonded."""
+    pairs: tuple[PairPolicy, ...] = ()
     control_group: str | None = None
     """Group that may use the control socket beside root."""
     options: BondOptions = BondOptions()
     health: HealthOptions = HealthOptions()
+
+    def of_pair(self, mac: str) -> PairPolicy:
+        """Return what is wanted of a pair."""
+        known = (item for item in self.pairs if item.mac == mac)
+        return next(known, PairPolicy(mac=mac, options=self.options))

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from guestagent.guest.model import STANDBY_DRIVER, Link, Pair, Policy, Refusal, Snapshot
 
+_Why = tuple[str, str]
+"""A reason to leave NICs alone, and what to do about it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
@@ -24,7 +27,8 @@ def pair_up(snapshot: Snapshot, policy: Policy) -> Pairing:
     """Group the physical NICs by permanent MAC and judge each group.
 
     A virtio-net NIC without a VF is a pair only while it already is in a bond
-    of ours or was in one before (``Snapshot.remembered``).
+    of ours or was in one before (``Snapshot.remembered``), or if the policy wants
+    every such NIC bonded. A NIC that is excluded counts as absent.
     """
     groups: dict[str, list[Link]] = defaultdict(list)
     for link in snapshot.links:
@@ -49,43 +53,86 @@ def bond_of(snapshot: Snapshot, mac: str) -> Link | None:
 def _judge(
     snapshot: Snapshot, policy: Policy, mac: str, links: list[Link]
 ) -> Pair | Refusal | None:
-    standbys = [link for link in links if link.driver == STANDBY_DRIVER]
-    vfs = [link for link in links if link.driver != STANDBY_DRIVER]
-    if not standbys:
+    if all(link.driver != STANDBY_DRIVER for link in links):
         return None
-
-    def refuse(reason: str, hint: str) -> Refusal:
+    bond = bond_of(snapshot, mac)
+    eligible = [link for link in links if not link.is_among(policy.excluded)]
+    standbys = [link for link in eligible if link.driver == STANDBY_DRIVER]
+    vfs = [link for link in eligible if link.driver != STANDBY_DRIVER]
+    known = bond is not None or any(item.mac == mac for item in snapshot.remembered)
+    listed = policy.only is None or any(link.is_among(policy.only) for link in standbys)
+    bondable = bool(vfs) or known or (policy.unseen and bool(standbys) and listed)
+    if len(links) == 1 and not (bondable or links[0].net_failover or mac in snapshot.released):
+        return None
+    why = (
+        _unwanted(snapshot, policy, mac, links, bond)
+        or _excluded(standbys, bond, bondable=bondable)
+        or _no_pair(eligible, standbys, vfs)
+        or _in_use(snapshot, eligible, bond)
+        or _name_taken(snapshot, policy, mac, bond)
+    )
+    if why is not None:
+        reason, hint = why
         names = tuple(sorted(link.name for link in links))
         return Refusal(mac=mac, links=names, reason=reason, hint=hint)
-
-    bond = bond_of(snapshot, mac)
-    known = bond is not None or any(item.mac == mac for item in snapshot.remembered)
-    if mac in snapshot.released:
-        return refuse(
-            "taken apart by `guestagent undo`",
-            "`guestagent adopt` bonds it again, and so does the next boot",
-        )
-    if len(links) == 1 and not known and not links[0].net_failover:
-        return None
-    if any(link.net_failover for link in links):
-        return refuse(
-            "the kernel's net_failover already pairs these NICs",
-            "remove failover=on from the virtio-net device on the host to let the agent do it",
-        )
-    if mac in policy.excluded:
-        return refuse("excluded by the configuration", "take it off the exclude list to bond it")
-    if len(standbys) > 1 or len(vfs) > 1:
-        return refuse(
-            f"{len(links)} NICs share this MAC and a pair has two",
-            "give every pair of virtio-net NIC and VF a MAC of its own on the host",
-        )
-    used = _in_use(snapshot, links, bond)
-    if used is not None:
-        return refuse(*used)
     return Pair(mac=mac, standby=standbys[0], vf=vfs[0] if vfs else None, bond=bond)
 
 
-def _in_use(snapshot: Snapshot, links: list[Link], bond: Link | None) -> tuple[str, str] | None:
+def _unwanted(
+    snapshot: Snapshot, policy: Policy, mac: str, links: list[Link], bond: Link | None
+) -> _Why | None:
+    """Return why somebody does not want the NICs bonded and what to do about it, or None."""
+    if mac in snapshot.released:
+        return (
+            "taken apart by `guestagent undo`",
+            "`guestagent adopt` bonds it again, and so does the next boot",
+        )
+    if any(link.net_failover for link in links):
+        return (
+            "the kernel's net_failover already pairs these NICs",
+            "remove failover=on from the virtio-net device on the host to let the agent do it",
+        )
+    if policy.only is not None and not any(link.is_among(policy.only) for link in links):
+        return (
+            "not among the NICs that the configuration wants bonded",
+            f"name it in `bond` of the configuration to bond it{_apart(bond)}",
+        )
+    return None
+
+
+def _excluded(standbys: list[Link], bond: Link | None, *, bondable: bool) -> _Why | None:
+    if standbys and bondable:
+        return None
+    return (
+        "excluded by the configuration",
+        f"take it off the exclude list to bond it{_apart(bond)}",
+    )
+
+
+def _apart(bond: Link | None) -> str:
+    return f"; `guestagent undo --bond {bond.name}` takes the bond apart" if bond else ""
+
+
+def _no_pair(eligible: list[Link], standbys: list[Link], vfs: list[Link]) -> _Why | None:
+    if len(standbys) > 1 or len(vfs) > 1:
+        return (
+            f"{len(eligible)} NICs share this MAC and a pair has two",
+            "give every pair of virtio-net NIC and VF a MAC of its own on the host",
+        )
+    return None
+
+
+def _name_taken(snapshot: Snapshot, policy: Policy, mac: str, bond: Link | None) -> _Why | None:
+    name = policy.of_pair(mac).bond_name
+    if bond is not None or name is None or all(link.name != name for link in snapshot.links):
+        return None
+    return (
+        f"its bond shall be called {name}, and another interface has that name",
+        "give it another bond-name in the configuration, or rename the other interface",
+    )
+
+
+def _in_use(snapshot: Snapshot, links: list[Link], bond: Link | None) -> _Why | None:
     """Return what else the NICs are used for and what to do about it, or None."""
     for link in links:
         upper = snapshot.link(link.upper)

@@ -34,10 +34,11 @@ from guestagent.guest.actions import (
     ReloadStack,
     RememberPair,
     SetPrimary,
+    TuneBond,
     WriteStackFile,
     describe,
 )
-from guestagent.guest.model import Link, Pair, Policy, Refusal, Snapshot
+from guestagent.guest.model import BondOptions, Link, Pair, Policy, Refusal, Snapshot
 from guestagent.guest.pairing import pair_up
 from guestagent.guest.release import release
 
@@ -94,13 +95,17 @@ def _remains(snapshot: Snapshot, pairs: tuple[Pair, ...]) -> Iterator[Action]:
 
 
 def bond_name(snapshot: Snapshot, policy: Policy, pair: Pair, taken: set[str]) -> str:
-    """Return the name of a pair's bond: the present, the remembered or the next free one."""
+    """Return the name of a pair's bond: the present, the wanted, the remembered or a free one."""
     if pair.bond is not None:
         return pair.bond.name
+    wanted = policy.of_pair(pair.mac).bond_name
+    if wanted is not None:
+        return wanted
+    wishes = {item.bond_name for item in policy.pairs if item.bond_name is not None}
     for item in snapshot.remembered:
-        if item.mac == pair.mac and item.bond not in taken:
+        if item.mac == pair.mac and item.bond not in taken | wishes:
             return item.bond
-    reserved = taken | {item.bond for item in snapshot.remembered}
+    reserved = taken | wishes | {item.bond for item in snapshot.remembered}
     number = 0
     while (name := policy.bond_name.replace("%d", str(number))) in reserved:
         number += 1
@@ -152,6 +157,7 @@ class _PairPlanner:
         files = list(self._stack_files())
         changes = [*self._join_vf(), *self._join_standby(), *self._prefer()]
         yield from self._create()
+        yield from self._tune()
         yield from files
         yield from changes
         yield from self._complete()
@@ -167,7 +173,7 @@ class _PairPlanner:
             item.mac == self.pair.mac and item.bond == self.bond_name
             for item in self.snapshot.remembered
         )
-        if not known:
+        if not known and self.pair.vf is not None:
             yield RememberPair(
                 bond=self.bond_name, mac=self.pair.mac, reason="a boot without the VF needs it"
             )
@@ -192,10 +198,28 @@ class _PairPlanner:
                 bond=self.bond_name,
                 mac=self.pair.mac,
                 mtu=self.pair.standby.mtu,
-                options=self.policy.options,
+                options=self._options(),
                 quiet=self._live(),
                 reason="the pair has none",
             )
+
+    def _tune(self) -> Iterator[Action]:
+        """Follow a change of those options that may change while the bond has ports."""
+        state = self.pair.bond.bond if self.pair.bond else None
+        options = self._options()
+        if state is not None and (state.miimon_ms, state.announcements) != (
+            options.miimon_ms,
+            options.announcements,
+        ):
+            yield TuneBond(
+                bond=self.bond_name,
+                miimon_ms=options.miimon_ms,
+                announcements=options.announcements,
+                reason="the configuration wants it",
+            )
+
+    def _options(self) -> BondOptions:
+        return self.policy.of_pair(self.pair.mac).options
 
     def _join_vf(self) -> Iterator[Action]:
         vf = self.pair.vf

@@ -182,6 +182,14 @@ def what_arrives_on_the_inactive_port_can_be_let_in(kernel: Kernel, _: Ground) -
 
 
 @claim
+def a_bond_can_be_tuned_while_it_has_ports(kernel: Kernel, ground: Ground) -> None:
+    bond, first, _ = bonded(kernel, ground)
+    kernel.tune_bond(bond, miimon_ms=250, announcements=7)
+    assert (state(kernel, bond).miimon_ms, state(kernel, bond).announcements) == (250, 7)
+    assert active(kernel, bond) == first
+
+
+@claim
 def a_bond_whose_last_port_leaves_has_another_mac(kernel: Kernel, ground: Ground) -> None:
     bond, port = make_bond(kernel).ifindex, ground.plug("ens1")
     kernel.set_upper(port, bond)

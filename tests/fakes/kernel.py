@@ -149,6 +149,7 @@ class FakeKernel:
             mode="active-backup",
             miimon_ms=options.miimon_ms,
             fail_over_mac=options.fail_over_mac,
+            announcements=options.announcements,
         )
         self._set(ifindex, bond=state)
 
@@ -189,6 +190,10 @@ class FakeKernel:
         elif former is not None:
             self._release(link)
             self._left(former)
+
+    def tune_bond(self, bond: int, *, miimon_ms: int, announcements: int) -> None:
+        self._maybe_refuse("tune_bond")
+        self._set_bond(bond, miimon_ms=miimon_ms, announcements=announcements)
 
     def set_primary(self, bond: int, port: int | None) -> None:
         self._maybe_refuse("set_primary")

@@ -14,6 +14,13 @@ MAC = "52:54:00:ab:cd:01"
 OTHER_MAC = "52:54:00:ab:cd:02"
 VIRTIO = "virtio/drivers/virtio_net"
 E1000E = "pci/drivers/e1000e"
+PCI = {
+    "eth0": "0000:00:02.0",
+    "eth0nsby": "0000:00:02.0",
+    "eth1": "0000:00:03.0",
+    "eth2": "0000:00:04.0",
+    "ens7": "0000:00:05.0",
+}
 MARKED = "GUESTAGENT_PORT=1\n"
 
 
@@ -35,7 +42,7 @@ class Sysfs:
 
     def nic(self, name: str, driver: str, mac: str = MAC, *, failover: bool = False) -> None:
         self.virtual(name, mac)
-        device = self.root / "devices" / name
+        device = self.root / "devices" / "pci0000:00" / PCI[name] / name
         device.mkdir(parents=True)
         (device / "driver").symlink_to(self.root / "bus" / driver)
         (device / "features").write_text("0" * 62 + ("1" if failover else "0") + "0\n")
@@ -145,4 +152,59 @@ def test_a_comment_excludes_nothing(sysfs: Sysfs) -> None:
     sysfs.nic("eth0", VIRTIO)
     sysfs.nic("eth1", E1000E)
     sysfs.configure("guestagent.toml", f'exclude = []  # not "{MAC}"\n')
+    assert sysfs.ask("eth1") == MARKED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'exclude = ["e1000e"]',
+        "exclude = ['0000:00:03.0']",
+        'bond = ["52:54:00:ab:cd:02"]',
+        "bond = []",
+        '[bond]\nnics = [\n  "0000:00:04.0",\n]\nmiimon-ms = 50',
+    ],
+)
+def test_what_the_configuration_does_not_want_bonded_is_left_alone(
+    sysfs: Sysfs, text: str
+) -> None:
+    sysfs.nic("eth0", VIRTIO)
+    sysfs.nic("eth1", E1000E)
+    sysfs.configure("guestagent.toml", text)
+    assert sysfs.ask("eth1") == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[pair."{MAC}"]\nbond-name = "lan0"',
+        f'bond-name = "{MAC[:2]}%d"\nbond = "pairs"',
+        f'bond = [ "{MAC.upper()}" ]',
+        'bond = ["e1000e"]',
+        "[bond]\nnics = ['0000:00:02.0']",
+        '[bond]\nnics = "always"\n',
+        f'exclude = ["{OTHER_MAC}", "sfc", "0000:00:03.1"]',
+    ],
+)
+def test_what_the_configuration_wants_bonded_is_marked(sysfs: Sysfs, text: str) -> None:
+    sysfs.nic("eth0", VIRTIO)
+    sysfs.nic("eth1", E1000E)
+    sysfs.configure("guestagent.toml", text)
+    assert sysfs.ask("eth1") == MARKED
+
+
+def test_a_third_nic_that_is_excluded_leaves_a_pair(sysfs: Sysfs) -> None:
+    sysfs.nic("eth0", VIRTIO)
+    sysfs.nic("eth1", E1000E)
+    sysfs.nic("eth2", E1000E)
+    sysfs.configure("guestagent.toml", 'exclude = ["0000:00:04.0"]')
+    assert sysfs.ask("eth1") == MARKED
+    assert sysfs.ask("eth2") == ""
+
+
+def test_a_later_file_replaces_what_an_earlier_one_says(sysfs: Sysfs) -> None:
+    sysfs.nic("eth0", VIRTIO)
+    sysfs.nic("eth1", E1000E)
+    sysfs.configure("guestagent.toml", f'exclude = ["{MAC}"]\nbond = []\n')
+    sysfs.configure("guestagent.toml.d/50.toml", 'exclude = []\nbond = "pairs"\n')
     assert sysfs.ask("eth1") == MARKED

@@ -124,6 +124,7 @@ def _bond(data: Any) -> BondState:
         miimon_ms=data.get_attr("IFLA_BOND_MIIMON") or 0,
         fail_over_mac=data.get_attr("IFLA_BOND_FAIL_OVER_MAC") or 0,
         primary_reselect=data.get_attr("IFLA_BOND_PRIMARY_RESELECT") or 0,
+        announcements=data.get_attr("IFLA_BOND_NUM_PEER_NOTIF") or 0,
         all_ports_active=bool(data.get_attr("IFLA_BOND_ALL_SLAVES_ACTIVE")),
     )
 

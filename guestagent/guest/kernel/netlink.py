@@ -191,6 +191,14 @@ class NetlinkKernel:
         what = f"make link {ifindex} a port of {upper}" if upper else f"release link {ifindex}"
         self._link_message(what, ifindex, [("IFLA_MASTER", upper or 0)])
 
+    def tune_bond(self, bond: int, *, miimon_ms: int, announcements: int) -> None:
+        """Set how often a bond looks at its ports and how often it announces a change."""
+        data: Attrs = [
+            ("IFLA_BOND_MIIMON", miimon_ms),
+            ("IFLA_BOND_NUM_PEER_NOTIF", announcements),
+        ]
+        self._link_message(f"set options of bond {bond}", bond, [bond_data(data)])
+
     def set_primary(self, bond: int, port: int | None) -> None:
         """Set or clear the primary of a bond."""
         self._bond_message(f"set the primary of bond {bond}", bond, "IFLA_BOND_PRIMARY", port or 0)

@@ -68,6 +68,9 @@ class Kernel(Protocol):
     def set_upper(self, ifindex: int, upper: int | None) -> None:
         """Make a link a port of ``upper``, or release it. EPERM when it is up."""
 
+    def tune_bond(self, bond: int, *, miimon_ms: int, announcements: int) -> None:
+        """Set how often a bond looks at its ports and how often it announces a change."""
+
     def set_primary(self, bond: int, port: int | None) -> None:
         """Set or clear the primary of a bond."""
 

@@ -82,7 +82,7 @@ def test_switches_are_taught_before_addresses_and_repeats_follow() -> None:
 
     async def run() -> int:
         options = BondOptions(announcements=3, announcement_spacing_ms=1)
-        announcer = Announcer(options=options, addresses=addresses, send=send)
+        announcer = Announcer(options=lambda _: options, addresses=addresses, send=send)
         count = await announcer.announce(Snapshot(links=(BOND,)), BOND)
         await asyncio.wait_for(all_sent.wait(), 5)
         await announcer.stop()

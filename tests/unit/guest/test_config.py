@@ -8,7 +8,9 @@ import pytest
 
 from guestagent.errors import ConfigurationError
 from guestagent.guest.config import CONFIGURATION, EXAMPLE, load
-from guestagent.guest.model import BondOptions, Policy
+from guestagent.guest.model import BondOptions, PairPolicy, Policy
+
+NAMED = frozenset({"52:54:00:aa:00:01", "0000:07:00.0", "mlx5_core"})
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -49,6 +51,15 @@ def test_drop_ins_replace_key_by_key_in_the_order_of_their_names(tmp_path: Path)
         ("bond-name = 'a name with spaces %d'", "bond-name"),
         ("bond-name = 'bond'", "bond-name"),
         ("exclude = ['52:54']", "exclude"),
+        ("exclude = ['0000:07:00']", "exclude"),
+        ("bond = 'sometimes'", "bond.nics"),
+        ("bond = ['52:54']", "bond.nics"),
+        ("[bond]\nnics = 'all'", "bond.nics"),
+        ("[pair.lan]\nmiimon-ms = 50", 'pair."lan"'),
+        ("pair = 1", "pair"),
+        ("[pair.'52:54:00:aa:00:01']\nmiimon = 50", 'pair."52:54:00:aa:00:01".miimon'),
+        ("[pair.'52:54:00:aa:00:01']\nbond-name = 'a b'", "bond-name"),
+        ("[pair.'52:54:00:aa:00:01']\nnics = 'pairs'", "nics"),
         ("[bond]\nfail-over-mac = 'follow'", "bond.fail-over-mac"),
         ("not toml", "line 1"),
     ],
@@ -60,6 +71,41 @@ def test_an_error_names_the_file_and_the_key(tmp_path: Path, text: str, names: s
     assert str(path) in str(caught.value)
     assert names in str(caught.value)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "only", "unseen"),
+    [
+        ('bond = "pairs"', None, False),
+        ('bond = "always"', None, True),
+        ('[bond]\nnics = "always"', None, True),
+        ('bond = ["52:54:00:AA:00:01", "0000:07:00.0", "mlx5_core"]', NAMED, True),
+        ("bond = []", frozenset(), True),
+    ],
+)
+def test_which_nics_are_bonded_has_a_short_form(
+    tmp_path: Path, text: str, only: frozenset[str] | None, unseen: bool
+) -> None:
+    policy = load(written(tmp_path, text))
+    assert (policy.only, policy.unseen) == (only, unseen)
+
+
+def test_a_pair_has_the_options_of_all_pairs_but_for_its_own(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, "[bond]\nmiimon-ms = 50\n[pair.'52:54:00:AA:00:01']\nannouncements = 9\n"
+    )
+    drop_ins = tmp_path / "guestagent.toml.d"
+    drop_ins.mkdir()
+    (drop_ins / "10.toml").write_text("[pair.'52:54:00:aa:00:01']\nbond-name = 'lan0'\n")
+    (drop_ins / "20.toml").write_text('bond = "always"\n')
+    policy = load(path)
+    assert policy.unseen
+    assert policy.of_pair("52:54:00:aa:00:01") == PairPolicy(
+        mac="52:54:00:aa:00:01",
+        bond_name="lan0",
+        options=BondOptions(miimon_ms=50, announcements=9),
+    )
+    assert policy.of_pair("52:54:00:aa:00:02").options == BondOptions(miimon_ms=50)
 
 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.model import Address, Remembered, Route
+from guestagent.guest.model import Address, BondOptions, PairPolicy, Policy, Remembered, Route
 from guestagent.guest.observe import UDEV_GRACE_S, WINDOW_S
 from tests.fakes.system import FakeSystem
 
@@ -286,3 +286,40 @@ def test_a_bond_of_somebody_else_keeps_its_name_and_its_ports() -> None:
     system.engine().converge()
     assert system.kernel.table[foreign].alias is None
     assert_on(system, vf, "bond1")
+
+
+def test_each_pair_gets_the_name_and_the_options_that_are_wanted_of_it() -> None:
+    system = FakeSystem()
+    paired(system)
+    paired(system, OTHER)
+    named = PairPolicy(mac=OTHER, bond_name="bond0", options=BondOptions(miimon_ms=50))
+    system.engine(Policy(pairs=(named,))).converge()
+    assert (system.kernel.named("bond0").address, system.kernel.named("bond1").address) == (
+        OTHER,
+        MAC,
+    )
+    states = [system.kernel.named(name).bond for name in ("bond0", "bond1")]
+    assert [state.miimon_ms for state in states if state] == [50, 100]
+
+
+def test_a_change_of_options_reaches_a_bond_that_is_there() -> None:
+    system = FakeSystem()
+    _, vf = paired(system)
+    system.engine().converge()
+    changed = Policy(options=BondOptions(miimon_ms=20, announcements=1))
+    planned = system.engine(changed).look().plan.actions
+    assert [type(action).__name__ for action in planned] == ["TuneBond"]
+    outcome = system.engine(changed).converge()
+    assert outcome.error is None
+    state = system.kernel.named("bond0").bond
+    assert state is not None
+    assert (state.miimon_ms, state.announcements, state.active) == (20, 1, vf)
+
+
+def test_a_nic_that_is_always_bonded_is_not_remembered_as_a_pair() -> None:
+    system = FakeSystem()
+    standby = system.kernel.plug("ens2", MAC, driver="virtio_net")
+    system.engine(Policy(unseen=True)).converge()
+    assert_on(system, standby)
+    assert system.memory.load() == ()
+    assert system.engine(Policy(unseen=True)).look().plan.waiting == ()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from guestagent.guest.model import Policy, Snapshot
+import pytest
+
+from guestagent.guest.model import BondOptions, PairPolicy, Policy, Snapshot
 from guestagent.guest.pairing import Pairing, pair_up
 from tests.fakes.kernel import FakeKernel
 
 MAC = "52:54:00:00:00:01"
+OTHER = "52:54:00:00:00:02"
 
 
 def judged(kernel: FakeKernel, policy: Policy | None = None) -> Pairing:
@@ -81,6 +84,69 @@ def test_an_excluded_mac_is_refused() -> None:
     kernel.plug("ens3", MAC)
     (refusal,) = judged(kernel, Policy(excluded=frozenset({MAC}))).refusals
     assert "excluded" in refusal.reason
+
+
+@pytest.mark.parametrize("name", [MAC, "0000:00:02.0", "virtio_net"])
+def test_a_standby_is_excluded_under_each_of_its_names(name: str) -> None:
+    kernel = FakeKernel()
+    kernel.plug("ens2", MAC, driver="virtio_net")
+    kernel.plug("ens3", MAC)
+    (refusal,) = judged(kernel, Policy(excluded=frozenset({name}))).refusals
+    assert refusal.reason == "excluded by the configuration"
+
+
+def test_an_excluded_third_nic_leaves_a_pair() -> None:
+    kernel = FakeKernel()
+    kernel.plug("ens2", MAC, driver="virtio_net")
+    kernel.plug("ens3", MAC)
+    kernel.plug("ens4", MAC, driver="sfc")
+    for name in ("sfc", "0000:00:04.0"):
+        (pair,) = judged(kernel, Policy(excluded=frozenset({name}))).pairs
+        assert pair.vf is not None
+        assert pair.vf.name == "ens3"
+
+
+def test_without_its_excluded_vf_a_nic_is_an_ordinary_one() -> None:
+    kernel = FakeKernel()
+    kernel.plug("ens2", MAC, driver="virtio_net")
+    kernel.plug("ens3", MAC, driver="sfc")
+    outcome = judged(kernel, Policy(excluded=frozenset({"sfc"})))
+    assert outcome.pairs == ()
+    (refusal,) = outcome.refusals
+    assert refusal.links == ("ens2", "ens3")
+
+
+def test_a_list_bonds_what_it_names_and_nothing_else() -> None:
+    kernel = FakeKernel()
+    kernel.plug("ens2", MAC, driver="virtio_net")
+    kernel.plug("ens3", MAC)
+    kernel.plug("ens4", OTHER, driver="virtio_net")
+    by_mac = judged(kernel, Policy(only=frozenset({OTHER}), unseen=True))
+    assert [(pair.mac, pair.vf) for pair in by_mac.pairs] == [(OTHER, None)]
+    assert [item.mac for item in by_mac.refusals] == [MAC]
+    by_driver = judged(kernel, Policy(only=frozenset({"e1000e"}), unseen=True))
+    assert [pair.mac for pair in by_driver.pairs] == [MAC]
+    assert by_driver.refusals == (), "a NIC that never had a VF is nobody's business"
+
+
+def test_always_bonds_a_virtio_nic_that_never_had_a_vf() -> None:
+    kernel = FakeKernel()
+    kernel.plug("ens2", MAC, driver="virtio_net")
+    kernel.plug("ens3", OTHER)
+    assert judged(kernel).pairs == ()
+    (pair,) = judged(kernel, Policy(unseen=True)).pairs
+    assert (pair.mac, pair.vf) == (MAC, None)
+
+
+def test_a_bond_name_that_is_taken_is_said() -> None:
+    kernel = FakeKernel()
+    kernel.plug("ens2", MAC, driver="virtio_net")
+    kernel.plug("ens3", MAC)
+    named = PairPolicy(mac=MAC, bond_name="lan0", options=BondOptions())
+    assert len(judged(kernel, Policy(pairs=(named,))).pairs) == 1
+    kernel.add_virtual("lan0", OTHER, "bridge")
+    (refusal,) = judged(kernel, Policy(pairs=(named,))).refusals
+    assert "lan0" in refusal.reason
 
 
 def test_two_ordinary_nics_of_one_mac_are_nobodys_business() -> None:

@@ -72,12 +72,13 @@ def settle(system: FakeSystem) -> None:
     assert system.engine().look().plan.actions == ()
 
 
+@settings(deadline=None)
 @given(nics)
 def test_the_plan_of_a_converged_guest_is_empty(description: list[Nic]) -> None:
     settle(guest(description))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(nics, st.integers(min_value=0, max_value=30), st.integers(min_value=0, max_value=30))
 def test_any_prefix_of_a_plan_leads_to_the_same_end(
     description: list[Nic], first: int, second: int
@@ -92,6 +93,7 @@ def test_any_prefix_of_a_plan_leads_to_the_same_end(
     assert end_state(interrupted) == end_state(straight)
 
 
+@settings(deadline=None)
 @given(nics)
 def test_a_nic_that_is_no_part_of_a_pair_is_never_changed(description: list[Nic]) -> None:
     system = guest(description)
@@ -104,6 +106,7 @@ def test_a_nic_that_is_no_part_of_a_pair_is_never_changed(description: list[Nic]
             assert system.kernel.named(link.name) == link
 
 
+@settings(deadline=None)
 @given(nics)
 def test_planning_is_pure(description: list[Nic]) -> None:
     system = guest(description)

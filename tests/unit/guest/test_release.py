@@ -145,7 +145,7 @@ def test_a_step_that_fails_is_repeated(begin: Begin, method: str) -> None:
     assert_apart(system, standby, vf)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from([on_the_vf, on_the_standby]), st.lists(st.integers(0, 8), max_size=4))
 def test_an_undo_that_is_cut_short_anywhere_ends_the_same(begin: Begin, cuts: list[int]) -> None:
     system, standby, vf = begin()
