@@ -31,6 +31,7 @@ from guestagent.guest.pairing import pair_up
 from guestagent.guest.pathwatch import PathWatch, WatchedPair
 from guestagent.guest.released import ReleasedPairs
 from guestagent.guest.requests import Requests
+from guestagent.guest.writer import WriterLock
 
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
@@ -84,6 +85,8 @@ class Daemon:
         requests = Requests(self)
         control = ControlSocket(requests, group=self.policy.control_group)
         self._channel = HostChannel(requests)
+        writer = WriterLock()
+        await loop.run_in_executor(self._thread, writer.wait)
         self._engine = await loop.run_in_executor(self._thread, self._make_engine)
         self._announcer = Announcer(
             options=lambda bond: self.policy.of_pair(bond.pair_mac).options,
@@ -108,6 +111,7 @@ class Daemon:
             links.close()
             await loop.run_in_executor(self._thread, self._engine.close)
             self._thread.shutdown()
+            writer.release()
 
     async def latest(self) -> Outcome:
         """Return the outcome of the last convergence, waiting for the first."""

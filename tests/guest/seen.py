@@ -192,6 +192,10 @@ def probed(network: Wires, guest: Machine, change: Callable[[], object]) -> Resu
         time.sleep(2)
         result = probe.stop(guest)
     print({flow.name: (flow.sent, len(flow.lost)) for flow in result.flows}, result.tcp)
+    for flow in result.flows:
+        times_s = sorted(loss.sent_at_s - result.begin_s for loss in flow.lost)
+        if times_s:
+            print(f"{flow.name}: lost from {times_s[0]:.3f} to {times_s[-1]:.3f} s")
     return result
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guestagent.errors import EXIT_DONE, ConflictError
+from guestagent.clock import Deadline
+from guestagent.errors import EXIT_DONE, BusyError, ConflictError
+from guestagent.guest.commands.services import require_net_admin
 from guestagent.jsontype import Obj
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from guestagent.guest.plan import Plan
 
 _UDEV_TIMEOUT_S = 10
+_STARTS_WITHIN_S = 20
 
 
 def add(commands: Commands) -> None:
@@ -47,14 +51,9 @@ def add(commands: Commands) -> None:
 
 
 def _undo(arguments: argparse.Namespace) -> int:
-    from guestagent.guest import client
-
     if arguments.dry_run:
         return _show(_preview(arguments.bond), as_json=arguments.json)
-    try:
-        answer = client.ask("undo", {"bond": arguments.bond})
-    except client.NotRunningError:
-        answer = _undo_alone(arguments.bond)
+    answer = _undone(arguments.bond)
     pairs = answer.objects("released")
     _trigger(name for pair in pairs for name in pair.strings("nics"))
     if arguments.json:
@@ -71,14 +70,37 @@ def _undo(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _undone(name: str | None) -> Obj:
+    """Have the agent take pairs apart, or do it where none runs."""
+    from guestagent.guest import client
+    from guestagent.guest.writer import WriterLock
+
+    writer, deadline = WriterLock(), Deadline.after(_STARTS_WITHIN_S)
+    while True:
+        try:
+            return client.ask("undo", {"bond": name})
+        except client.NotRunningError:
+            require_net_admin()
+        try:
+            writer.take()
+        except BusyError:
+            # An agent that has just been started, or that ends, listens to nobody.
+            if deadline.expired:
+                raise
+            time.sleep(0.1)
+            continue
+        try:
+            return _undo_alone(name)
+        finally:
+            writer.release()
+
+
 def _undo_alone(name: str | None) -> Obj:
-    from guestagent.guest.commands.services import require_net_admin
     from guestagent.guest.model import Policy
     from guestagent.guest.released import ReleasedPairs
     from guestagent.guest.undo import release_alone
     from guestagent.guest.wiring import make_engine, make_moments
 
-    require_net_admin()
     # What a bond is, the kernel says: a broken configuration keeps none together.
     policy, moments = Policy(), make_moments()
     engine = make_engine(policy, moments)
