@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from lab.guests import Guests
 from lab.machine import Machine
 from lab.network import Network
-from lab.probe import Probe, Result
-from lab.setup import Pair, Setup
+from lab.probe import Result
 from tests.guest.seen import (
     configuration,
     configure,
@@ -17,14 +15,8 @@ from tests.guest.seen import (
     wait_on_vf,
 )
 
-PAIR = Pair(vf_at_boot=True)
 STANDBY_LOSS_MS = 250
 """What an undo without a VF may cost: its NIC is down for a moment, under emulation."""
-QUICK = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=100ms\n"
-KILLER = """
-journalctl --follow --lines=0 --output=cat _SYSTEMD_UNIT=guestagent.service |
-while read -r line; do systemctl kill --signal=KILL guestagent; echo "killed after: $line"; done
-"""
 
 
 def without_vf(guest: Machine) -> str:
@@ -99,49 +91,3 @@ def test_undo_loses_nothing_and_lasts_until_the_pair_is_adopted(
     assert result.tcp.survived
     assert all(len(flow.lost) / result.rate_hz < STANDBY_LOSS_MS / 1000 for flow in result.flows)
     assert configuration(guest) == before
-
-
-def test_an_undo_that_is_killed_after_every_step_comes_to_its_end(
-    guest: Machine, network: Network
-) -> None:
-    before = bonded(guest)
-    guest.write_file("/run/systemd/system/guestagent.service.d/quick.conf", QUICK)
-    guest.run("systemctl daemon-reload")
-    guest.write_file("/run/killer", KILLER)
-
-    def undo() -> None:
-        guest.run("systemd-run --quiet --unit=killer bash /run/killer")
-        guest.run("until guestagent undo; do sleep 0.2; done", timeout_s=120)
-        guest.run("systemctl stop killer")
-
-    result = probed(network, guest, undo)
-    assert guest.run("journalctl -o cat -u killer | grep -c 'killed after'").strip() > "4"
-    assert_nothing_lost(result)
-    wait_converged(guest)
-    assert without_vf(guest) == before
-    assert_apart(guest)
-
-
-def test_the_removal_of_the_package_gives_the_nic_back(guests: Guests, network: Network) -> None:
-    guest = guests.start()
-    before = bonded(guest)
-    with Probe(network) as probe:
-        probe.start(guest)
-        said = guest.run("dpkg --remove guestagent", timeout_s=120)
-        result = probe.stop(guest)
-    assert "taken apart" in said
-    assert_nothing_lost(result)
-    assert without_vf(guest) == before
-    assert not look(guest).bonds
-    guest.run('test -z "$(ls /run/systemd/network)" && ! test -e /run/guestagent')
-
-
-def test_the_next_boot_bonds_what_undo_took_apart(guests: Guests) -> None:
-    guest = guests.boot(Setup(pairs=(PAIR,)))
-    guest.wait_ready()
-    wait_on_vf(guest, PAIR)
-    guest.run("guestagent undo")
-    assert_apart(guest)
-    guest.run(f"ping -c 1 -W 5 {PAIR.peer_addresses[0].split('/')[0]}")
-    guest.reboot()
-    wait_on_vf(guest, PAIR)
