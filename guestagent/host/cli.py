@@ -13,7 +13,7 @@ from guestagent import __version__, log
 from guestagent.errors import EXIT_DONE, EXIT_FAILED, GuestAgentError
 from guestagent.host import config, inspect, operation, report, vfcli, wiring
 from guestagent.host.model import Side, Vm
-from guestagent.host.state import Goal
+from guestagent.host.state import Goal, Order
 
 _DESCRIPTION = """\
 Takes the virtual function away from a VM before its live migration and gives
@@ -25,6 +25,9 @@ _COMMANDS = {
     "detach": "take the VFs away: the guest goes on with its standby NICs",
     "attach": "give the guest the VFs that are described and missing",
     "migrate": "detach, migrate, attach at the destination; back to the beginning on failure",
+    "prepare": "the part of migrate before the memory moves; you then migrate in your own way",
+    "complete": "the part after it: give the guest that has arrived its VFs",
+    "rollback": "take back what prepare did: the guest that stayed gets its VFs again",
     "recover": "finish or undo a command whose process ended under way; twice changes nothing",
 }
 
@@ -43,6 +46,12 @@ what migrate does, in order:
   touched, and both answers are shown.
   Each step is written down before it is done. When this program is killed, the
   next command on the VM is refused until recover has finished or undone it.
+
+with your own migration, in place of migrate:
+  prepare   everything up to detach
+  then      let QEMU or your tool migrate the guest and let it run
+  complete  attach and confirm; or rollback, where it did not migrate
+  Both say 75 as long as the guest does not run where they need it.
 
 exit codes:
   0  done, also if the destination describes no VF     1  failed, or not known
@@ -95,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="end it as it is and look at nothing: after you put things right by hand",
             )
-        elif name != "migrate":
+        elif name in {"inspect", "detach", "attach"}:
             command.add_argument(
                 "--on",
                 type=Side,
@@ -131,6 +140,12 @@ def _run(arguments: argparse.Namespace) -> int:
             return EXIT_DONE
         case "recover":
             outcome = operation.recover(vm, arguments.state_dir)
+        case "prepare":
+            outcome = operation.operate(
+                vm, Goal.MIGRATE, Side.SOURCE, arguments.state_dir, orchestrated=True
+            )
+        case "complete" | "rollback" as wanted:
+            outcome = operation.order(vm, Order(wanted), arguments.state_dir)
         case name:
             goal = Goal(name)
             home = Side.SOURCE if goal is Goal.MIGRATE else arguments.on

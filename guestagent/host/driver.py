@@ -37,13 +37,17 @@ from guestagent.host.state import (
     Phase,
     Plug,
     Proceed,
+    Program,
     Refused,
+    Reserve,
     Seen,
     StartMigration,
     State,
+    Tidy,
     ToStandby,
     ToVf,
     Unplug,
+    Withdraw,
 )
 
 HOLD_MARGIN_S = 30.0
@@ -69,6 +73,18 @@ class Recorder(Protocol):
 
     def observed(self, moments: Sequence[Moment], figures: MigrationFigures | None) -> None:
         """Keep what QEMU said of the whole."""
+        ...
+
+
+class Provider(Protocol):
+    """Who claims and programs the VFs that the description does not leave to others."""
+
+    async def perform(self, effect: Reserve | Withdraw | Program | Tidy, state: State) -> Event:
+        """Perform an effect and tell what came of it; may be repeated."""
+        ...
+
+    async def address(self, side: Side, vf: str, operation: str) -> str:
+        """Return the PCI address of the VF that was claimed. Raises RefusedError."""
         ...
 
 
@@ -115,6 +131,7 @@ class Driver:
         *,
         observer: Observer,
         recorder: Recorder,
+        provider: Provider | None = None,
         clock: Clock,
     ) -> None:
         self._vm = vm
@@ -122,6 +139,7 @@ class Driver:
         self._guests = guests
         self._observer = observer
         self._recorder = recorder
+        self._provider = provider
         self._clock = clock
         self._cancel = asyncio.Event()
         self._migration_end = Deadline.after(vm.migration.timeout_s, clock)
@@ -168,8 +186,12 @@ class Driver:
                 return None if self._cancel.is_set() else await self._look(state)
             case FollowMigration(grace_s=grace_s):
                 return await self._follow(grace_s)
-            case Unplug(after_s=after_s) | Plug(after_s=after_s) if await self._paused(after_s):
+            case Unplug(after_s=after_s) | Plug(after_s=after_s) | Program(after_s=after_s) if (
+                await self._paused(after_s)
+            ):
                 return None
+            case Reserve() | Withdraw() | Program() | Tidy():
+                return await self._provide(effect, state)
             case Unplug(side=side, vf=vf):
                 timeout_s = self._vm.timeouts.unplug_s
                 return await _outcome(self._hypervisors[side].unplug(vf, timeout_s))
@@ -184,10 +206,7 @@ class Driver:
                     self._guests[side].to_vf(self._macs(side, vfs), timeout_s=timeout_s)
                 )
             case Plug(side=side, vf=vf):
-                timeout_s = self._vm.timeouts.attach_s
-                return await _outcome(
-                    self._hypervisors[side].plug(self._device(side, vf), timeout_s)
-                )
+                return await _outcome(self._plug(side, vf, state))
             case StartMigration():
                 self._migration_end = Deadline.after(self._vm.migration.timeout_s, self._clock)
                 return await _outcome(self._start_migration())
@@ -195,6 +214,17 @@ class Driver:
                 return await _outcome(self._hypervisors[Side.SOURCE].cancel_migration())
             case Proceed(side=side):
                 return await _outcome(self._hypervisors[side].proceed())
+
+    async def _provide(self, effect: Reserve | Withdraw | Program | Tidy, state: State) -> Event:
+        if self._provider is None:
+            raise InternalError("a VF that nobody provides")
+        return await self._provider.perform(effect, state)
+
+    async def _plug(self, side: Side, vf: str, state: State) -> None:
+        device = self._device(side, vf)
+        if vf in state.programmed and self._provider is not None:
+            device = device.on_vf(await self._provider.address(side, vf, state.operation))
+        await self._hypervisors[side].plug(device, self._vm.timeouts.attach_s)
 
     async def _look(self, state: State) -> Seen:
         if state.goal is not Goal.MIGRATE:
@@ -271,7 +301,7 @@ class Driver:
         return next(device for device in self._vm.vfs_on(side) if device.id == vf)
 
     def _record(self, phase: Phase, effect: Effect, start_s: float) -> None:
-        vf = effect.vf if isinstance(effect, Unplug | Plug) else None
+        vf = effect.vf if isinstance(effect, Unplug | Plug | Program) else None
         last = self._spans[-1] if self._spans else None
         if last is not None and (last.phase, last.vf) == (phase, vf):
             start_s = self._spans.pop().start_s

@@ -7,8 +7,8 @@ have happened and what cannot have: after ``Entered`` the effect may have taken
 place, before it cannot. A line that a crash has torn was never followed by its
 effect, and counts as not written.
 
-An operation is finished when its last state is a final one (UNKNOWN is not:
-somebody must still find out). While it is not, no other may begin.
+An operation is finished when its last state is one that leaves nothing to be
+done (UNKNOWN does: somebody must still find out). Until then no other may begin.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Operation:
     def finished(self) -> bool:
         """Whether its last state was entered and leaves nothing to do."""
         states = [what.state for what in self.told if isinstance(what, Entered)]
-        return not states or (states[-1].phase.final and states[-1].phase is not Phase.UNKNOWN)
+        return not states or states[-1].phase.over
 
 
 class Journal:
@@ -245,6 +245,11 @@ def unfinished(operation: Operation) -> ConflictError:
     vm = operation.path.parent.name
     state = operation.state
     where = "its beginning" if state is None else f"phase {state.phase}"
+    if state is not None and state.phase is Phase.PREPARED:
+        return ConflictError(
+            f"{vm}: a migration is prepared ({operation.path})",
+            hint="run guestagent-host complete after it, or rollback, with the same description",
+        )
     return ConflictError(
         f"{vm}: an earlier {operation.command} did not finish, it stands in {where}"
         f" ({operation.path})",

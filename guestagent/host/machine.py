@@ -14,9 +14,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from guestagent.errors import InternalError
+from guestagent.host.arrival import (
+    CANCELLED,
+    decide,
+    end,
+    failed,
+    given_up,
+    look_first,
+    plug,
+    unprovable,
+    warned,
+)
 from guestagent.host.effects import effect_of
-from guestagent.host.model import Side, View
-from guestagent.host.ownership import Owner, owner_of
+from guestagent.host.model import Side
 from guestagent.host.readiness import unready
 from guestagent.host.state import (
     Cancel,
@@ -24,6 +34,7 @@ from guestagent.host.state import (
     Effect,
     Event,
     Goal,
+    Lacking,
     Limits,
     Lost,
     Overdue,
@@ -45,10 +56,15 @@ def begin(
     target_vfs: tuple[str, ...],
     limits: Limits,
     reachable: frozenset[Side] = frozenset(),
+    orchestrated: bool = False,
+    operation: str = "",
+    home_provided: tuple[str, ...] = (),
+    target_provided: tuple[str, ...] = (),
 ) -> Step:
     """Return the first state and effect; the VFs are those that are described.
 
-    ``reachable`` are the sides on which a way to the guest's agent is described.
+    ``reachable`` are the sides on which a way to the guest's agent is described. The
+    others are as in ``State``.
     """
     state = State(
         goal=goal,
@@ -58,6 +74,10 @@ def begin(
         target_vfs=target_vfs,
         limits=limits,
         reachable=reachable,
+        orchestrated=orchestrated,
+        operation=operation,
+        home_provided=home_provided,
+        target_provided=target_provided,
     )
     return state, effect_of(state)
 
@@ -76,11 +96,11 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
         case Phase.PREPARE, Seen():
             return _prepared(state, event)
         case Phase.DECIDE, Seen():
-            return _decide(state, event)
+            return decide(state, event)
         case Phase.SWITCH, Done():
             return replace(state, phase=Phase.DETACH, switched=True)
         case Phase.SWITCH, Refused(detail=detail) if state.limits.guest_must_agree:
-            return _failed(state, _refused_by_guest(detail))
+            return failed(state, _refused_by_guest(detail))
         case Phase.SWITCH, Refused(detail=detail) | Lost(detail=detail):
             return _unprepared(state, detail)
         case Phase.DETACH, Done():
@@ -90,68 +110,99 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
         case Phase.LAUNCH, Done():
             return replace(state, phase=Phase.MIGRATE, sent=True)
         case Phase.LAUNCH, Refused(detail=detail):
-            return _look_first(state, _not_sent(detail))
+            return look_first(state, _not_sent(detail))
         case Phase.LAUNCH, Lost(detail=detail):
-            return _look_first(replace(state, sent=True), _not_sent(detail))
+            return look_first(replace(state, sent=True), _not_sent(detail))
         case Phase.DETACH, Lost(detail=detail):
-            return _look_first(state, Problem(what=detail, hint=_TRY_AGAIN))
+            return look_first(state, Problem(what=detail, hint=_TRY_AGAIN))
         case Phase.MIGRATE, Done():
-            return _look_first(state)
+            return look_first(state)
         case Phase.MIGRATE, Lost(detail=detail):
-            return _look_first(_warned(state, detail))
+            return look_first(warned(state, detail))
         case Phase.MIGRATE, Overdue(detail=detail):
             return _overdue(state, detail)
         case Phase.CANCEL, Done():
             return replace(state, phase=Phase.MIGRATE)
         case Phase.CANCEL, Refused(detail=detail):
-            return replace(_warned(state, detail), phase=Phase.MIGRATE)
+            return replace(warned(state, detail), phase=Phase.MIGRATE)
         case Phase.CANCEL | Phase.RESUME, Lost(detail=detail):
-            return _look_first(_warned(state, detail))
+            return look_first(warned(state, detail))
         case Phase.RESUME, Done():
-            return _look_first(state)
+            return look_first(state)
         case Phase.RESUME, Refused(detail=detail):
-            return _look_first(_warned(state, detail))
+            return look_first(warned(state, detail))
         case Phase.ATTACH | Phase.RESTORE, Done():
             attached = (*state.attached, state.todo[0])
-            return _plug(replace(state, attached=attached, todo=state.todo[1:], tries=0))
+            return plug(replace(state, attached=attached, todo=state.todo[1:], tries=0))
         case Phase.ATTACH | Phase.RESTORE, Refused(detail=detail):
-            return _plug(_warned(replace(state, tries=state.tries + 1), detail))
+            return plug(warned(replace(state, tries=state.tries + 1), detail))
         case Phase.ATTACH | Phase.RESTORE, Lost(detail=detail):
-            return _look_first(_warned(replace(state, tries=state.tries + 1), detail))
+            return look_first(warned(replace(state, tries=state.tries + 1), detail))
         case Phase.CONFIRM, Done():
-            return replace(state, phase=Phase.DONE, confirmed=True)
+            return end(replace(state, confirmed=True), Phase.DONE)
         case Phase.CONFIRM, Refused(detail=detail) | Lost(detail=detail):
             unsure = f"the guest did not confirm that it uses the VF: {detail}"
-            return replace(_warned(state, unsure), phase=Phase.DONE, confirmed=False)
+            return end(replace(warned(state, unsure), confirmed=False), Phase.DONE)
         case Phase.RETURN, Done():
-            return _given_up(state)
+            return given_up(state)
         case Phase.RETURN, Refused(detail=detail) | Lost(detail=detail):
             late = f"the guest was not told to go back to its VF and does so by itself: {detail}"
-            return _given_up(_warned(state, late))
+            return given_up(warned(state, late))
+        case _:
+            return _follow_vfs(state, event)
+
+
+def _follow_vfs(state: State, event: Event) -> State:  # noqa: C901 - as above
+    """Follow the phases about VFs that are claimed and programmed here."""
+    match state.phase, event:
+        case Phase.RESERVE, Done():
+            return _go(state)
+        case Phase.RESERVE, Lacking(vfs=vfs, detail=detail):
+            return _go(_without(state, vfs, detail))
+        case Phase.RESERVE, Refused(detail=detail) | Lost(detail=detail):
+            return failed(state, Problem(what=detail, hint=_SEE_VFS))
+        case Phase.WITHDRAW, Done():
+            return _withdrawn(state)
+        case Phase.WITHDRAW, Refused(detail=detail) | Lost(detail=detail):
+            return look_first(state, Problem(what=detail, hint=_SEE_VFS))
+        case Phase.PROGRAM | Phase.REPROGRAM, Done():
+            programmed = (*state.programmed, state.todo[0])
+            return plug(replace(state, programmed=programmed, tries=0))
+        case Phase.PROGRAM | Phase.REPROGRAM, Refused(detail=detail):
+            return plug(warned(replace(state, tries=state.tries + 1), detail))
+        case Phase.PROGRAM | Phase.REPROGRAM, Lost(detail=detail):
+            return look_first(warned(replace(state, tries=state.tries + 1), detail))
+        case Phase.TIDY, Done():
+            return replace(state, phase=state.ending or Phase.FAILED)
+        case Phase.TIDY, Refused(detail=detail) | Lost(detail=detail):
+            kept = f"{detail}; see guestagent-host vf list, and vf release once it is free"
+            return replace(warned(state, kept), phase=state.ending or Phase.FAILED)
         case _:
             raise InternalError(f"{type(event).__name__} cannot happen in phase {state.phase}")
 
 
-_CANCELLED = Problem(what="cancelled by the operator", hint="repeat the command when it suits")
+_SEE_VFS = "guestagent-host vf list shows who has each VF"
 _TRY_AGAIN = "nothing was left half done as far as could be seen; inspect, then try again"
 
 
 def _cancel(state: State) -> State:
     match state.phase:
         case Phase.PREPARE:
-            return _failed(state, _CANCELLED)
-        case Phase.SWITCH | Phase.DETACH | Phase.LAUNCH:
-            return _look_first(replace(state, cancelled=True), _CANCELLED)
+            return failed(state, CANCELLED)
+        case Phase.RESERVE:
+            return failed(state, CANCELLED)
+        case Phase.SWITCH | Phase.DETACH | Phase.WITHDRAW | Phase.LAUNCH:
+            return look_first(replace(state, cancelled=True), CANCELLED)
         case Phase.MIGRATE if not state.cancelling:
             return replace(state, phase=Phase.CANCEL, cancelled=True, cancelling=True)
         case Phase.DECIDE:
             return replace(state, cancelled=True)
-        case Phase.ATTACH:
-            unfinished = _warned(state, "cancelled while the VF was being attached")
-            return _plug(replace(unfinished, given_up=state.given_up + state.todo, todo=()))
+        case Phase.PROGRAM | Phase.ATTACH:
+            unfinished = warned(state, "cancelled while the VF was being attached")
+            return plug(replace(unfinished, given_up=state.given_up + state.todo, todo=()))
         case Phase.CONFIRM:
-            unsure = _warned(state, "cancelled before the guest confirmed that it uses the VF")
-            return replace(unsure, phase=Phase.DONE)
+            unsure = warned(state, "cancelled before the guest confirmed that it uses the VF")
+            return end(unsure, Phase.DONE)
         case _:
             return state
 
@@ -167,18 +218,43 @@ def _prepared(state: State, seen: Seen) -> State:
     )
     problem = unready(state, seen)
     if problem is not None:
-        return _failed(state, problem)
+        return failed(state, problem)
     match state.goal:
         case Goal.ATTACH:
             missing = tuple(vf for vf in state.target_vfs if vf not in home_has)
-            return _plug(replace(state, phase=Phase.ATTACH, todo=missing))
+            return _reserve(replace(state, todo=missing), missing)
         case Goal.MIGRATE if not state.target_vfs:
-            state = _warned(
+            state = warned(
                 state, "the destination describes no VF: the guest goes on un-accelerated there"
             )
         case Goal.DETACH if not present:
-            state = _warned(state, f"{state.home}: none of the described VFs is there")
-    return _switch(replace(state, todo=present))
+            state = warned(state, f"{state.home}: none of the described VFs is there")
+    concerned = present if state.goal is Goal.DETACH else (*present, *state.target_vfs)
+    return _reserve(replace(state, todo=present), concerned)
+
+
+def _reserve(state: State, vfs: tuple[str, ...]) -> State:
+    """Take the leases first, where any of these VFs is claimed and programmed here."""
+    if set(vfs) & {*state.home_provided, *state.target_provided}:
+        return replace(state, phase=Phase.RESERVE, reserved=True)
+    return _go(state)
+
+
+def _without(state: State, vfs: tuple[str, ...], detail: str) -> State:
+    """Do without VFs that cannot be had on the target."""
+    if state.goal is Goal.ATTACH:
+        todo = tuple(vf for vf in state.todo if vf not in vfs)
+        return warned(replace(state, todo=todo, given_up=vfs), detail)
+    left = tuple(vf for vf in state.target_vfs if vf not in vfs)
+    warning = f"the guest goes on un-accelerated at the destination: {detail}"
+    return warned(replace(state, target_vfs=left), warning)
+
+
+def _go(state: State) -> State:
+    """Begin with what changes the guest."""
+    if state.goal is Goal.ATTACH:
+        return plug(replace(state, phase=Phase.ATTACH))
+    return _switch(state)
 
 
 def _switch(state: State) -> State:
@@ -195,26 +271,35 @@ def _unprepared(state: State, detail: str) -> State:
         "the guest could not be asked to leave the VF first, so what its driver loses while the"
         f" VF is removed is lost: {detail}"
     )
-    return replace(_warned(state, warning), phase=Phase.DETACH, switched=False)
+    return replace(warned(state, warning), phase=Phase.DETACH, switched=False)
 
 
 def _detached(state: State) -> State:
     gone = state.todo[0]
     attached = tuple(vf for vf in state.attached if vf != gone)
     state = replace(state, attached=attached, todo=state.todo[1:], tries=0)
-    return _look_first(state) if state.undo else _detach(state)
+    return look_first(state) if state.undo else _detach(state)
 
 
 def _detach(state: State) -> State:
     if state.todo:
         return state
-    return replace(state, phase=Phase.LAUNCH if state.goal is Goal.MIGRATE else Phase.DONE)
+    if {*state.home_vfs} & {*state.home_provided} or state.target_provided:
+        return replace(state, phase=Phase.WITHDRAW)
+    return _withdrawn(state)
+
+
+def _withdrawn(state: State) -> State:
+    """The guest can move: send it, or let whoever wants to do so."""
+    if state.goal is Goal.MIGRATE:
+        return replace(state, phase=Phase.PREPARED if state.orchestrated else Phase.LAUNCH)
+    return end(state, Phase.DONE)
 
 
 def _unplug_again(state: State, detail: str) -> State:
     if state.tries < state.limits.unplug_requests:
         return state
-    return _look_first(
+    return look_first(
         state,
         Problem(
             what=f"{detail}, in {state.tries} requests: it keeps the VF",
@@ -231,112 +316,7 @@ def _overdue(state: State, detail: str) -> State:
             hint="raise timeout_s, downtime_limit_ms or bandwidth_limit_mib_per_s in [migration]",
         )
         return replace(state, phase=Phase.CANCEL, cancelling=True, problem=problem)
-    return _unprovable(state, f"the migration does not end: {detail}")
-
-
-def _look_first(state: State, problem: Problem | None = None) -> State:
-    tries = state.tries if state.phase in {Phase.ATTACH, Phase.RESTORE} else 0
-    return replace(state, phase=Phase.DECIDE, tries=tries, problem=state.problem or problem)
-
-
-def _decide(state: State, seen: Seen) -> State:
-    owner = owner_of(seen.home, seen.away)
-    looked = replace(
-        state,
-        looks=state.looks + 1,
-        blind_looks=state.blind_looks + 1 if owner is Owner.UNKNOWN else 0,
-    )
-    if state.undo and seen.home.gone and (seen.away is None or seen.away.gone):
-        return _failed(replace(looked, guest_at=None), _nobody_left(seen))
-    if looked.looks > state.limits.looks or looked.blind_looks > state.limits.blind_looks:
-        return _unprovable(looked, _told(seen))
-    match owner:
-        case Owner.SOURCE:
-            return _at_home(looked, seen)
-        case Owner.SOURCE_STOPPED:
-            if not state.sent:  # somebody else stopped it, and will know why
-                return _at_home(looked, seen)
-            return replace(looked, phase=Phase.RESUME, guest_at=state.home)
-        case Owner.DESTINATION:
-            return _arrived(looked, seen)
-        case Owner.DESTINATION_STOPPED:
-            return replace(looked, phase=Phase.RESUME, guest_at=Side.DESTINATION)
-        case Owner.MOVING if state.sent and state.cancelled and not state.cancelling:
-            return replace(looked, phase=Phase.CANCEL, cancelling=True)
-        case Owner.MOVING if state.sent:
-            return replace(looked, phase=Phase.MIGRATE)
-        case _:
-            return looked
-
-
-def _at_home(state: State, seen: Seen) -> State:
-    state = replace(state, guest_at=state.home)
-    if state.goal is Goal.ATTACH:
-        return _plug_missing(state, Phase.ATTACH, state.target_vfs, seen.home)
-    if state.cancelled:
-        state = replace(state, problem=state.problem or _CANCELLED)
-    if not state.undo:
-        reason = f"the migration ended and the guest is still here: {_told(seen)}"
-        hint = "read the destination QEMU's log, start it anew with -incoming defer and try again"
-        state = replace(state, problem=state.problem or Problem(what=reason, hint=hint))
-    return _plug_missing(state, Phase.RESTORE, state.home_vfs, seen.home)
-
-
-def _arrived(state: State, seen: Seen) -> State:
-    state = replace(state, guest_at=Side.DESTINATION)
-    if state.cancelled or state.problem is not None:
-        why = "the cancellation" if state.problem is None else state.problem.what
-        state = _warned(replace(state, problem=None), f"{why}: the guest had arrived already")
-    view = seen.home if seen.away is None else seen.away
-    return _plug_missing(state, Phase.ATTACH, state.target_vfs, view)
-
-
-def _plug_missing(state: State, phase: Phase, vfs: tuple[str, ...], view: View) -> State:
-    missing = tuple(vf for vf in vfs if vf not in view.devices and vf not in state.given_up)
-    attached = tuple(vf for vf in vfs if vf in view.devices)
-    tries = state.tries if missing[:1] == state.todo[:1] else 0
-    return _plug(replace(state, phase=phase, todo=missing, attached=attached, tries=tries))
-
-
-def _plug(state: State) -> State:
-    """Go on with the next VF that may still be tried, or end the phase."""
-    if state.todo and state.tries >= state.limits.attach_tries:
-        given_up = (*state.given_up, state.todo[0])
-        return _plug(replace(state, given_up=given_up, todo=state.todo[1:], tries=0))
-    if state.todo:
-        return state
-    lacking = f"{state.guest_at or state.home}: not attached: {', '.join(state.given_up)}"
-    if state.phase is Phase.RESTORE:
-        return _return(_warned(state, lacking) if state.given_up else state)
-    if not state.given_up:
-        return _confirm(state)
-    return _return(
-        state,
-        Problem(
-            what=f"{lacking}; the guest runs there on its standby NIC",
-            hint="correct what the warnings say, then: guestagent-host attach --on"
-            f" {state.guest_at or state.home} with the same description",
-        ),
-    )
-
-
-def _confirm(state: State) -> State:
-    """End in success, after the guest was asked whether it uses its VFs."""
-    asks = state.attached and state.guest_at in state.reachable and state.switched is not False
-    return replace(state, phase=Phase.CONFIRM if asks else Phase.DONE)
-
-
-def _return(state: State, problem: Problem | None = None) -> State:
-    """End in failure, after a guest that was told to leave its VFs was told to use them."""
-    state = replace(state, problem=state.problem or problem)
-    told = state.switched and state.attached and state.guest_at in state.reachable
-    return replace(state, phase=Phase.RETURN) if told else _given_up(state)
-
-
-def _given_up(state: State) -> State:
-    """End with the guest where it was; a failure, unless that is an end that was asked for."""
-    undone = state.undo and state.guest_at is state.home and not state.given_up
-    return replace(state, phase=Phase.UNDONE if undone else Phase.FAILED)
+    return unprovable(state, f"the migration does not end: {detail}")
 
 
 def _refused_by_guest(detail: str) -> Problem:
@@ -352,37 +332,3 @@ def _not_sent(detail: str) -> Problem:
         what=f"the migration did not begin: {detail}",
         hint="check uri and listen in [destination]; a destination QEMU takes one attempt only",
     )
-
-
-def _nobody_left(seen: Seen) -> Problem:
-    return Problem(
-        what=f"no guest is left to be helped: {_told(seen)}",
-        hint="start the VM anew; nothing is remembered of this operation from now on",
-    )
-
-
-def _told(seen: Seen) -> str:
-    return "; ".join(str(view) for view in (seen.home, seen.away) if view is not None)
-
-
-def _failed(state: State, problem: Problem) -> State:
-    return replace(state, phase=Phase.FAILED, problem=state.problem or problem)
-
-
-def _unprovable(state: State, told: str) -> State:
-    before = "" if state.problem is None else f"{state.problem.what}. "
-    return replace(
-        state,
-        phase=Phase.UNKNOWN,
-        guest_at=None,
-        problem=Problem(
-            what=f"{before}Where the guest runs cannot be proved: {told}",
-            hint="nothing more was touched: look at both QEMUs; let the guest run on one side"
-            " only, and only after the other QEMU has ended; then: guestagent-host recover with"
-            " the same description",
-        ),
-    )
-
-
-def _warned(state: State, warning: str) -> State:
-    return replace(state, warnings=(*state.warnings, warning))

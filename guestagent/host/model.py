@@ -125,6 +125,14 @@ class Vm:
         """Return the VFs described for ``side``, in the order of the pairs."""
         return tuple(vf for pair in self.pairs if (vf := pair.vf_on(side)) is not None)
 
+    def provided_on(self, side: Side) -> tuple[str, ...]:
+        """Return the ids of the VFs on ``side`` that are claimed and programmed here."""
+        return tuple(
+            vf.id
+            for pair in self.pairs
+            if (vf := pair.vf_on(side)) is not None and pair.sriov_on(side) is not None
+        )
+
 
 # --- what a hypervisor shows ----------------------------------------------------------------
 

@@ -12,39 +12,69 @@ from dataclasses import replace
 from pathlib import Path
 
 from guestagent import __version__
-from guestagent.errors import ConfigurationError
+from guestagent.errors import ConfigurationError, ConflictError
 from guestagent.host import wiring
 from guestagent.host.driver import Driver, Outcome
 from guestagent.host.hypervisor.base import Guest, Hypervisor
-from guestagent.host.journal import Began, Journal, newest
+from guestagent.host.journal import Began, Journal, newest, unfinished
 from guestagent.host.lock import vm_lock
 from guestagent.host.machine import begin
 from guestagent.host.model import Side, Vm
 from guestagent.host.progress import ProgressView
-from guestagent.host.recovery import resumed
-from guestagent.host.state import Goal, Phase, State
+from guestagent.host.provide import VfProvider
+from guestagent.host.recovery import ordered, resumed
+from guestagent.host.sriov.pool import host_pool
+from guestagent.host.state import Goal, Order, Phase, State
 
 
-def operate(vm: Vm, goal: Goal, home: Side, state_dir: Path) -> Outcome:
-    """Bring about ``goal``.
+def operate(
+    vm: Vm, goal: Goal, home: Side, state_dir: Path, *, orchestrated: bool = False
+) -> Outcome:
+    """Bring about ``goal``; an orchestrated migration only as far as somebody else can begin.
 
     Raises BusyError when another process works on this VM, ConflictError when an
     earlier operation has not finished.
     """
     target = Side.DESTINATION if goal is Goal.MIGRATE else home
-    state, _ = begin(
-        goal=goal,
-        home=home,
-        home_vfs=tuple(vf.id for vf in vm.vfs_on(home)),
-        target_vfs=tuple(vf.id for vf in vm.vfs_on(target)),
-        limits=wiring.limits(vm),
-        reachable=frozenset(s for s in {home, target} if wiring.guest(vm, s) is not None),
-    )
+    command = "prepare" if orchestrated else str(goal)
+    reachable = frozenset(s for s in {home, target} if wiring.guest(vm, s) is not None)
     with (
         vm_lock(state_dir, vm.name),
-        _closing(Journal.begin(state_dir / vm.name, _now(goal))) as j,
+        _closing(Journal.begin(state_dir / vm.name, _now(command))) as journal,
     ):
-        return asyncio.run(_drive(vm, state, j))
+        state, _ = begin(
+            goal=goal,
+            home=home,
+            home_vfs=tuple(vf.id for vf in vm.vfs_on(home)),
+            target_vfs=tuple(vf.id for vf in vm.vfs_on(target)),
+            limits=wiring.limits(vm),
+            reachable=reachable,
+            orchestrated=orchestrated,
+            operation=journal.path.stem,
+            home_provided=vm.provided_on(home),
+            target_provided=vm.provided_on(target),
+        )
+        return asyncio.run(_drive(vm, state, journal, state_dir))
+
+
+def order(vm: Vm, wanted: Order, state_dir: Path) -> Outcome:
+    """Complete or take back the migration that was prepared.
+
+    Raises as ``recover`` does, and ConflictError when none is prepared.
+    """
+    with vm_lock(state_dir, vm.name):
+        operation = newest(state_dir / vm.name)
+        state = None if operation is None or operation.finished else operation.state
+        if operation is None or state is None:
+            raise ConflictError(
+                f"{vm.name}: no migration is prepared",
+                hint="guestagent-host prepare comes first, with the same --state-dir",
+            )
+        if state.phase is not Phase.PREPARED:
+            raise unfinished(operation)
+        _must_describe(vm, state)
+        with _closing(Journal.resume(operation, _now(wanted))) as journal:
+            return asyncio.run(_drive(vm, ordered(state, wanted), journal, state_dir))
 
 
 def recover(vm: Vm, state_dir: Path) -> Outcome | None:
@@ -60,7 +90,7 @@ def recover(vm: Vm, state_dir: Path) -> Outcome | None:
             return None
         _must_describe(vm, state)
         with _closing(Journal.resume(operation, _now("recover"))) as journal:
-            return asyncio.run(_drive(vm, resumed(state), journal))
+            return asyncio.run(_drive(vm, resumed(state), journal, state_dir))
 
 
 def forget(vm: Vm, state_dir: Path) -> bool:
@@ -99,14 +129,23 @@ def _must_describe(vm: Vm, state: State) -> None:
             )
 
 
-async def _drive(vm: Vm, state: State, journal: Journal) -> Outcome:
+async def _drive(vm: Vm, state: State, journal: Journal, state_dir: Path) -> Outcome:
     sides = {state.home, state.target}
     hypervisors: dict[Side, Hypervisor] = {side: wiring.hypervisor(vm, side) for side in sides}
     guests: dict[Side, Guest] = {
         side: guest for side in sides if (guest := wiring.guest(vm, side)) is not None
     }
     view = ProgressView(vm.name, stream=sys.stderr, clock=time.monotonic, bar=sys.stderr.isatty())
-    driver = Driver(vm, hypervisors, guests, observer=view, recorder=journal, clock=time.monotonic)
+    pool = host_pool(state_dir) if state.home_provided or state.target_provided else None
+    driver = Driver(
+        vm,
+        hypervisors,
+        guests,
+        observer=view,
+        recorder=journal,
+        provider=None if pool is None else VfProvider(vm, dict.fromkeys(Side, pool)),
+        clock=time.monotonic,
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, driver.cancel)
@@ -117,3 +156,5 @@ async def _drive(vm: Vm, state: State, journal: Journal) -> Outcome:
             loop.remove_signal_handler(number)
         for hypervisor in hypervisors.values():
             await hypervisor.close()
+        if pool is not None:
+            await pool.close()

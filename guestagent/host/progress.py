@@ -16,6 +16,11 @@ _BAR_CELLS = 12  # bar and figures fit in 80 columns
 
 _TEXT = {
     Phase.PREPARE: "asking both sides",
+    Phase.RESERVE: "claiming VFs",
+    Phase.WITHDRAW: "clearing the VFs that the guest has left",
+    Phase.PROGRAM: "programming a VF for {vf}",
+    Phase.REPROGRAM: "programming the VF of {vf} again",
+    Phase.TIDY: "giving back VFs that are not used",
     Phase.SWITCH: "asking the guest to use its standby NIC",
     Phase.DETACH: "asking the guest to release {vf}",
     Phase.LAUNCH: "starting the migration",

@@ -26,7 +26,9 @@ def unready(state: State, seen: Seen) -> Problem | None:
         )
     if not home.running:
         return Problem(what=f"{home}: no guest runs here", hint="use the QEMU where it runs")
-    return None if away is None else _unready_to_receive(state, away)
+    if away is None or state.orchestrated:  # their destination may not be there yet
+        return None
+    return _unready_to_receive(state, away)
 
 
 def _unready_to_receive(state: State, away: View) -> Problem | None:

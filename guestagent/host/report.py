@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from json import dumps
 
-from guestagent.errors import EXIT_DONE, EXIT_FAILED
+from guestagent.errors import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN
 from guestagent.host.driver import Outcome
 from guestagent.host.model import Side, Vm
 from guestagent.host.progress import coloured, size
@@ -16,11 +16,18 @@ from guestagent.host.state import Goal, Phase, State
 
 JSON_VERSION = 1
 _GREEN, _RED = 32, 31
+_BAD = {Phase.UNKNOWN: "unknown", Phase.PREPARED: "try again later"}
 
 
 def exit_code(outcome: Outcome) -> int:
-    """Return 0 when what was asked for is so, 1 otherwise."""
-    return EXIT_DONE if outcome.state.phase in {Phase.DONE, Phase.UNDONE} else EXIT_FAILED
+    """Return 0 when what was asked for is so, 75 when it is not yet possible, 1 otherwise."""
+    match outcome.state.phase:
+        case Phase.DONE | Phase.UNDONE:
+            return EXIT_DONE
+        case Phase.PREPARED:
+            return EXIT_DONE if outcome.state.problem is None else EXIT_TRY_AGAIN
+        case _:
+            return EXIT_FAILED
 
 
 def accelerated(vm: Vm, state: State) -> bool:
@@ -76,8 +83,11 @@ def as_text(vm: Vm, outcome: Outcome, command: str) -> str:
     if state.phase is Phase.UNDONE:
         return f"{vm.name}: {coloured('undone', _GREEN)}: {_undone(state, command)}"
     if state.problem is not None:
-        word = coloured("unknown" if state.phase is Phase.UNKNOWN else "failed", _RED)
+        word = coloured(_BAD.get(state.phase, "failed"), _RED)
         return f"{vm.name}: {word}: {state.problem.what}\n  what to do: {state.problem.hint}"
+    if state.phase is Phase.PREPARED:
+        word = coloured("prepared", _GREEN)
+        return f"{vm.name}: {word}: migrate the guest now, then: complete, or rollback"
     lines = [f"{vm.name}: {coloured('done', _GREEN)}: {_done(vm, state)}"]
     lines += [
         f"  {span.phase:<8} {span.end_s - span.start_s:7.3f} s  {span.vf or ''}".rstrip()

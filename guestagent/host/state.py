@@ -16,59 +16,81 @@ class Goal(StrEnum):
     MIGRATE = "migrate"
 
 
+class Order(StrEnum):
+    """What somebody else, who moves the guest, wants next of a prepared migration."""
+
+    COMPLETE = "complete"
+    ROLLBACK = "rollback"
+
+
 class Phase(StrEnum):
-    """Where a command is; each phase but the last four has one effect under way.
+    """Where a command is; each phase but PREPARED and the last four has one effect under way.
 
     =========== ================ ===========================================================
     phase       effect           then
     =========== ================ ===========================================================
-    ``PREPARE`` Look             ready: SWITCH, DETACH, LAUNCH or ATTACH · else FAILED
+    ``PREPARE`` Look             ready: RESERVE, or what follows it · else FAILED
+    ``RESERVE`` Reserve          done: SWITCH, DETACH, LAUNCH or PROGRAM · lacking: the same
+                                 without those VFs · refused, lost: FAILED
     ``SWITCH``  ToStandby        done, lost: DETACH · refused: DETACH, or FAILED where the
                                  guest must agree
-    ``DETACH``  Unplug           done: next VF, then LAUNCH (or DONE) · refused: once more,
-                                 then DECIDE · lost: DECIDE
+    ``DETACH``  Unplug           done: next VF, then WITHDRAW (or LAUNCH, or DONE) ·
+                                 refused: once more, then DECIDE · lost: DECIDE
+    ``WITHDRAW`` Withdraw        done: LAUNCH (or DONE) · refused, lost: DECIDE
+    ``PREPARED`` --              somebody else migrates, then orders complete or rollback
     ``LAUNCH``  StartMigration   done: MIGRATE · refused, lost: DECIDE
     ``MIGRATE`` FollowMigration  done, lost: DECIDE · overdue, cancel: CANCEL, or UNKNOWN
                                  when that was overdue too
     ``CANCEL``  CancelMigration  done, refused: MIGRATE · lost: DECIDE
-    ``DECIDE``  Look             guest at the target: ATTACH · guest at home: RESTORE ·
+    ``DECIDE``  Look             guest at the target: PROGRAM · guest at home: REPROGRAM ·
                                  stopped where it is provably alone: RESUME · still on its
                                  way: MIGRATE or look again · not provable: look again, then
                                  UNKNOWN
     ``RESUME``  Proceed          done, refused, lost: DECIDE
+    ``PROGRAM`` Program          done: ATTACH · refused: once more, then next VF · lost: DECIDE
     ``ATTACH``  Plug             done: next VF, then CONFIRM · refused: once more, then next
                                  VF, then RETURN · lost: DECIDE
+    ``REPROGRAM`` Program        as PROGRAM, then RESTORE
     ``RESTORE`` Plug             as ATTACH, but the end is always RETURN
     ``CONFIRM`` ToVf             done, refused, lost: DONE
     ``RETURN``  ToVf             done, refused, lost: FAILED, or UNDONE where the beginning
                                  is restored and that was asked for
+    ``TIDY``    Tidy             done, refused, lost: the end that was reached
     ``DONE``    --               what was asked for is so
     ``UNDONE``  --               all is as before, which is what ``undo`` asked for
     ``FAILED``  --               it is not; ``guest_at`` says where the guest is
     ``UNKNOWN`` --               nobody can tell from here; nothing more was touched
     =========== ================ ===========================================================
 
+    RESERVE, WITHDRAW, PROGRAM, REPROGRAM and TIDY concern the VFs that this program
+    claims and programs; where the description leaves that to others, they are left out.
     SWITCH, CONFIRM and RETURN are left out where nothing describes a way to the
     agent in the guest, and RETURN where the guest was never told to leave its VF.
 
     Cancel is heard between effects and during FollowMigration. Before the
     guest moves it leads to DECIDE and so back to the beginning; once the guest
     has arrived it ends ATTACH; a rollback under way (RESTORE, RESUME) is not
-    stopped by it, and CONFIRM is cut short.
+    stopped by it, nor is TIDY, and CONFIRM is cut short.
     """
 
     PREPARE = "prepare"
+    RESERVE = "reserve"
     SWITCH = "switch"
     DETACH = "detach"
+    WITHDRAW = "withdraw"
+    PREPARED = "prepared"
     LAUNCH = "launch"
     MIGRATE = "migrate"
     CANCEL = "cancel"
     DECIDE = "decide"
     RESUME = "resume"
+    PROGRAM = "program"
     ATTACH = "attach"
+    REPROGRAM = "reprogram"
     RESTORE = "restore"
     CONFIRM = "confirm"
     RETURN = "return"
+    TIDY = "tidy"
     DONE = "done"
     UNDONE = "undone"
     FAILED = "failed"
@@ -76,8 +98,13 @@ class Phase(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows."""
-        return self in {Phase.DONE, Phase.UNDONE, Phase.FAILED, Phase.UNKNOWN}
+        """Whether nothing follows by itself."""
+        return self.over or self in {Phase.UNKNOWN, Phase.PREPARED}
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to be done about the operation."""
+        return self in {Phase.DONE, Phase.UNDONE, Phase.FAILED}
 
 
 # --- effects: what the driver shall do ------------------------------------------------------
@@ -88,6 +115,38 @@ class Look:
     """Ask the sides that the goal concerns; after ``after_s``, or sooner if something happens."""
 
     after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """Take the leases on the VFs that are in use at home, and on some for the target."""
+
+    in_use: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdraw:
+    """Clear these VFs of home, which are unplugged, and open the way to the standbys."""
+
+    vfs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Make a VF of ``side`` ready to be plugged; first wait ``after_s``."""
+
+    side: Side
+    vf: str
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tidy:
+    """The guest stays at ``side`` and uses ``used``: give back every other VF."""
+
+    side: Side
+    used: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +212,10 @@ class Proceed:
 
 Effect = (
     Look
+    | Reserve
+    | Withdraw
+    | Program
+    | Tidy
     | ToStandby
     | Unplug
     | Plug
@@ -181,6 +244,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lacking:
+    """The effect was achieved but for these VFs, which cannot be had."""
+
+    vfs: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """The effect was turned down and did not happen."""
 
@@ -206,7 +277,7 @@ class Cancel:
     """The operator wants it to end."""
 
 
-Event = Seen | Done | Refused | Lost | Overdue | Cancel
+Event = Seen | Done | Lacking | Refused | Lost | Overdue | Cancel
 
 
 # --- the state ------------------------------------------------------------------------------
@@ -248,6 +319,14 @@ class State:
     the guest left its VFs when it was asked, ``confirmed`` whether it uses those it has
     now; both are None while it was not asked. ``undo`` is whether the beginning is as good
     an end as the goal: so it is where a command that did not finish is recovered.
+
+    ``home_provided`` and ``target_provided`` are the VFs that are claimed and programmed
+    here, ``programmed`` those that are ready to be plugged. ``reserved`` is whether any
+    lease may be held, and ``ending`` the end that was reached, while TIDY gives them back.
+    ``operation`` is the name under which they are held.
+
+    ``orchestrated`` is whether somebody else moves the guest and starts it, and
+    ``order`` what they wanted last.
     """
 
     goal: Goal
@@ -257,6 +336,12 @@ class State:
     target_vfs: tuple[str, ...]
     limits: Limits
     reachable: frozenset[Side] = frozenset()
+    operation: str = ""
+    home_provided: tuple[str, ...] = ()
+    target_provided: tuple[str, ...] = ()
+    programmed: tuple[str, ...] = ()
+    reserved: bool = False
+    ending: Phase | None = None
     switched: bool | None = None
     confirmed: bool | None = None
     todo: tuple[str, ...] = ()
@@ -265,6 +350,8 @@ class State:
     blind_looks: int = 0
     sent: bool = False
     undo: bool = False
+    orchestrated: bool = False
+    order: Order | None = None
     cancelled: bool = False
     cancelling: bool = False
     problem: Problem | None = None

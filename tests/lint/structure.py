@@ -42,6 +42,7 @@ PURE_MODULES = {
     "guestagent.guest.pairing",
     "guestagent.guest.plan",
     "guestagent.guest.release",
+    "guestagent.host.arrival",
     "guestagent.host.effects",
     "guestagent.host.machine",
     "guestagent.host.model",

@@ -26,9 +26,12 @@ from guestagent.host.model import (
     Timeouts,
     Vm,
 )
+from guestagent.host.provide import VfProvider
+from guestagent.host.sriov.model import Provision, Standby, VfSettings, Want
 from guestagent.host.state import Event, Goal, Limits, Phase, State
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import FakeQemu
+from tests.fakes.sriov import CLEAN, FakeVfHost, FakeVfPool
 
 MAC = "52:54:00:aa:00:01"
 VF = Device(
@@ -144,6 +147,7 @@ class World:
     destination: FakeQemu
     watcher: Watcher = field(default_factory=Watcher)
     recorder: Notebook = field(default_factory=Notebook)
+    vf_hosts: dict[Side, FakeVfHost] = field(default_factory=dict)
     limits: Limits = EAGER
     guests: dict[Side, Guest] = field(
         default_factory=lambda: {Side.SOURCE: FakeGuest(), Side.DESTINATION: FakeGuest()}
@@ -156,7 +160,7 @@ class World:
         near = Timeouts(command_s=command_s, unplug_s=unplug_s, attach_s=attach_s)
         self.vm = replace(self.vm, timeouts=near)
 
-    def first_state(self, goal: Goal = Goal.MIGRATE) -> State:
+    def first_state(self, goal: Goal = Goal.MIGRATE, *, orchestrated: bool = False) -> State:
         """Return the state in which a command begins."""
         target = Side.DESTINATION if goal is Goal.MIGRATE else Side.SOURCE
         state, _ = begin(
@@ -166,8 +170,33 @@ class World:
             target_vfs=tuple(vf.id for vf in self.vm.vfs_on(target)),
             limits=self.limits,
             reachable=frozenset(self.guests),
+            orchestrated=orchestrated,
+            operation="1",
+            home_provided=self.vm.provided_on(Side.SOURCE),
+            target_provided=self.vm.provided_on(target),
         )
         return state
+
+    def provide_vfs(self, *, standby: bool = True) -> None:
+        """Have the VFs claimed and programmed here, on two hosts with two VFs each."""
+        self.vf_hosts = {side: FakeVfHost() for side in Side}
+        pairs: list[Pair] = []
+        for pair in self.vm.pairs:
+            settings = VfSettings(
+                mac=pair.mac,
+                vlan=7,
+                standby=Standby(link=f"tap-{pair.vf.id}", mac=pair.mac) if standby else None,
+            )
+            choice = Provision(want=Want(pfs=("physnet1",)), settings=settings)
+            number = len(pairs)
+            used = Provision(want=Want(vf=f"0000:01:10.{2 * number}"), settings=settings)
+            has_other = pair.destination_vf is not None
+            pairs.append(
+                replace(pair, sriov=used, destination_sriov=choice if has_other else None)
+            )
+            state = replace(CLEAN, mac=pair.mac, vlan=7)
+            self.vf_hosts[Side.SOURCE].states[f"0000:01:10.{2 * number}"] = state
+        self.vm = replace(self.vm, pairs=tuple(pairs))
 
     async def drive(self, goal: Goal = Goal.MIGRATE, state: State | None = None) -> Outcome:
         """Run a command against the two fakes, or go on from a state."""
@@ -182,6 +211,9 @@ class World:
             self.guests,
             observer=self.watcher,
             recorder=self.recorder,
+            provider=VfProvider(
+                self.vm, {side: FakeVfPool(host) for side, host in self.vf_hosts.items()}
+            ),
             clock=time.monotonic,
         )
         self.watcher.driver = driver

@@ -181,6 +181,31 @@ def test_an_operation_that_did_not_finish_is_recovered_once(
     assert run(tmp_path, "detach") == 0
 
 
+def test_a_prepared_migration_is_completed_or_rolled_back_and_nothing_else(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "complete") == run(tmp_path, "rollback") == 1
+    assert "no migration is prepared" in capsys.readouterr().err
+    assert run(tmp_path, "prepare", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["command"], report["result"], report["exit_code"]) == ("prepare", "prepared", 0)
+    assert (report["running_on"], report["accelerated"]) == ("source", False)
+    assert stage.source.devices == {}
+    for command in ("migrate", "attach", "prepare"):
+        assert run(tmp_path, command) == 1
+        err = capsys.readouterr().err
+        assert "a migration is prepared" in err
+        assert "guestagent-host complete" in err
+    assert run(tmp_path, "complete") == 75
+    assert "web1: try again later: not yet: source: guest running" in capsys.readouterr().out
+    assert run(tmp_path, "rollback") == 0
+    assert "rollback: the migrate is taken back, the guest runs at source with vf0" in (
+        capsys.readouterr().out
+    )
+    assert list(stage.source.devices) == ["vf0"]
+    assert run(tmp_path, "rollback") == 1
+
+
 def test_an_operation_that_did_not_finish_can_be_forgotten(
     tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

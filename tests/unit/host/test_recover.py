@@ -12,10 +12,12 @@ from guestagent.host.driver import Outcome
 from guestagent.host.machine import step
 from guestagent.host.model import Side, View
 from guestagent.host.recovery import resumed
+from guestagent.host.sriov.model import Process
 from guestagent.host.state import Goal, Lost, Phase, Seen
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending, FakeQemu, Fault, Guest
-from tests.unit.host.support import EAGER, KilledError, Notebook, World, play, told
+from tests.fakes.sriov import CLEAN
+from tests.unit.host.support import EAGER, MAC, KilledError, Notebook, World, play, told
 from tests.unit.host.test_machine import state
 
 
@@ -32,12 +34,32 @@ def assert_whole(stage: World) -> None:
     """One guest runs, it has its VF, and nobody else has it."""
     running = [q for q in (stage.source, stage.destination) if q.run_state == "running"]
     assert len(running) == 1
-    assert set(running[0].devices) == {"vf0"}
+    nowhere_to_go = running[0] is stage.destination and _nothing_free(stage)
+    assert set(running[0].devices) == (set() if nowhere_to_go else {"vf0"})
     idle = stage.destination if running[0] is stage.source else stage.source
     assert idle.devices == {}
-    for guest in stage.guests.values():
+    for guest in () if nowhere_to_go else stage.guests.values():
         assert isinstance(guest, FakeGuest)
         assert guest.on_standby == set(), "the guest was told to come back to its VF"
+
+
+def _nothing_free(stage: World) -> bool:
+    return bool(stage.vf_hosts) and len(stage.vf_hosts[Side.DESTINATION].users) == 2
+
+
+def assert_vfs_are_given_back(stage: World) -> None:
+    """The VF that the guest uses is its own, with its MAC; nobody has the MAC or a VF else."""
+    source_runs = stage.source.run_state == "running"
+    here = Side.SOURCE if source_runs else Side.DESTINATION
+    for side, host in stage.vf_hosts.items():
+        states = [(vf, state) for vf, state in host.states.items() if state != CLEAN]
+        if side is not here or (side is Side.DESTINATION and _nothing_free(stage)):
+            assert (states, host.leases) == ([], {})
+            continue
+        ((vf, state),) = states
+        assert (state.mac, state.vlan) == (MAC, 7)
+        assert set(host.leases) <= {vf}
+        assert host.open == set(), "what is on the VF is not delivered to the standby"
 
 
 def _works(_stage: World) -> None:
@@ -70,6 +92,23 @@ def _attach_fails_once(stage: World) -> None:
     stage.destination.faults = {"device_add": [Fault.REFUSE]}
 
 
+def _vfs_provided(stage: World) -> None:
+    stage.provide_vfs()
+
+
+def _vfs_provided_and_cancelled(stage: World) -> None:
+    stage.provide_vfs()
+    _cancelled(stage)
+
+
+def _no_vf_is_free(stage: World) -> None:
+    """Both VFs of the destination are somebody else's."""
+    stage.provide_vfs()
+    host = stage.vf_hosts[Side.DESTINATION]
+    for vf in host.states:
+        host.users[vf] = Process(pid=1, name="other")
+
+
 WAYS: tuple[Callable[[World], None], ...] = (
     _works,
     _fails,
@@ -78,25 +117,32 @@ WAYS: tuple[Callable[[World], None], ...] = (
     _overdue,
     _keeps_the_vf,
     _attach_fails_once,
+    _vfs_provided,
+    _vfs_provided_and_cancelled,
+    _no_vf_is_free,
 )
 LONGEST = 60
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__.strip("_"))
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_helper_killed_at_any_word_is_recovered(
-    tmp_path: Path, way: Callable[[World], None], when: str
+def test_a_helper_killed_at_any_point_is_recovered(
+    tmp_path: Path, way: Callable[[World], None]
 ) -> None:
+    """Killed before each effect, after it, and once what it came to is written down."""
     points = 0
     for number in range(LONGEST):
-        directory = tmp_path / str(number)
-        directory.mkdir()
-        notebook = Notebook(end_before=number) if when == "before" else Notebook(end_after=number)
-        if not _kill_and_recover(directory, way, notebook):
-            break
-        points += 1
-    assert 10 < points < LONGEST
-    print(f"{way.__name__.strip('_')}: killed at {points} points, {when} the word")
+        # What an effect came to is every other word: not to write it is to die after the effect.
+        endings = [Notebook(end_after=number)]
+        endings += [Notebook(end_before=number)] if number % 2 else []
+        for notebook in endings:
+            directory = tmp_path / str(points)
+            directory.mkdir()
+            if not _kill_and_recover(directory, way, notebook):
+                assert points > 15
+                print(f"{way.__name__.strip('_')}: recovered from all of {points} points")
+                return
+            points += 1
+    raise AssertionError(f"{way.__name__} does not end within {LONGEST} words")
 
 
 def _kill_and_recover(directory: Path, way: Callable[[World], None], recorder: Notebook) -> bool:
@@ -119,6 +165,7 @@ def _kill_and_recover(directory: Path, way: Callable[[World], None], recorder: N
         if outcome is not None:
             assert outcome.state.phase in {Phase.DONE, Phase.UNDONE, Phase.FAILED}
         assert_whole(stage)
+        assert_vfs_are_given_back(stage)
         asked = {qemu.path: _changing(qemu) for qemu in (stage.source, stage.destination)}
         stood = stage.recorder.state
         if stood is not None and stood.phase.final:
@@ -232,7 +279,7 @@ def test_every_phase_is_gone_on_with_and_ends(phase: Phase) -> None:
     for _ in range(50):
         if current.phase.final:
             break
-        assert current.phase in {Phase.DECIDE, Phase.DETACH}
+        assert current.phase in {Phase.DECIDE, Phase.DETACH, Phase.TIDY}
         event = blind if current.phase is Phase.DECIDE else Lost(detail="gone")
         current, _ = step(current, event)
     assert current.phase.final

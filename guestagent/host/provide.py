@@ -1,0 +1,195 @@
+"""Claims, programs and gives back the VFs of an operation, through the pools of both hosts.
+
+A lease carries in its owner which device of which side of which operation it
+is for, so nothing about it has to be remembered here: after a crash the pools
+say what is held, and every step may be repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from guestagent.errors import (
+    ConflictError,
+    DeadlineError,
+    GuestAgentError,
+    PeerError,
+    SystemLacksError,
+    UnknownOutcomeError,
+)
+from guestagent.host.hypervisor.base import RefusedError
+from guestagent.host.model import Pair, Side, Vm
+from guestagent.host.sriov.base import NoVfError, VfPool, VfRefusedError
+from guestagent.host.sriov.model import Lease, Owner, Provision, Standby
+from guestagent.host.state import (
+    Done,
+    Event,
+    Lacking,
+    Lost,
+    Program,
+    Refused,
+    Reserve,
+    State,
+    Tidy,
+    Withdraw,
+)
+
+log = logging.getLogger(__name__)
+
+Warnings = tuple[str, ...]
+_TURNED_DOWN = (ConflictError, SystemLacksError, DeadlineError, VfRefusedError, RefusedError)
+
+
+class VfProvider:
+    """The ``Provider`` of one VM; ``pools`` has the VFs of each side's host."""
+
+    def __init__(self, vm: Vm, pools: Mapping[Side, VfPool]) -> None:
+        self._vm = vm
+        self._pools = pools
+
+    async def perform(self, effect: Reserve | Withdraw | Program | Tidy, state: State) -> Event:
+        """See ``driver.Provider``."""
+        match effect:
+            case Reserve():
+                return await self._reserve(effect, state)
+            case Withdraw(vfs=vfs):
+                return await _outcome(self._withdraw(vfs, state))
+            case Program(side=side, vf=vf):
+                return await _outcome(self._program(side, vf, state))
+            case Tidy():
+                return await _outcome(self._tidy(effect, state))
+
+    async def address(self, side: Side, vf: str, operation: str) -> str:
+        """See ``driver.Provider``."""
+        return (await self._lease(side, vf, operation)).vf
+
+    async def _reserve(self, effect: Reserve, state: State) -> Event:
+        lacking: dict[str, str] = {}
+        try:
+            for vf in effect.in_use:
+                await self._adopt(state.home, vf, state)
+            for vf in effect.wanted:
+                try:
+                    await self._claim(state.target, vf, state)
+                except NoVfError as error:
+                    lacking[vf] = f"{vf}: {error}"
+        except _TURNED_DOWN as error:
+            return Refused(detail=str(error))
+        except (PeerError, UnknownOutcomeError) as error:
+            return Lost(detail=str(error))
+        if lacking:
+            return Lacking(vfs=tuple(lacking), detail="; ".join(lacking.values()))
+        return Done()
+
+    async def _adopt(self, side: Side, vf: str, state: State) -> None:
+        """Take the lease on a VF that the guest has: the described one, or that of its MAC."""
+        provision = self._provision(side, vf)
+        owner = self._owner(side, vf, state.operation)
+        address = provision.want.vf
+        if address is None:
+            held = await self._pools[side].leases(self._vm.name)
+            address = next((lease.vf for lease in held if _is_for(lease, provision)), None)
+        if address is None:
+            raise RefusedError(
+                f"{side}: which VF {vf} is cannot be told: it has no host in the description and"
+                f" {self._vm.name} has no lease with its MAC address"
+            )
+        await self._pools[side].adopt(address, owner, provision.settings)
+
+    async def _claim(self, side: Side, vf: str, state: State) -> None:
+        owner = self._owner(side, vf, state.operation)
+        if await self._find(side, owner) is None:
+            await self._pools[side].claim(self._provision(side, vf).want, owner)
+
+    async def _withdraw(self, vfs: tuple[str, ...], state: State) -> None:
+        for vf in vfs:
+            lease = await self._lease(state.home, vf, state.operation)
+            self._tell((await self._pools[state.home].withdraw(lease)).warnings)
+        if state.target is not state.home:
+            await self._each_standby(state.target, lambda pool: pool.open_standby)
+
+    async def _program(self, side: Side, vf: str, state: State) -> None:
+        lease = await self._lease(side, vf, state.operation)
+        programmed = await self._pools[side].program(lease, self._provision(side, vf).settings)
+        self._tell(programmed.warnings)
+
+    async def _tidy(self, effect: Tidy, state: State) -> None:
+        """Settle what the guest uses and release the rest; every VF is tried."""
+        failures: list[GuestAgentError] = []
+        for side, vf, lease in await self._held(state):
+            pool = self._pools[side]
+            try:
+                if side is effect.side and vf in effect.used:
+                    self._tell((await pool.settle(lease)).warnings)
+                else:
+                    self._tell(await pool.release(lease))
+            except (*_TURNED_DOWN, PeerError, UnknownOutcomeError) as error:
+                failures.append(error)
+        if effect.side is not state.target:
+            await self._each_standby(state.target, lambda pool: pool.close_standby)
+        if failures:
+            raise failures[0]
+
+    async def _held(self, state: State) -> list[tuple[Side, str, Lease]]:
+        """Return every lease of this operation, and for which device of which side it is."""
+        return [
+            (side, vf, lease)
+            for side in dict.fromkeys((state.home, state.target))
+            for vf in (device.id for device in self._vm.vfs_on(side))
+            if self._pair(side, vf).sriov_on(side) is not None
+            if (lease := await self._find(side, self._owner(side, vf, state.operation)))
+        ]
+
+    async def _each_standby(
+        self, side: Side, method: Callable[[VfPool], Callable[[Standby], Awaitable[Warnings]]]
+    ) -> None:
+        for pair in self._vm.pairs:
+            provision = pair.sriov_on(side)
+            if provision is not None and provision.settings.standby is not None:
+                self._tell(await method(self._pools[side])(provision.settings.standby))
+
+    async def _lease(self, side: Side, vf: str, operation: str) -> Lease:
+        lease = await self._find(side, self._owner(side, vf, operation))
+        if lease is None:
+            raise RefusedError(f"{side}: {self._vm.name} has no VF claimed for {vf}")
+        return lease
+
+    async def _find(self, side: Side, owner: Owner) -> Lease | None:
+        held = await self._pools[side].leases(owner.vm)
+        return next((lease for lease in held if lease.owner == owner), None)
+
+    def _owner(self, side: Side, vf: str, operation: str) -> Owner:
+        return Owner(vm=self._vm.name, operation=f"{operation}/{side}/{vf}")
+
+    def _pair(self, side: Side, vf: str) -> Pair:
+        for pair in self._vm.pairs:
+            device = pair.vf_on(side)
+            if device is not None and device.id == vf:
+                return pair
+        raise RefusedError(f"{side}: {vf} is not described")
+
+    def _provision(self, side: Side, vf: str) -> Provision:
+        provision = self._pair(side, vf).sriov_on(side)
+        if provision is None:
+            raise RefusedError(f"{side}: nothing describes how {vf} is claimed")
+        return provision
+
+    def _tell(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
+
+
+def _is_for(lease: Lease, provision: Provision) -> bool:
+    return lease.settings is not None and lease.settings.mac == provision.settings.mac
+
+
+async def _outcome(step: Awaitable[None]) -> Event:
+    """Await a step and tell what came of it as an event."""
+    try:
+        await step
+    except _TURNED_DOWN as error:
+        return Refused(detail=str(error))
+    except (PeerError, UnknownOutcomeError) as error:
+        return Lost(detail=str(error))
+    return Done()
