@@ -298,6 +298,11 @@ class Machine:
         self._monitor.wait_event("MIGRATION", lambda data: data["status"] == "completed")
         self.qmp("cont")
 
+    @property
+    def alive(self) -> bool:
+        """Whether QEMU still runs."""
+        return self._process.poll() is None
+
     def wait_exit(self) -> int:
         """Wait until QEMU ends by itself and return its exit code."""
         return self._process.wait()
