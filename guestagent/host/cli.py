@@ -7,6 +7,7 @@ import asyncio
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from guestagent import __version__, log
@@ -113,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="SIDE",
                 help="source (the default) or destination: which QEMU of the description",
             )
+        if name == "migrate":
+            _add_migration_options(command)
         if name != "inspect":
             command.add_argument(
                 "--state-dir",
@@ -125,10 +128,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_migration_options(command: argparse.ArgumentParser) -> None:
+    """Add what stands in the place of a key of [migration]."""
+    group = command.add_argument_group("in place of the description's [migration]")
+    group.add_argument("--bandwidth", type=_positive, metavar="MIB", help="MiB/s at most")
+    group.add_argument("--downtime", type=_positive, metavar="MS", help="limit of the stop, ms")
+    group.add_argument("--multifd", type=_positive, metavar="N", help="connections in parallel")
+    group.add_argument("--postcopy", action="store_true", default=None, help="run there early")
+    group.add_argument(
+        "--auto-converge", action="store_true", default=None, help="slow a busy guest down"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def _with_options(vm: Vm, arguments: argparse.Namespace) -> Vm:
+    given = {
+        "bandwidth_limit_mib_per_s": arguments.bandwidth,
+        "downtime_limit_ms": arguments.downtime,
+        "multifd_channels": arguments.multifd,
+        "postcopy": arguments.postcopy,
+        "auto_converge": arguments.auto_converge,
+    }
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return replace(vm, migration=replace(vm.migration, **chosen))
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "vf":
         return vfcli.run(arguments)
     vm = config.load(arguments.vm)
+    if arguments.command == "migrate":
+        vm = _with_options(vm, arguments)
     match arguments.command:
         case "inspect":
             seen = asyncio.run(_inspect(vm, arguments.on))

@@ -61,6 +61,9 @@ destination_vf = { host = "0000:af:10.3" }
 [migration]                         # all optional
 downtime_limit_ms = 300             # tried with 10 first, raised while that does not suffice
 bandwidth_limit_mib_per_s = 1024    # default: QEMU's own setting
+# postcopy = true                   # after one pass the guest runs there, its memory follows
+# auto_converge = true              # slow a guest down that writes faster than can be sent
+# multifd_channels = 4              # several connections in parallel
 timeout_s = 1800                    # then the migration is cancelled
 
 [timeouts]                          # all optional; these are the defaults
@@ -229,6 +232,9 @@ def _migration(table: Table) -> MigrationSettings:
     settings = MigrationSettings(
         downtime_limit_ms=table.integer("downtime_limit_ms", default.downtime_limit_ms),
         bandwidth_limit_mib_per_s=table.optional_integer("bandwidth_limit_mib_per_s"),
+        postcopy=table.boolean("postcopy", default=default.postcopy),
+        auto_converge=table.boolean("auto_converge", default=default.auto_converge),
+        multifd_channels=table.optional_integer("multifd_channels"),
         timeout_s=table.number("timeout_s", default.timeout_s),
     )
     table.finish()

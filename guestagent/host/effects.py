@@ -48,7 +48,8 @@ def effect_of(state: State) -> Effect | None:  # noqa: C901 - one flat table, as
         case Phase.LAUNCH:
             return StartMigration()
         case Phase.MIGRATE:
-            return FollowMigration(grace_s=limits.cancel_grace_s if state.cancelling else None)
+            ending = state.cancelling and not state.cancel_refused
+            return FollowMigration(grace_s=limits.cancel_grace_s if ending else None)
         case Phase.CANCEL:
             return CancelMigration()
         case Phase.DECIDE:

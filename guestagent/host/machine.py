@@ -124,7 +124,7 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
         case Phase.CANCEL, Done():
             return replace(state, phase=Phase.MIGRATE)
         case Phase.CANCEL, Refused(detail=detail):
-            return replace(warned(state, detail), phase=Phase.MIGRATE)
+            return replace(warned(state, detail), phase=Phase.MIGRATE, cancel_refused=True)
         case Phase.CANCEL | Phase.RESUME, Lost(detail=detail):
             return look_first(warned(state, detail))
         case Phase.RESUME, Done():

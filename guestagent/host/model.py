@@ -88,12 +88,35 @@ class MigrationSettings:
     """How memory is moved.
 
     The guest is stopped for at most about ``downtime_limit_ms``, as QEMU estimates it;
-    a bandwidth of None leaves QEMU's own setting alone.
+    a bandwidth of None leaves QEMU's own setting alone. ``postcopy`` lets the guest run
+    at the destination after one pass, its memory following; ``auto_converge`` slows it
+    down while it writes faster than can be sent; ``multifd_channels`` of None is one
+    connection, as ever.
     """
 
     downtime_limit_ms: int = 300
     bandwidth_limit_mib_per_s: int | None = None
+    postcopy: bool = False
+    auto_converge: bool = False
+    multifd_channels: int | None = None
     timeout_s: float = 1800.0
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """Return what both QEMUs must be capable of, in QEMU's words.
+
+        "events" tells every step; with "return-path" the source is told that the
+        destination took everything, before it lets go of the guest (Q:
+        qapi/migration.json, MigrationCapability).
+        """
+        wanted = (
+            ("events", True),
+            ("return-path", True),
+            ("postcopy-ram", self.postcopy),
+            ("auto-converge", self.auto_converge),
+            ("multifd", self.multifd_channels is not None),
+        )
+        return tuple(name for name, is_wanted in wanted if is_wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

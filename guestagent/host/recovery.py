@@ -41,6 +41,7 @@ def resumed(state: State) -> State:
         given_up=(),
         programmed=(),
         cancelling=False,
+        cancel_refused=False,
         order=None,
     )
     match state.phase:

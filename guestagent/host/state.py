@@ -41,7 +41,7 @@ class Phase(StrEnum):
     ``LAUNCH``  StartMigration   done: MIGRATE · refused, lost: DECIDE
     ``MIGRATE`` FollowMigration  done, lost: DECIDE · overdue, cancel: CANCEL, or UNKNOWN
                                  when that was overdue too
-    ``CANCEL``  CancelMigration  done, refused: MIGRATE · lost: DECIDE
+    ``CANCEL``  CancelMigration  done: MIGRATE, not for long · refused: MIGRATE · lost: DECIDE
     ``DECIDE``  Look             guest at the target: PROGRAM · guest at home: REPROGRAM ·
                                  stopped where it is provably alone: RESUME · still on its
                                  way: MIGRATE or look again · not provable: look again, then
@@ -354,6 +354,7 @@ class State:
     order: Order | None = None
     cancelled: bool = False
     cancelling: bool = False
+    cancel_refused: bool = False
     problem: Problem | None = None
     guest_at: Side | None = None
     attached: tuple[str, ...] = ()

@@ -13,61 +13,16 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from tests.fakes.faults import INSTEAD, Ending, Fault, Guest
+
+__all__ = ["Ending", "FakeQemu", "Fault", "Guest"]
 
 GREETING = {
     "QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}
 }
-HUGE_BYTES = 5 * 1024 * 1024
-
-
-class Fault(StrEnum):
-    """What goes wrong with one command."""
-
-    REFUSE = "refuse"
-    SILENT = "silent"
-    HANG_UP_BEFORE = "hang-up-before"  # the command is not run
-    HANG_UP_AFTER = "hang-up-after"  # it is run, and its answer lost
-    HANG_UP_FOR_GOOD = "hang-up-for-good"  # it is run, and the process ends
-    CUT = "cut"  # the answer ends after some bytes
-    GARBAGE = "garbage"
-    NOT_UTF8 = "not-utf8"
-    HUGE = "huge"
-    DEEP = "deep"
-    WRONG_TYPE = "wrong-type"
-    OTHER_ID_FIRST = "other-id-first"  # answers to questions nobody asked come first
-
-
-_INSTEAD = {
-    Fault.GARBAGE: b"HTTP/1.1 400 Bad Request\r\n",
-    Fault.NOT_UTF8: b'{"return": "\xff\xfe"}\r\n',
-    Fault.HUGE: b'{"return": "' + b"x" * HUGE_BYTES,
-    Fault.DEEP: b'{"return":' + b"[" * 200_000 + b"\r\n",
-}
-
-
-class Guest(StrEnum):
-    """What the guest does when it is asked to release a device."""
-
-    RELEASES = "releases"
-    RELEASES_FIRST = "releases-first"  # the event comes before the command's answer
-    RELEASES_UNSEEN = "releases-unseen"  # and the event is lost
-    RELEASES_LATE = "releases-late"  # after it was asked twice; QEMU refuses the second request
-    REFUSES = "refuses"
-    HANGS = "hangs"
-
-
-class Ending(StrEnum):
-    """How a migration ends."""
-
-    COMPLETES = "completes"
-    FAILS = "fails"
-    FAILS_STOPPED = "fails-stopped"  # and the source does not run again by itself
-    NEVER = "never"
-    STARTS_LATE = "starts-late"  # the destination loads for some questions more
-    STAYS_STOPPED = "stays-stopped"  # the destination was started with -S
 
 
 class _CommandError(Exception):
@@ -177,7 +132,7 @@ class FakeQemu:
                 other = json.dumps({"id": "__qmp#99999", "return": {"status": "shutdown"}})
                 writer.write(other.encode() + b"\r\n" + line)
             case _:
-                writer.write(_INSTEAD.get(fault, line) if fault else line)
+                writer.write(INSTEAD.get(fault, line) if fault else line)
 
     def _reply(self, request: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
         ident, command = request.get("id"), request["execute"]
@@ -319,6 +274,17 @@ class FakeQemu:
         self.peer._move_to("active")
         return {}
 
+    def _migrate_start_postcopy(self) -> object:
+        if self.migration != "active":
+            raise _CommandError("Start of postcopy is only possible while the migration is active")
+        self._move_to("postcopy-active")
+        self.run_state = "finish-migrate"
+        self.event("STOP")
+        if self.peer is not None:
+            self.peer.run_state = "running"
+            self.peer.event("RESUME")
+        return {}
+
     def _migrate_cancel(self) -> object:
         if self.migration in {"setup", "active"}:
             self._move_to("cancelling")
@@ -338,14 +304,15 @@ class FakeQemu:
     def _query_migrate(self) -> object:
         if self.migration is None:
             return {}
-        if self.migration == "active" and self.peer is not None and not self._listening:
+        moving = self.migration in {"active", "postcopy-active"}
+        if moving and self.peer is not None and not self._listening:
             self._advance(self.peer)
         elif self._steps and self.run_state == "inmigrate" and self.migration == "completed":
             self._steps -= 1
             if not self._steps:
                 self._start()
         reply: dict[str, Any] = {"status": self.migration}
-        if self.migration in {"active", "completed"} and not self._listening:
+        if self.migration in {"active", "postcopy-active", "completed"} and not self._listening:
             reply["ram"] = {
                 "transferred": 2**20 * self._steps,
                 "remaining": 2**20 * (4 - self._steps),
@@ -362,7 +329,7 @@ class FakeQemu:
     def _advance(self, peer: FakeQemu) -> None:
         self._steps += 1
         if self._steps < 4 or self.ending is Ending.NEVER:
-            self._move_to("active")
+            self._move_to(self.migration or "active")
             return
         if self.ending in {Ending.FAILS, Ending.FAILS_STOPPED}:
             if self.ending is Ending.FAILS_STOPPED:

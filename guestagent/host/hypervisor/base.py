@@ -80,7 +80,10 @@ class Hypervisor(Protocol):
         ...
 
     async def cancel_migration(self) -> None:
-        """Ask for the end of the outgoing migration; ``follow_migration`` shows the outcome."""
+        """Ask for the end of the outgoing migration; ``follow_migration`` shows the outcome.
+
+        Raises RefusedError once post-copy has begun: the guest would be lost.
+        """
         ...
 
     async def figures(self) -> MigrationFigures | None:

@@ -27,6 +27,7 @@ from guestagent.host.model import (
 )
 
 _POLL_S = 0.5
+_PASSES = "dirty-sync-count"
 _MAX_MOMENTS = 256
 _MIGRATION_ENDED = frozenset({None, "none", "completed", "failed", "cancelled"})
 _MOMENT_EVENTS = ("STOP", "RESUME")
@@ -171,15 +172,23 @@ class Qemu:
                 last = (now_s, progress.transferred_bytes)
                 yield progress
                 raised_ms = ramp.raised_ms(
-                    passes=ram.integer("dirty-sync-count"),
+                    passes=ram.integer(_PASSES),
                     remaining_bytes=progress.remaining_bytes,
                 )
                 if raised_ms is not None:
                     await self._limit_downtime(raised_ms)
+                if settings.postcopy and status == "active" and ram.integer(_PASSES) > 1:
+                    await self._run("migrate-start-postcopy")
             await self.wait_for_change(_POLL_S)
 
     async def cancel_migration(self) -> None:
         """See ``Hypervisor.cancel_migration``."""
+        migration = await self._run("query-migrate")
+        if (migration.optional_text("status") or "").startswith("postcopy"):
+            # Part of its memory is there alone; without the other part it cannot run anywhere.
+            raise RefusedError(
+                f"{self._origin}: after post-copy has begun nothing can be taken back"
+            )
         await self._run("migrate_cancel")
 
     async def figures(self) -> MigrationFigures | None:
@@ -209,14 +218,13 @@ class Qemu:
     # --- inside -----------------------------------------------------------------------------
 
     async def _set_up_migration(self, settings: MigrationSettings, downtime_ms: int) -> None:
-        # "events" tells every step; with "return-path" the source is told that
-        # the destination took everything, before it lets go of the guest
-        # (Q: qapi/migration.json, MigrationCapability).
-        capabilities = [{"capability": name, "state": True} for name in ("events", "return-path")]
+        capabilities = [{"capability": name, "state": True} for name in settings.capabilities]
         await self._run("migrate-set-capabilities", {"capabilities": capabilities})
         parameters = {"downtime-limit": downtime_ms}
         if settings.bandwidth_limit_mib_per_s is not None:
             parameters["max-bandwidth"] = settings.bandwidth_limit_mib_per_s * 2**20
+        if settings.multifd_channels is not None:
+            parameters["multifd-channels"] = settings.multifd_channels
         await self._run("migrate-set-parameters", parameters)
 
     async def _limit_downtime(self, downtime_ms: int) -> None:

@@ -95,6 +95,19 @@ def test_migrate_prints_one_json_object_and_progress_elsewhere(
     assert stage.destination.run_state == "running"
 
 
+def test_options_of_a_migration_stand_in_the_place_of_its_keys(
+    tmp_path: Path, stage: World
+) -> None:
+    options = ("--bandwidth", "9", "--downtime", "77", "--multifd", "2", "--auto-converge")
+    assert run(tmp_path, "migrate", *options) == 0
+    assert stage.destination.parameters == {
+        "downtime-limit": 77,
+        "max-bandwidth": 9 * 2**20,
+        "multifd-channels": 2,
+    }
+    assert stage.source.capabilities == {"events", "return-path", "multifd", "auto-converge"}
+
+
 def test_a_failure_has_exit_code_1_and_says_what_to_do(
     tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

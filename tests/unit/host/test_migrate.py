@@ -125,6 +125,52 @@ def test_a_migration_that_fails_leaves_the_downtime_limit_as_described(tmp_path:
     play(tmp_path, scenario)
 
 
+def test_what_the_guest_needs_to_move_is_asked_of_both_sides(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        settings = replace(stage.vm.migration, auto_converge=True, multifd_channels=4)
+        stage.vm = replace(stage.vm, migration=settings)
+        await stage.drive()
+        for qemu in (stage.source, stage.destination):
+            assert qemu.capabilities == {"events", "return-path", "auto-converge", "multifd"}
+            assert qemu.parameters["multifd-channels"] == 4
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_whose_memory_follows_gets_its_vf_when_all_is_there(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.vm = replace(stage.vm, migration=replace(stage.vm.migration, postcopy=True))
+        at_the_attach: list[str | None] = []
+        stage.destination.on_command = lambda command: (
+            at_the_attach.append(stage.source.migration) if command == "device_add" else None
+        )
+        outcome = await stage.drive()
+        assert outcome.state.phase is Phase.DONE
+        assert stage.source.commands.count("migrate-start-postcopy") == 1
+        assert "postcopy-ram" in stage.source.capabilities & stage.destination.capabilities
+        assert at_the_attach == ["completed"]
+
+    play(tmp_path, scenario)
+
+
+def test_a_migration_is_not_cancelled_once_post_copy_has_begun(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.vm = replace(stage.vm, migration=replace(stage.vm.migration, postcopy=True))
+        stage.limits = replace(stage.limits, cancel_grace_s=0.0)
+
+        def cancel(command: str) -> None:
+            if command == "migrate-start-postcopy" and stage.watcher.driver is not None:
+                stage.watcher.driver.cancel()
+
+        stage.source.on_command = cancel
+        outcome = await stage.drive()
+        assert outcome.state.phase is Phase.DONE
+        assert "migrate_cancel" not in stage.source.commands
+        assert "nothing can be taken back" in " ".join(outcome.state.warnings)
+
+    play(tmp_path, scenario)
+
+
 def test_two_vfs_go_and_come_one_after_the_other(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         outcome = await stage.drive()
