@@ -12,7 +12,7 @@ from pathlib import Path
 
 from guestagent import __version__, log
 from guestagent.errors import EXIT_DONE, EXIT_FAILED, GuestAgentError
-from guestagent.host import config, inspect, operation, report, vfcli, wiring
+from guestagent.host import check, config, inspect, operation, report, vfcli, wiring
 from guestagent.host.model import Side, Vm
 from guestagent.host.state import Goal, Order
 
@@ -23,6 +23,7 @@ it one where it arrives. The VM is described in a TOML file, shown below.
 
 _COMMANDS = {
     "inspect": "show every NIC with its guest PCI address, and the ports that are free",
+    "check": "say everything that is in the way of a migration, and what to do; changes nothing",
     "detach": "take the VFs away: the guest goes on with its standby NICs",
     "attach": "give the guest the VFs that are described and missing",
     "migrate": "detach, migrate, attach at the destination; back to the beginning on failure",
@@ -34,6 +35,7 @@ _COMMANDS = {
 
 _EPILOG = f"""\
 what migrate does, in order:
+  check    nothing is begun as long as anything is in the way
   prepare  ask both QEMUs: the guest runs here, the other one waits for it
   switch   ask the agent in the guest to leave the VF: nothing is lost then
   detach   ask the guest to release each VF and wait until it has gone
@@ -170,6 +172,10 @@ def _run(arguments: argparse.Namespace) -> int:
             seen = asyncio.run(_inspect(vm, arguments.on))
             print(inspect.as_json(seen) if arguments.json else inspect.as_text(seen))
             return EXIT_DONE
+        case "check":
+            findings = operation.check(vm, arguments.state_dir)
+            print((check.as_json if arguments.json else check.as_text)(vm, findings))
+            return check.exit_code(findings)
         case "recover" if arguments.forget:
             forgotten = operation.forget(vm, arguments.state_dir)
             print(report.brief(vm, "forgotten" if forgotten else "nothing", json=arguments.json))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -126,8 +126,8 @@ class Driver:
     def __init__(
         self,
         vm: Vm,
-        hypervisors: dict[Side, Hypervisor],
-        guests: dict[Side, Guest],
+        hypervisors: Mapping[Side, Hypervisor],
+        guests: Mapping[Side, Guest],
         *,
         observer: Observer,
         recorder: Recorder,

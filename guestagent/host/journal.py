@@ -129,9 +129,7 @@ class Journal:
         Raises ConflictError when the one before has not finished, SystemLacksError when the
         directory cannot be written.
         """
-        last = newest(directory)
-        if last is not None and not last.finished:
-            raise unfinished(last)
+        must_be_free(directory)
         paths = _paths(directory)
         path = directory / f"{_number(paths[-1]) + 1 if paths else 1:06}.jsonl"
         try:
@@ -203,6 +201,13 @@ def newest(directory: Path) -> Operation | None:
     """Return the last operation of a VM, None when there was none. Raises ConflictError."""
     paths = _paths(directory)
     return read(paths[-1]) if paths else None
+
+
+def must_be_free(directory: Path) -> None:
+    """Raise ConflictError when the last operation of a VM has not finished."""
+    last = newest(directory)
+    if last is not None and not last.finished:
+        raise unfinished(last)
 
 
 def operations(directory: Path) -> list[Path]:

@@ -265,3 +265,26 @@ class GuestInterface:
     name: str
     mac: str | None
     addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestPair:
+    """A pair as the agent in the guest tells of it: a claim of the guest, not a fact."""
+
+    mac: str
+    bonded: bool
+    uses_vf: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a QEMU can do and may do, beyond the state of its guest.
+
+    ``lockable_bytes`` is how much memory the process may lock, None where that is not
+    known or where nothing limits it; ``process`` says which, or why it is not known.
+    """
+
+    capabilities: frozenset[str]
+    memory_bytes: int
+    lockable_bytes: int | None
+    process: str

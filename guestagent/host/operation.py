@@ -6,25 +6,28 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from guestagent import __version__
-from guestagent.errors import ConfigurationError, ConflictError
+from guestagent.errors import BusyError, ConfigurationError, ConflictError
 from guestagent.host import wiring
+from guestagent.host.check import check as look_at_all
 from guestagent.host.driver import Driver, Outcome
 from guestagent.host.hypervisor.base import Guest, Hypervisor
-from guestagent.host.journal import Began, Journal, newest, unfinished
+from guestagent.host.journal import Began, Journal, must_be_free, newest, unfinished
 from guestagent.host.lock import vm_lock
 from guestagent.host.machine import begin
 from guestagent.host.model import Side, Vm
+from guestagent.host.preflight import Finding, wrong
 from guestagent.host.progress import ProgressView
 from guestagent.host.provide import VfProvider
 from guestagent.host.recovery import ordered, resumed
+from guestagent.host.sriov.base import VfPool
 from guestagent.host.sriov.pool import host_pool
-from guestagent.host.state import Goal, Order, Phase, State
+from guestagent.host.state import Goal, Order, Phase, Problem, State
 
 
 def operate(
@@ -35,26 +38,47 @@ def operate(
     Raises BusyError when another process works on this VM, ConflictError when an
     earlier operation has not finished.
     """
-    target = Side.DESTINATION if goal is Goal.MIGRATE else home
     command = "prepare" if orchestrated else str(goal)
-    reachable = frozenset(s for s in {home, target} if wiring.guest(vm, s) is not None)
-    with (
-        vm_lock(state_dir, vm.name),
-        _closing(Journal.begin(state_dir / vm.name, _now(command))) as journal,
-    ):
-        state, _ = begin(
-            goal=goal,
-            home=home,
-            home_vfs=tuple(vf.id for vf in vm.vfs_on(home)),
-            target_vfs=tuple(vf.id for vf in vm.vfs_on(target)),
-            limits=wiring.limits(vm),
-            reachable=reachable,
-            orchestrated=orchestrated,
-            operation=journal.path.stem,
-            home_provided=vm.provided_on(home),
-            target_provided=vm.provided_on(target),
-        )
-        return asyncio.run(_drive(vm, state, journal, state_dir))
+    directory = state_dir / vm.name
+    with vm_lock(state_dir, vm.name):
+        must_be_free(directory)
+        state = _first(vm, goal, home, orchestrated=orchestrated)
+        if goal is Goal.MIGRATE:
+            problem = wrong(asyncio.run(_check(vm, state, state_dir, ask_guest=False)))
+            if problem is not None:
+                state = replace(state, phase=Phase.FAILED, problem=problem)
+                return Outcome(state=state, spans=(), moments=(), figures=None)
+        with _closing(Journal.begin(directory, _now(command))) as journal:
+            state = replace(state, operation=journal.path.stem)
+            return asyncio.run(_drive(vm, state, journal, state_dir))
+
+
+def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
+    """Look at everything that could keep a migration from its end; changes nothing."""
+    state = _first(vm, Goal.MIGRATE, Side.SOURCE)
+    other = None
+    try:
+        with vm_lock(state_dir, vm.name):
+            must_be_free(state_dir / vm.name)
+    except (BusyError, ConflictError) as error:
+        other = Problem(what=str(error), hint=error.hint or "")
+    return asyncio.run(_check(vm, state, state_dir, ask_guest=True, other=other))
+
+
+def _first(vm: Vm, goal: Goal, home: Side, *, orchestrated: bool = False) -> State:
+    target = Side.DESTINATION if goal is Goal.MIGRATE else home
+    state, _ = begin(
+        goal=goal,
+        home=home,
+        home_vfs=tuple(vf.id for vf in vm.vfs_on(home)),
+        target_vfs=tuple(vf.id for vf in vm.vfs_on(target)),
+        limits=wiring.limits(vm),
+        reachable=frozenset(s for s in {home, target} if wiring.guest(vm, s) is not None),
+        orchestrated=orchestrated,
+        home_provided=vm.provided_on(home),
+        target_provided=vm.provided_on(target),
+    )
+    return state
 
 
 def order(vm: Vm, wanted: Order, state_dir: Path) -> Outcome:
@@ -129,31 +153,60 @@ def _must_describe(vm: Vm, state: State) -> None:
             )
 
 
+async def _check(
+    vm: Vm, state: State, state_dir: Path, *, ask_guest: bool, other: Problem | None = None
+) -> tuple[Finding, ...]:
+    async with _equipped(vm, state, state_dir) as kit:
+        guest = kit.guests.get(state.home) if ask_guest else None
+        return await look_at_all(
+            vm, state, kit.hypervisors, guest, kit.pools, other_operation=other
+        )
+
+
 async def _drive(vm: Vm, state: State, journal: Journal, state_dir: Path) -> Outcome:
-    sides = {state.home, state.target}
-    hypervisors: dict[Side, Hypervisor] = {side: wiring.hypervisor(vm, side) for side in sides}
-    guests: dict[Side, Guest] = {
-        side: guest for side in sides if (guest := wiring.guest(vm, side)) is not None
-    }
     view = ProgressView(vm.name, stream=sys.stderr, clock=time.monotonic, bar=sys.stderr.isatty())
-    pool = host_pool(state_dir) if state.home_provided or state.target_provided else None
-    driver = Driver(
-        vm,
-        hypervisors,
-        guests,
-        observer=view,
-        recorder=journal,
-        provider=None if pool is None else VfProvider(vm, dict.fromkeys(Side, pool)),
-        clock=time.monotonic,
-    )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, driver.cancel)
-    try:
-        return await driver.run(state)
-    finally:
+    async with _equipped(vm, state, state_dir) as kit:
+        driver = Driver(
+            vm,
+            kit.hypervisors,
+            kit.guests,
+            observer=view,
+            recorder=journal,
+            provider=VfProvider(vm, kit.pools) if kit.pools else None,
+            clock=time.monotonic,
+        )
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, driver.cancel)
+        try:
+            return await driver.run(state)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kit:
+    """What an operation works with; ``pools`` is empty where no VF is claimed here."""
+
+    hypervisors: Mapping[Side, Hypervisor]
+    guests: Mapping[Side, Guest]
+    pools: Mapping[Side, VfPool]
+
+
+@asynccontextmanager
+async def _equipped(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Kit]:
+    sides = {state.home, state.target}
+    hypervisors = {side: wiring.hypervisor(vm, side) for side in sides}
+    guests = {side: guest for side in sides if (guest := wiring.guest(vm, side)) is not None}
+    pool = host_pool(state_dir) if state.home_provided or state.target_provided else None
+    try:
+        yield _Kit(
+            hypervisors=hypervisors,
+            guests=guests,
+            pools={} if pool is None else dict.fromkeys(Side, pool),
+        )
+    finally:
         for hypervisor in hypervisors.values():
             await hypervisor.close()
         if pool is not None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guestagent.host.model import GuestPair
+
 
 @dataclass(slots=True)
 class FakeGuest:
@@ -17,7 +19,16 @@ class FakeGuest:
 
     failure: Exception | None = None
     on_standby: set[str] = field(default_factory=set)
+    bonds: tuple[str, ...] = ("52:54:00:aa:00:01",)
     log: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+
+    async def pairs(self) -> tuple[GuestPair, ...]:
+        if self.failure is not None:
+            raise self.failure
+        return tuple(
+            GuestPair(mac=mac, bonded=True, uses_vf=mac not in self.on_standby)
+            for mac in self.bonds
+        )
 
     async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
         self.log.append(("standby", tuple(macs)))

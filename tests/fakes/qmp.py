@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.faults import INSTEAD, Ending, Fault, Guest
+from tests.fakes.pcitree import PciTree
 
 __all__ = ["Ending", "FakeQemu", "Fault", "Guest"]
 
 GREETING = {
     "QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}
 }
+
+
+_CAPABILITIES = ("events", "return-path", "postcopy-ram", "auto-converge", "multifd")
 
 
 class _CommandError(Exception):
@@ -48,6 +52,9 @@ class FakeQemu:
     asked_devices: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     capabilities: set[str] = field(default_factory=set)
+    can: set[str] = field(default_factory=lambda: set(_CAPABILITIES))
+    fixed_ports: set[str] = field(default_factory=set)
+    moved_ports: int = 0
     on_command: Callable[[str], None] = lambda _command: None
     _steps: int = 0
     _listening: bool = False
@@ -203,46 +210,26 @@ class FakeQemu:
         self.event("DEVICE_DELETED", path=f"/machine/peripheral/{device}/virtio-backend")
         self.event("DEVICE_DELETED", device=device, path=f"/machine/peripheral/{device}")
 
+    @property
+    def _tree(self) -> PciTree:
+        return PciTree(
+            vfs=self.devices, fixed_ports=self.fixed_ports, moved_ports=self.moved_ports
+        )
+
     def _qom_list(self, *, path: str) -> object:
-        if path == "/machine/peripheral":
-            children = [
-                {"name": name, "type": f"child<{device['driver']}>"}
-                for name, device in self.devices.items()
-            ]
-            return [{"name": "type", "type": "string"}, *children]
-        if path == "/machine/peripheral-anon":
-            return [{"name": "type", "type": "string"}]
-        return [
-            {"name": name, "type": "str"}
-            for name in ("type", "addr", "multifunction", "parent_bus", "mac")
-        ]
+        return self._tree.qom_list(path)
 
     def _qom_get(self, *, path: str, property: str) -> object:  # noqa: A002
-        device = self.devices[path.rpartition("/")[2]]
-        values = {
-            "type": device["driver"],
-            "addr": 0,
-            "parent_bus": f"/machine/peripheral/{device['bus']}/{device['bus']}",
-            "mac": device.get("mac", ""),
-        }
-        return values[property]
+        return self._tree.qom_get(path, property)
 
     def _query_pci(self) -> object:
-        return [
-            {
-                "bus": 0,
-                "devices": [
-                    {
-                        "bus": number,
-                        "slot": 0,
-                        "function": 0,
-                        "qdev_id": name,
-                        "class_info": {"class": 512, "desc": "Ethernet controller"},
-                    }
-                    for number, name in enumerate(self.devices, start=1)
-                ],
-            }
-        ]
+        return self._tree.query_pci()
+
+    def _query_migrate_capabilities(self) -> object:
+        return [{"capability": name, "state": False} for name in sorted(self.can)]
+
+    def _query_memory_size_summary(self) -> object:
+        return {"base-memory": 2**28, "plugged-memory": 0}
 
     def _migrate_set_capabilities(self, *, capabilities: list[dict[str, Any]]) -> object:
         self.capabilities = {item["capability"] for item in capabilities if item["state"]}

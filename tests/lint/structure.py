@@ -47,6 +47,7 @@ PURE_MODULES = {
     "guestagent.host.machine",
     "guestagent.host.model",
     "guestagent.host.ownership",
+    "guestagent.host.preflight",
     "guestagent.host.readiness",
     "guestagent.host.recovery",
     "guestagent.host.sriov.model",

@@ -12,6 +12,8 @@ from typing import Protocol
 from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.model import (
     Device,
+    GuestPair,
+    Means,
     MigrationFigures,
     MigrationSettings,
     Moment,
@@ -102,6 +104,10 @@ class Hypervisor(Protocol):
         """Read every PCI device and port that the guest sees."""
         ...
 
+    async def means(self) -> Means:
+        """Return what this QEMU can do in a migration, and what it may."""
+        ...
+
     async def close(self) -> None:
         """Hang up; the guest goes on."""
         ...
@@ -110,12 +116,16 @@ class Hypervisor(Protocol):
 class Guest(Protocol):
     """The agent in the guest of one side. What it says is claimed, not proved.
 
-    Both raise RefusedError when it said no, PeerError or UnknownOutcomeError
-    when it said nothing that can be used; both may be repeated without harm.
+    All raise RefusedError when it said no, PeerError or UnknownOutcomeError
+    when it said nothing that can be used; all may be repeated without harm.
     """
 
     async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
         """Have these pairs leave their VF for at most ``hold_s``; return when they have."""
+        ...
+
+    async def pairs(self) -> tuple[GuestPair, ...]:
+        """Return the pairs that the agent sees, at most 64."""
         ...
 
     async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:

@@ -14,6 +14,7 @@ import base64
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +24,7 @@ from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.qga import GuestAgent
 from guestagent.host.hypervisor.reply import shown
-from guestagent.host.model import GuestInterface
+from guestagent.host.model import GuestInterface, GuestPair
 from guestagent.jsontype import JsonError, Obj
 
 CONNECT_TIMEOUT_S = 5.0
@@ -37,13 +38,14 @@ LISTING_TIMEOUT_S = 5.0
 _LISTING_PAUSE_S = 0.5
 _LISTED = 8
 _WHOLE_PAIR = 3
+_MOST_PAIRS = 64
 
 
 class Way(Protocol):
     """One way to the agent."""
 
-    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> None:
-        """Ask and return when the agent said that it is done.
+    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
+        """Ask and return what the agent said when it was done.
 
         Raises RefusedError when the agent said no, PeerError or
         UnknownOutcomeError when it said nothing that can be used.
@@ -83,26 +85,40 @@ class AgentInGuest:
             margin_s = left_s + ANSWER_MARGIN_S
             await self._ask("wait", arguments, margin_s, mac=mac, enough=_WHOLE_PAIR)
 
+    async def pairs(self) -> tuple[GuestPair, ...]:
+        """See ``Guest.pairs``."""
+        status = await self._ask("status", {}, ANSWER_MARGIN_S)
+        try:
+            return tuple(
+                GuestPair(
+                    mac=shown(item.string("mac")).lower(),
+                    bonded=item.has("bond"),
+                    uses_vf=item.optional_string("active") == "vf",
+                )
+                for item in islice(status.objects("pairs"), _MOST_PAIRS)
+            )
+        except JsonError as error:
+            raise PeerError(f"the guest's agent: {shown(str(error))}") from error
+
     async def _ask(
         self,
         request: str,
         arguments: dict[str, object],
         timeout_s: float,
         *,
-        mac: str,
+        mac: str | None = None,
         enough: int = 1,
-    ) -> None:
+    ) -> Obj:
         silent: list[str] = []
         for way in self._ways:
             try:
-                await way.ask(request, arguments, timeout_s)
+                return await way.ask(request, arguments, timeout_s)
             except RefusedError:
                 raise
             except (PeerError, UnknownOutcomeError) as error:
                 silent.append(str(error))
-            else:
-                return
-        silent.extend(await self._listed(mac, enough))
+        if mac is not None:
+            silent.extend(await self._listed(mac, enough))
         raise PeerError("; ".join(silent) or "no way to the guest's agent is described")
 
     async def _listed(self, mac: str, enough: int) -> list[str]:
@@ -138,7 +154,7 @@ class ChannelWay:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> None:
+    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
         """Ask over the channel. Raises as Way.ask does.
 
         A greeting goes first: what nobody reads now waits in the port for an
@@ -148,7 +164,7 @@ class ChannelWay:
         async with self._connection(origin) as streams:
             await _exchange(streams, "hello", {}, GREETING_TIMEOUT_S, origin)
             answer = await _exchange(streams, request, arguments, timeout_s, origin)
-        _judge(answer, f"{request}, {origin}")
+        return _judge(answer, f"{request}, {origin}")
 
     @contextlib.asynccontextmanager
     async def _connection(
@@ -217,7 +233,7 @@ class ExecWay:
     def __init__(self, guest_agent: GuestAgent) -> None:
         self._guest_agent = guest_agent
 
-    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> None:
+    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
         """Ask by running ``guestagent ask``. Raises as Way.ask does."""
         line = wire.encode_request(request, ident=request, arguments=arguments)
         origin = f"guestagent, run by {self._guest_agent.origin}"
@@ -236,7 +252,7 @@ class ExecWay:
                 f"{origin} ended with {status.exit_code} and no answer",
                 hint="is guestagent installed and running in the guest?",
             ) from error
-        _judge(answer, f"{request}, {origin}")
+        return _judge(answer, f"{request}, {origin}")
 
 
 def _with_addresses(interface: GuestInterface) -> str:
@@ -244,11 +260,11 @@ def _with_addresses(interface: GuestInterface) -> str:
     return f"{interface.name} ({listed})" if listed else interface.name
 
 
-def _judge(answer: Obj, what: str) -> None:
-    """Raise RefusedError or PeerError unless the answer says that it is done."""
+def _judge(answer: Obj, what: str) -> Obj:
+    """Return the result; raise RefusedError or PeerError where the answer has none."""
     try:
         if answer.boolean("ok"):
-            return
+            return answer.object("result") if answer.has("result") else Obj({})
         message = answer.object("error").string("message")
     except JsonError as error:
         raise PeerError(f"{what}: not the agent's protocol: {shown(str(error))}") from error

@@ -12,11 +12,13 @@ from guestagent.clock import Deadline
 from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import GoneError, HungUpError, RefusedError
 from guestagent.host.hypervisor.downtime import DowntimeRamp, first_limit_ms
+from guestagent.host.hypervisor.locked import lockable_by
 from guestagent.host.hypervisor.pci import devices_with_id, read_topology
 from guestagent.host.hypervisor.qmp import CommandRefusedError, Connection, Event, EventStream
 from guestagent.host.hypervisor.reply import Reply, shown
 from guestagent.host.model import (
     Device,
+    Means,
     MigrationFigures,
     MigrationSettings,
     Moment,
@@ -85,6 +87,18 @@ class Qemu:
     async def topology(self) -> Topology:
         """See ``Hypervisor.topology``."""
         return await read_topology(self._run)
+
+    async def means(self) -> Means:
+        """See ``Hypervisor.means``."""
+        listed = await self._run("query-migrate-capabilities")
+        memory = await self._run("query-memory-size-summary")
+        lockable_bytes, process = lockable_by(self._socket)
+        return Means(
+            capabilities=frozenset(item.text("capability") for item in listed.items()),
+            memory_bytes=memory.integer("base-memory"),
+            lockable_bytes=lockable_bytes,
+            process=process,
+        )
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """See ``Hypervisor.wait_for_change``."""

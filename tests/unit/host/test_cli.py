@@ -155,7 +155,12 @@ def test_inspect_shows_the_nic(
     assert run(tmp_path, "inspect") == 0
     assert "vf0" in capsys.readouterr().out
     assert run(tmp_path, "inspect", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["nics"][0]["role"] == "vf"
+    nics = json.loads(capsys.readouterr().out)["nics"]
+    assert {nic["id"]: nic["role"] for nic in nics} == {
+        "net0": "standby",
+        "net1": None,
+        "vf0": "vf",
+    }
 
 
 def test_a_vm_that_is_worked_on_is_to_be_tried_later(
@@ -192,6 +197,29 @@ def test_an_operation_that_did_not_finish_is_recovered_once(
     assert json.loads(capsys.readouterr().out)["result"] == "nothing"
     assert stage.source.commands == asked
     assert run(tmp_path, "detach") == 0
+
+
+def test_check_says_what_is_in_the_way_and_migrate_does_not_begin(
+    tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "check") == 0
+    assert "web1: nothing is in the way of a migration" in capsys.readouterr().out
+    stage.destination.fixed_ports.add("rp2")
+    stage.source.can.clear()
+    assert run(tmp_path, "check", "--json") == 1
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert {item["subject"] for item in found if item["grade"] == "wrong"} == {
+        "capabilities",
+        "port",
+    }
+    assert run(tmp_path, "migrate", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert "rp2 allows no hot-plug" in report["message"]
+    assert "cannot do events, return-path" in report["message"]
+    assert list(stage.source.devices) == ["vf0"]
+    with vm_lock(tmp_path / "state", "web1"):
+        assert run(tmp_path, "check", "--json") == 1
+    assert "works on this VM" in capsys.readouterr().out
 
 
 def test_a_prepared_migration_is_completed_or_rolled_back_and_nothing_else(

@@ -1,0 +1,295 @@
+"""What would keep a migration from its end, all of it at once, each with what to do. Pure.
+
+``WRONG`` keeps ``migrate`` and ``prepare`` from beginning. A ``WARNING`` costs
+something: packets, or the acceleration at the destination. What the guest says
+is never more than a warning, for its word must not keep a host from being emptied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from guestagent.host.model import (
+    Device,
+    GuestPair,
+    Means,
+    Pair,
+    PciPort,
+    Side,
+    Topology,
+    View,
+    Vm,
+)
+from guestagent.host.readiness import unready
+from guestagent.host.sriov.choose import choose
+from guestagent.host.sriov.model import Inventory
+from guestagent.host.state import Problem, Seen, State
+
+VFIO_MARGIN_BYTES = 1 << 30
+"""What vfio may map beside the guest's memory: the BARs of its devices."""
+_ON_ROOT = "0000:00:"
+
+
+class Grade(StrEnum):
+    """How bad a finding is."""
+
+    FINE = "fine"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at; ``hint`` says what to do about it."""
+
+    subject: str
+    grade: Grade
+    what: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideFacts:
+    """What one side said; None is what could not be asked, and ``unknown`` says why."""
+
+    view: View
+    topology: Topology | None = None
+    means: Means | None = None
+    inventory: Inventory | None = None
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known before a migration; ``guest`` is None where no agent answered."""
+
+    source: SideFacts
+    destination: SideFacts | None
+    guest: tuple[GuestPair, ...] | None
+    guest_silent: str | None = None
+    other_operation: Problem | None = None
+
+
+def judge(vm: Vm, state: State, facts: Facts) -> tuple[Finding, ...]:
+    """Return everything that was looked at, in the order of a migration."""
+    return tuple(_findings(vm, state, facts))
+
+
+def wrong(findings: tuple[Finding, ...]) -> Problem | None:
+    """Return all that is wrong as one problem."""
+    bad = [finding for finding in findings if finding.grade is Grade.WRONG]
+    if not bad:
+        return None
+    return Problem(
+        what="; ".join(finding.what for finding in bad),
+        hint="; ".join(dict.fromkeys(finding.hint for finding in bad if finding.hint)),
+    )
+
+
+def _findings(vm: Vm, state: State, facts: Facts) -> Iterator[Finding]:
+    if facts.other_operation is not None:
+        yield _wrong("operation", facts.other_operation.what, facts.other_operation.hint)
+    else:
+        yield _fine("operation", "no other operation on this VM is under way")
+    away = None if facts.destination is None else facts.destination.view
+    for seen in (Seen(home=facts.source.view, away=None), Seen(home=facts.source.view, away=away)):
+        problem = unready(state, seen)
+        if problem is not None:
+            yield _wrong("guest", problem.what, problem.hint)
+            break
+    else:
+        yield _fine("guest", str(facts.source.view))
+    for side in _sides(facts):
+        yield from (_warning("qemu", why, None) for why in side.unknown)
+        yield from _capable(vm, side)
+        yield from _lockable(vm, side)
+    for pair in vm.pairs:
+        yield from _pair(pair, facts)
+    yield from _agent(vm, facts)
+
+
+def _sides(facts: Facts) -> Iterator[SideFacts]:
+    yield facts.source
+    if facts.destination is not None and facts.destination.view.unreachable is None:
+        yield facts.destination
+
+
+def _capable(vm: Vm, facts: SideFacts) -> Iterator[Finding]:
+    if facts.means is None:
+        return
+    lacking = sorted(set(vm.migration.capabilities) - facts.means.capabilities)
+    if lacking:
+        yield _wrong(
+            "capabilities",
+            f"{facts.view.side}: QEMU cannot do {', '.join(lacking)}",
+            "leave the option out of [migration], or use a newer QEMU",
+        )
+    else:
+        can = ", ".join(vm.migration.capabilities)
+        yield _fine("capabilities", f"{facts.view.side}: {can}")
+
+
+def _lockable(vm: Vm, facts: SideFacts) -> Iterator[Finding]:
+    side, means = facts.view.side, facts.means
+    if means is None or not any(_pins_memory(vf) for vf in vm.vfs_on(side)):
+        return
+    need = means.memory_bytes + VFIO_MARGIN_BYTES
+    if means.lockable_bytes is None:
+        yield _fine("locked memory", f"{side}: {means.process}")
+    elif means.lockable_bytes >= need:
+        yield _fine("locked memory", f"{side}: {means.process} may lock enough")
+    else:
+        yield _wrong(
+            "locked memory",
+            f"{side}: {means.process} may lock {means.lockable_bytes} bytes, and vfio pins all of"
+            f" the guest's {means.memory_bytes}",
+            f"prlimit --memlock={need} --pid of that process, or LimitMEMLOCK= of its unit",
+        )
+
+
+def _pins_memory(vf: Device) -> bool:
+    return vf.driver.startswith("vfio")
+
+
+# --- pairs ----------------------------------------------------------------------------------
+
+
+def _pair(pair: Pair, facts: Facts) -> Iterator[Finding]:
+    for side in _sides(facts):
+        if side.topology is not None:
+            yield from _standby(pair, side, side.topology)
+            yield from _port(pair, side, side.topology)
+        yield from _vf(pair, side)
+    if facts.destination is not None:
+        yield from _same_places(pair, facts.source, facts.destination)
+
+
+def _standby(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Finding]:
+    side = facts.view.side
+    found = next((each for each in topology.devices if each.id == pair.standby), None)
+    if found is None:
+        yield _wrong(
+            "standby",
+            f"{side}: no device {pair.standby}",
+            "standby in [[pair]] is the id of the virtio-net device; inspect shows them",
+        )
+    elif found.mac is not None and found.mac != pair.mac:
+        yield _wrong(
+            "standby",
+            f"{side}: {pair.standby} has MAC {found.mac}, the pair has {pair.mac}",
+            "standby and VF must have one MAC",
+        )
+    else:
+        yield _fine("standby", f"{side}: {pair.standby} with {pair.mac}")
+
+
+def _port(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Finding]:
+    side, vf = facts.view.side, pair.vf_on(facts.view.side)
+    if vf is None:
+        return
+    port = _port_of(topology, vf)
+    if port is None:
+        ports = ", ".join(sorted(each.id for each in topology.ports)) or "none"
+        yield _wrong(
+            "port",
+            f"{side}: {vf.id} shall go to {vf.bus}, which is no port; there are: {ports}",
+            "start QEMU with -device pcie-root-port,id=… for each VF, and name it in bus",
+        )
+    elif not port.hotplug:
+        yield _wrong("port", f"{side}: {port.id} allows no hot-plug", "start it with hotplug=on")
+    elif port.device not in {None, vf.id}:
+        yield _wrong(
+            "port", f"{side}: {port.id} has {port.device} already", "name a free one: see inspect"
+        )
+    else:
+        free = "is free" if port.device is None else f"has {vf.id}"
+        where = f", in the guest {port.slot_address}" if port.slot_address else ""
+        yield _fine("port", f"{side}: {port.id} {free}{where}")
+
+
+def _port_of(topology: Topology | None, vf: Device | None) -> PciPort | None:
+    ports = () if topology is None or vf is None else topology.ports
+    return next((each for each in ports if vf is not None and each.id == vf.bus), None)
+
+
+def _same_places(pair: Pair, source: SideFacts, destination: SideFacts) -> Iterator[Finding]:
+    """Compare where the port is in the guest; behind other bridges that shows only later."""
+    here = _port_of(source.topology, pair.vf)
+    there = _port_of(destination.topology, pair.destination_vf)
+    if here is None or there is None:
+        return
+    both_on_root = here.address.startswith(_ON_ROOT) and there.address.startswith(_ON_ROOT)
+    if both_on_root and here.address != there.address:
+        yield _wrong(
+            "guest address",
+            f"{pair.vf.bus} is {here.address} at the source, {there.id} is {there.address} at the"
+            " destination",
+            "start the destination with the ports in the same order, or with the same addr=",
+        )
+    elif both_on_root:
+        yield _fine("guest address", f"{here.id} and {there.id} are {here.address} on both sides")
+
+
+def _vf(pair: Pair, facts: SideFacts) -> Iterator[Finding]:
+    side = facts.view.side
+    provision = pair.sriov_on(side)
+    if provision is None or facts.inventory is None:
+        return
+    if side is Side.SOURCE:
+        found = None if provision.want.vf is None else facts.inventory.vf(provision.want.vf)
+        if provision.want.vf is not None and found is None:
+            yield _wrong(
+                "vf", f"{side}: this host has no VF {provision.want.vf}", "see vf list for host="
+            )
+        return
+    choice = choose(facts.inventory, provision.want)
+    if choice.vf is not None and choice.pf is not None:
+        yield _fine("vf", f"{side}: {choice.vf.address} of {choice.pf.name} fits")
+    else:
+        yield _warning(
+            "vf",
+            f"{side}: no VF for {pair.mac}, the guest would go on un-accelerated:"
+            f" {'; '.join(choice.reasons)}",
+            "free a VF that fits, or change pf, vlan or mtu in [pair.sriov]; see vf list",
+        )
+
+
+# --- the guest ------------------------------------------------------------------------------
+
+
+def _agent(vm: Vm, facts: Facts) -> Iterator[Finding]:
+    if facts.guest is None:
+        why = facts.guest_silent or "no way to its agent is described"
+        yield _warning(
+            "agent",
+            f"the guest's agent cannot be asked, the unplug will lose packets: {why}",
+            "install guestagent in the guest and describe agent or qga",
+        )
+        return
+    by_mac = {pair.mac: pair for pair in facts.guest}
+    for pair in vm.pairs:
+        known = by_mac.get(pair.mac)
+        if known is None or not known.bonded:
+            yield _warning(
+                "agent",
+                f"the guest has no bond for {pair.mac}: it would be without a network while the"
+                " VF is away",
+                "see guestagent status in the guest",
+            )
+        else:
+            uses = "its VF" if known.uses_vf else "its standby"
+            yield _fine("agent", f"the guest has a bond for {pair.mac}, on {uses}")
+
+
+def _fine(subject: str, what: str) -> Finding:
+    return Finding(subject=subject, grade=Grade.FINE, what=what)
+
+
+def _warning(subject: str, what: str, hint: str | None) -> Finding:
+    return Finding(subject=subject, grade=Grade.WARNING, what=what, hint=hint)
+
+
+def _wrong(subject: str, what: str, hint: str | None) -> Finding:
+    return Finding(subject=subject, grade=Grade.WRONG, what=what, hint=hint)

@@ -1,0 +1,232 @@
+"""The pre-flight check: all that is in the way at once, and nothing that is not."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from guestagent.errors import UnknownOutcomeError
+from guestagent.host.check import as_json, as_text, check, exit_code
+from guestagent.host.hypervisor.locked import lockable_by
+from guestagent.host.hypervisor.qemu import Qemu
+from guestagent.host.model import Means, Side, View
+from guestagent.host.preflight import Facts, Finding, Grade, SideFacts, judge, wrong
+from guestagent.host.sriov.model import Process
+from guestagent.host.state import Phase, Problem
+from tests.fakes.guest import FakeGuest
+from tests.fakes.sriov import FakeVfPool
+from tests.unit.host.support import FAR_S, World, play, vm
+from tests.unit.host.test_machine import SOURCE_RUNS, WAITS, state
+
+
+async def findings(stage: World, guest: FakeGuest | None = None) -> tuple[Finding, ...]:
+    """Do what ``guestagent-host check`` does."""
+    qemus = {Side.SOURCE: stage.source, Side.DESTINATION: stage.destination}
+    hypervisors = {side: Qemu(qemu.path, side, timeout_s=FAR_S) for side, qemu in qemus.items()}
+    pools = {side: FakeVfPool(host) for side, host in stage.vf_hosts.items()}
+    try:
+        return await check(stage.vm, stage.first_state(), hypervisors, guest or FakeGuest(), pools)
+    finally:
+        for hypervisor in hypervisors.values():
+            await hypervisor.close()
+
+
+def graded(found: tuple[Finding, ...], grade: Grade) -> list[str]:
+    """Return the subjects of one grade."""
+    return [finding.subject for finding in found if finding.grade is grade]
+
+
+def test_nothing_is_in_the_way_of_a_whole_pair(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        found = await findings(stage)
+        assert graded(found, Grade.WRONG) == graded(found, Grade.WARNING) == []
+        assert {finding.subject for finding in found} == {
+            "operation",
+            "guest",
+            "capabilities",
+            "standby",
+            "port",
+            "guest address",
+            "vf",
+            "agent",
+        }
+        assert exit_code(found) == 0
+        assert "nothing is in the way" in as_text(stage.vm, found)
+        changing = {"device_add", "device_del", "migrate", "migrate-set-parameters"}
+        assert not changing & {*stage.source.commands, *stage.destination.commands}
+
+    play(tmp_path, scenario)
+
+
+def test_all_that_is_wrong_is_said_at_once_with_what_to_do(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.source.migration = "active"
+        stage.source.can.discard("return-path")
+        stage.destination.can.clear()
+        stage.destination.fixed_ports.add("rp2")
+        stage.destination.moved_ports = 1
+        stage.vm = replace(
+            stage.vm, pairs=(replace(stage.vm.pairs[0], standby="net7"), *stage.vm.pairs[1:])
+        )
+        found = await findings(stage)
+        assert sorted(graded(found, Grade.WRONG)) == [
+            "capabilities",
+            "capabilities",
+            "guest",
+            "guest address",
+            "port",
+            "standby",
+            "standby",
+        ]
+        bad = [finding for finding in found if finding.grade is Grade.WRONG]
+        assert all(finding.hint for finding in bad)
+        assert exit_code(found) == 1
+        assert '"grade": "wrong"' in as_json(stage.vm, found)
+        assert "7 in the way" in as_text(stage.vm, found)
+        whole = wrong(found)
+        assert whole is not None
+        assert all(finding.what in whole.what for finding in bad)
+
+    play(tmp_path, scenario)
+
+
+def _no_port(stage: World) -> None:
+    vf = replace(stage.vm.pairs[0].vf, bus="rp9")
+    stage.vm = replace(stage.vm, pairs=(replace(stage.vm.pairs[0], vf=vf),))
+
+
+def _port_in_use(stage: World) -> None:
+    stage.destination.devices["disk1"] = {"driver": "nvme", "bus": "rp2"}
+
+
+def _another_mac(stage: World) -> None:
+    stage.vm = replace(stage.vm, pairs=(replace(stage.vm.pairs[0], mac="52:54:00:00:00:99"),))
+
+
+def _no_such_vf(stage: World) -> None:
+    stage.provide_vfs()
+    del stage.vf_hosts[Side.SOURCE].states["0000:01:10.0"]
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        (_no_port, "shall go to rp9, which is no port; there are: rp1, rp2, rp3, rp4"),
+        (_port_in_use, "destination: rp2 has disk1 already"),
+        (_another_mac, "source: net0 has MAC 52:54:00:aa:00:01"),
+        (_no_such_vf, "source: this host has no VF 0000:01:10.0"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, way: Callable[[World], None], said: str) -> None:
+    async def scenario(stage: World) -> None:
+        way(stage)
+        found = await findings(stage)
+        assert said in " ".join(finding.what for finding in found if finding.grade is Grade.WRONG)
+
+    play(tmp_path, scenario)
+
+
+def test_what_only_costs_something_is_a_warning(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        for vf in stage.vf_hosts[Side.DESTINATION].states:
+            stage.vf_hosts[Side.DESTINATION].users[vf] = Process(pid=7, name="qemu")
+        found = await findings(stage, FakeGuest(bonds=()))
+        assert graded(found, Grade.WARNING) == ["vf", "agent"]
+        assert exit_code(found) == 0
+        text = as_text(stage.vm, found)
+        assert "process 7 (qemu)" in text
+        assert "without a network while the VF is away" in text
+        silent = await findings(stage, FakeGuest(failure=UnknownOutcomeError("silence")))
+        assert "will lose packets: silence" in as_text(stage.vm, silent)
+
+    play(tmp_path, scenario)
+
+
+def test_a_side_that_does_not_answer_is_one_finding(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.destination.end()
+        found = await findings(stage)
+        assert graded(found, Grade.WRONG) == ["guest"]
+        assert "destination: QEMU has ended" in as_text(stage.vm, found)
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("lockable_bytes", "grade"),
+    [(None, Grade.FINE), (2**33, Grade.FINE), (2**30, Grade.WRONG)],
+)
+def test_vfio_needs_all_of_the_guests_memory_locked(
+    tmp_path: Path, lockable_bytes: int | None, grade: Grade
+) -> None:
+    means = Means(
+        capabilities=frozenset({"events", "return-path"}),
+        memory_bytes=2**31,
+        lockable_bytes=lockable_bytes,
+        process="process 5",
+    )
+    described = vm(tmp_path)
+    pair = replace(described.pairs[0], vf=replace(described.pairs[0].vf, driver="vfio-pci"))
+    described = replace(described, pairs=(pair,))
+    facts = Facts(
+        source=SideFacts(view=SOURCE_RUNS, means=means),
+        destination=SideFacts(view=WAITS),
+        guest=None,
+        other_operation=Problem(what="busy", hint="wait"),
+    )
+    found = judge(described, state(Phase.PREPARE), facts)
+    assert [f.grade for f in found if f.subject == "locked memory"] == [grade]
+    assert [f.what for f in found if f.subject == "operation"] == ["busy"]
+
+
+def test_the_limit_is_that_of_the_process_behind_the_socket(tmp_path: Path) -> None:
+    path = tmp_path / "qmp.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        assert "process" in lockable_by(path)[1]
+    assert "cannot be seen" in lockable_by(tmp_path / "other")[1]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "limit", "expected"),
+    [
+        ("0000000000000000", "8388608", 8388608),
+        ("0000000000004000", "8388608", None),
+        ("0000000000000000", "unlimited", None),
+    ],
+)
+def test_a_process_that_may_lock_anything_is_not_limited(
+    tmp_path: Path, capabilities: str, limit: str, expected: int | None
+) -> None:
+    path = "/run/vm/qmp.sock"
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "unix").write_text(
+        "Num       RefCount Protocol Flags    Type St Inode Path\n"
+        f"0000000000000000: 00000002 00000000 00010000 0001 01 4711 {path}\n"
+        f"0000000000000000: 00000003 00000000 00000000 0001 03 4712 {path}\n"
+    )
+    process = tmp_path / "77"
+    (process / "fd").mkdir(parents=True)
+    (process / "fd" / "3").symlink_to("socket:[4711]")
+    (process / "status").write_text(f"Name:\tqemu\nCapEff:\t{capabilities}\n")
+    (process / "limits").write_text(
+        f"Limit  Soft Limit  Hard Limit  Units\nMax locked memory  {limit}  {limit}  bytes\n"
+    )
+    assert lockable_by(Path(path), proc=tmp_path)[0] == expected
+
+
+def test_a_view_that_is_not_there_is_no_destination(tmp_path: Path) -> None:
+    facts = Facts(
+        source=SideFacts(view=View(side=Side.SOURCE, unreachable="x", gone=True)),
+        destination=None,
+        guest=None,
+    )
+    found = judge(vm(tmp_path), state(Phase.PREPARE), facts)
+    assert graded(found, Grade.WRONG) == ["guest"]
