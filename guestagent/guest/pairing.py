@@ -64,9 +64,12 @@ def _judge(
     bondable = bool(vfs) or known or (policy.unseen and bool(standbys) and listed)
     if len(links) == 1 and not (bondable or links[0].net_failover or mac in snapshot.released):
         return None
+    unwanted = _unwanted(snapshot, policy, mac, links, bond)
+    excluded = _excluded(standbys, bond, bondable=bondable)
     why = (
-        _unwanted(snapshot, policy, mac, links, bond)
-        or _excluded(standbys, bond, bondable=bondable)
+        _net_failover(links)
+        or unwanted
+        or excluded
         or _no_pair(eligible, standbys, vfs)
         or _in_use(snapshot, eligible, bond)
         or _name_taken(snapshot, policy, mac, bond)
@@ -74,8 +77,18 @@ def _judge(
     if why is not None:
         reason, hint = why
         names = tuple(sorted(link.name for link in links))
-        return Refusal(mac=mac, links=names, reason=reason, hint=hint)
+        wanted = why in {unwanted, excluded}
+        return Refusal(mac=mac, links=names, reason=reason, hint=hint, wanted=wanted)
     return Pair(mac=mac, standby=standbys[0], vf=vfs[0] if vfs else None, bond=bond)
+
+
+def _net_failover(links: list[Link]) -> _Why | None:
+    if any(link.net_failover for link in links):
+        return (
+            "the kernel's net_failover already pairs these NICs",
+            "remove failover=on from the virtio-net device on the host to let the agent do it",
+        )
+    return None
 
 
 def _unwanted(
@@ -86,11 +99,6 @@ def _unwanted(
         return (
             "taken apart by `guestagent undo`",
             "`guestagent adopt` bonds it again, and so does the next boot",
-        )
-    if any(link.net_failover for link in links):
-        return (
-            "the kernel's net_failover already pairs these NICs",
-            "remove failover=on from the virtio-net device on the host to let the agent do it",
         )
     if policy.only is not None and not any(link.is_among(policy.only) for link in links):
         return (

@@ -30,18 +30,32 @@ def make_engine(
     released: Released | None = None,
 ) -> Engine:
     """Return an engine on the real system; call it in the thread that will own it."""
-    kernel, stack, memory = NetlinkKernel(), Networkd(), PairStore()
-    observer = Observer(
+    kernel = NetlinkKernel()
+    observer = make_observer(kernel, moments, udev_grace_s=udev_grace_s, released=released)
+    applier = Applier(kernel=kernel, stack=Networkd(), memory=PairStore(), send=packet.send)
+    return Engine(policy=policy, kernel=kernel, observer=observer, applier=applier)
+
+
+def make_observer(
+    kernel: NetlinkKernel,
+    moments: Moments,
+    *,
+    udev_grace_s: float = UDEV_GRACE_S,
+    released: Released | None = None,
+) -> Observer:
+    """Return an observer of the real system that asks a kernel that is open already.
+
+    A thread has one such socket at a time: a second one does not work in pyroute2 0.9.
+    """
+    return Observer(
         kernel=kernel,
         udev=UdevDatabase(),
-        stack=stack,
-        memory=memory,
+        stack=Networkd(),
+        memory=PairStore(),
         released=released or ReleasedPairs(),
         moments=moments,
         udev_grace_s=udev_grace_s,
     )
-    applier = Applier(kernel=kernel, stack=stack, memory=memory, send=packet.send)
-    return Engine(policy=policy, kernel=kernel, observer=observer, applier=applier)
 
 
 def look_once(policy: Policy, released: Released | None = None) -> Outcome:

@@ -101,6 +101,15 @@ class NetlinkKernel:
             raise
         return decode_link(answer)
 
+    def max_mtus(self) -> dict[int, int]:
+        """Return the greatest MTU that each link takes, by ifindex; some tell none."""
+        with _translated("list links"):
+            request = ifinfmsg()
+            request["attrs"] = [_WITHOUT_STATISTICS]
+            found = self._dump(request, RTM_GETLINK)
+        limits = {message["index"]: message.get_attr("IFLA_MAX_MTU") for message in found}
+        return {ifindex: limit for ifindex, limit in limits.items() if limit}
+
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         """Return the addresses of a link, in the kernel's order."""
         with _translated("list addresses"):

@@ -93,13 +93,30 @@ class NetworkFile:
         keys = [pair for name, pairs in self.sections if name == "Match" for pair in pairs]
         return bool(keys) and all(_holds(key, value, link) for key, value in keys)
 
-    def joins_another(self) -> bool:
-        """Whether it makes the NIC a port of something or leaves it unmanaged."""
+    def values(self, section: str, key: str) -> tuple[str, ...]:
+        """Return the words of a list that may be set in several lines; an empty line clears it."""
+        words: list[str] = []
+        for name, pairs in self.sections:
+            for found, value in pairs:
+                if (name, found) == (section, key):
+                    words = [*words, *value.split()] if value else []
+        return tuple(words)
+
+    @property
+    def unmanaged(self) -> bool:
+        """Whether it makes networkd leave the NIC alone."""
         return any(
-            (name == "Network" and key.lower() in _JOINS_ANOTHER)
-            or (name == "Link" and key == "Unmanaged" and value.lower() in {"yes", "1", "true"})
+            name == "Link" and key == "Unmanaged" and value.lower() in {"yes", "1", "true"}
             for name, pairs in self.sections
             for key, value in pairs
+        )
+
+    def joins_another(self) -> bool:
+        """Whether it makes the NIC a port of something or leaves it unmanaged."""
+        return self.unmanaged or any(
+            name == "Network" and key.lower() in _JOINS_ANOTHER
+            for name, pairs in self.sections
+            for key, _ in pairs
         )
 
 
@@ -130,6 +147,10 @@ class Networkd:
         if source is not None and not taken and not source.joins_another():
             wanted[f"{PREFIX}{bond}.network"] = _for_bond(source, bond)
         return tuple(self._stack_file(name, content) for name, content in wanted.items())
+
+    def first_match(self, link: Matchable) -> NetworkFile | None:
+        """Return the file that networkd takes for a link, of all that are on disk."""
+        return next((file for file in self._network_files() if file.matches(link)), None)
 
     def write(self, path: str, content: str) -> None:
         """Put a file in place. Raises OSError."""

@@ -1,0 +1,186 @@
+"""Findings on the NICs, pairs and bonds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from guestagent.guest.doctor.facts import Facts, Finding, NicFacts, Severity
+from guestagent.guest.model import STANDBY_DRIVER, Link, Pair
+from guestagent.guest.pairing import pair_up
+from guestagent.guest.plan import plan
+
+SENT_WITHOUT_ANSWER = 20
+"""Packets after which a NIC that has received none is suspicious."""
+_SCOPE_GLOBAL = 0
+
+
+def left_alone(facts: Facts) -> Iterator[Finding]:
+    """Report the NICs that share a MAC and are no pair, and what is put off until the boot."""
+    decided = plan(facts.snapshot, facts.policy)
+    for item in decided.refusals:
+        yield Finding(
+            severity=Severity.NOTE if item.wanted else Severity.ERROR,
+            about=f"{item.mac} ({', '.join(item.links)})",
+            seen=f"left alone: {item.reason}",
+            advice=item.hint,
+        )
+    for text in decided.waiting:
+        yield Finding(
+            severity=Severity.NOTE,
+            about="pair",
+            seen=text,
+            advice="nothing: it is done when the state is there",
+        )
+
+
+def made_up_mac(facts: Facts) -> Iterator[Finding]:
+    """Find a VF that can have no partner, because its driver has invented its MAC."""
+    for link in facts.snapshot.links:
+        nic = facts.nic(link.ifindex)
+        if nic is not None and nic.made_up_mac and link.driver != STANDBY_DRIVER:
+            yield Finding(
+                severity=Severity.ERROR,
+                about=link.name,
+                seen=f"its driver has made up its MAC {link.permanent_address or link.address}:"
+                " the host has set none, so it pairs with no virtio-net NIC",
+                advice="set the MAC of the pair on the host before the VF is attached:"
+                " ip link set PF vf NUMBER mac ADDRESS",
+            )
+
+
+def refused_mac(facts: Facts) -> Iterator[Finding]:
+    """Find a VF that a bond cannot take, or not with the MAC that it has.
+
+    A PF driver may refuse to have a VF's MAC written, be it the same (K: drivers/net/ethernet/
+    intel/igb/igb_main.c, igb_set_vf_mac_addr (6.12)).
+    """
+    for pair, vf, _ in _vfs(facts):
+        joined = pair.bond is not None and vf.upper == pair.bond.ifindex
+        if vf.address != pair.mac and not joined:
+            yield Finding(
+                severity=Severity.ERROR,
+                about=vf.name,
+                seen=f"its MAC was changed to {vf.address} and its own is {pair.mac}: the bond"
+                " would take over the wrong one",
+                advice=f"ip link set {vf.name} down && ip link set {vf.name} address {pair.mac};"
+                " find out which program changed it",
+            )
+        state = pair.bond.bond if pair.bond is not None else None
+        wanted = facts.policy.of_pair(pair.mac).options.fail_over_mac
+        writes = wanted if state is None else state.fail_over_mac
+        if writes == 0:
+            yield Finding(
+                severity=Severity.WARNING if joined else Severity.ERROR,
+                about=pair.bond.name if pair.bond is not None else pair.mac,
+                seen="fail-over-mac is none, so the bond writes the MAC of a VF that joins, which"
+                " the PF's driver may refuse",
+                advice='set fail-over-mac = "active" (the default); a bond that exists keeps its'
+                " value until the next boot",
+            )
+
+
+def mtu(facts: Facts) -> Iterator[Finding]:
+    """Find a VF whose MTU does not reach the bond's, or ports that differ from it."""
+    for pair, vf, nic in _vfs(facts):
+        wanted = pair.bond.mtu if pair.bond is not None else pair.standby.mtu
+        if nic is not None and nic.max_mtu is not None and nic.max_mtu < wanted:
+            yield Finding(
+                severity=Severity.ERROR,
+                about=vf.name,
+                seen=f"it takes an MTU of at most {nic.max_mtu} and the pair has {wanted}: it"
+                " cannot join the bond",
+                advice="raise the MTU of the PF on the host, or lower that of the guest's"
+                " configuration",
+            )
+    for pair in pair_up(facts.snapshot, facts.policy).pairs:
+        for port in _ports(facts, pair):
+            if pair.bond is not None and port.mtu != pair.bond.mtu:
+                yield Finding(
+                    severity=Severity.ERROR,
+                    about=port.name,
+                    seen=f"its MTU is {port.mtu} and that of {pair.bond.name} is {pair.bond.mtu}:"
+                    " longer packets are lost on it",
+                    advice=f"ip link set {pair.bond.name} mtu {pair.bond.mtu} sets all ports",
+                )
+
+
+def silent_vf(facts: Facts) -> Iterator[Finding]:
+    """Find a VF that carries the traffic and hears nothing: another VLAN or MAC filter."""
+    for pair, vf, nic in _vfs(facts):
+        state = pair.bond.bond if pair.bond is not None else None
+        active = state is not None and state.active == vf.ifindex
+        if active and nic is not None and nic.received == 0 and nic.sent >= SENT_WITHOUT_ANSWER:
+            yield Finding(
+                severity=Severity.ERROR,
+                about=vf.name,
+                seen=f"it carries the traffic of {pair.bond.name if pair.bond else pair.mac}, has"
+                f" sent {nic.sent} packets and received none",
+                advice="compare VLAN and MAC of the VF with those of the virtio-net NIC's port on"
+                " the host (ip link show PF); `guestagent switch standby` helps for now",
+            )
+
+
+def rp_filter(facts: Facts) -> Iterator[Finding]:
+    """Find a strict reverse path filter that would drop what arrives during an adoption.
+
+    While addresses move to the bond, frames still arrive on the NIC (K: net/ipv4/fib_frontend.c,
+    __fib_validate_source (6.12)).
+    """
+    for link in facts.snapshot.links:
+        nic = facts.nic(link.ifindex)
+        if nic is None or link.driver != STANDBY_DRIVER or link.upper is not None:
+            continue
+        if nic.strict_rp_filter and nic.addresses:
+            yield Finding(
+                severity=Severity.WARNING,
+                about=link.name,
+                seen="its reverse path filter is strict: packets are lost for a moment when its"
+                " addresses move to a bond",
+                advice=f"sysctl net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{link.name}."
+                "rp_filter=2 before a VF is plugged for the first time",
+            )
+
+
+def ports(facts: Facts) -> Iterator[Finding]:
+    """Find ports that are not what a port must be, and a bond that is not as it was made."""
+    for pair in pair_up(facts.snapshot, facts.policy).pairs:
+        bond, state = pair.bond, pair.bond.bond if pair.bond is not None else None
+        if bond is None or state is None:
+            continue
+        for port in _ports(facts, pair):
+            nic = facts.nic(port.ifindex)
+            own = [item for item in nic.addresses if item.scope == _SCOPE_GLOBAL] if nic else []
+            if own:
+                shown = ", ".join(f"{item.address}/{item.prefix_length}" for item in own)
+                yield Finding(
+                    severity=Severity.ERROR,
+                    about=port.name,
+                    seen=f"it is a port of {bond.name} and has addresses of its own: {shown}",
+                    advice="find out which program configures it (`guestagent doctor` names those"
+                    f" that it knows) and take them off: ip address flush dev {port.name}",
+                )
+        if state.mode != "active-backup" or state.miimon_ms == 0:
+            yield Finding(
+                severity=Severity.ERROR,
+                about=bond.name,
+                seen=f"somebody has changed it: mode {state.mode}, miimon {state.miimon_ms} ms",
+                advice="set it back (active-backup, miimon 100), or boot: it is made anew",
+            )
+        if pair.standby.upper == bond.ifindex and pair.standby.up and not pair.standby.carrier:
+            yield Finding(
+                severity=Severity.ERROR,
+                about=pair.standby.name,
+                seen=f"the standby of {bond.name} has no carrier: when the VF goes, the guest has"
+                " no network",
+                advice="bring the link of the virtio-net NIC up on the host (set_link, bridge)",
+            )
+
+
+def _vfs(facts: Facts) -> Iterator[tuple[Pair, Link, NicFacts | None]]:
+    for pair in pair_up(facts.snapshot, facts.policy).pairs:
+        if pair.vf is not None:
+            yield pair, pair.vf, facts.nic(pair.vf.ifindex)
+
+
+def _ports(facts: Facts, pair: Pair) -> tuple[Link, ...]:
+    return facts.snapshot.ports(pair.bond) if pair.bond is not None else ()
