@@ -1,0 +1,149 @@
+"""A pair in keyfile profiles of NetworkManager (nm-settings-keyfile(5)). Pure.
+
+A bond's primary is a name there, so the VF has a higher priority as a port as well, which holds
+when it returns under another name (NetworkManager 1.44 with Linux 6.0 and later).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from guestagent.guest.model import STANDBY_DRIVER, Address, Route
+from guestagent.guest.render.model import (
+    AF_INET,
+    AF_INET6,
+    MAIN_TABLE,
+    ONLINK,
+    File,
+    Section,
+    Settings,
+    StaticPair,
+    destination,
+    metric,
+    route_mtu,
+)
+
+DIRECTORY = "/etc/NetworkManager/system-connections"
+_FAIL_OVER_MAC = {0: "none", 1: "active", 2: "follow"}
+_BEFORE_OTHERS = ("autoconnect-priority", "100")
+"""A profile that the NIC has of old may match it too."""
+
+
+def files(pairs: tuple[StaticPair, ...]) -> Iterator[File]:
+    """Yield the profiles of all pairs."""
+    for pair in pairs:
+        yield _file(pair.bond, _bond(pair))
+        yield _file(f"{pair.bond}-standby", _port(pair, "standby", STANDBY_DRIVER))
+        yield _file(f"{pair.bond}-vf", _port(pair, "vf", f"!{STANDBY_DRIVER}", priority=100))
+        for vlan in pair.vlans:
+            head: Section = (
+                "connection",
+                (("id", vlan.name), ("type", "vlan"), ("interface-name", vlan.name)),
+            )
+            tag: Section = ("vlan", (("id", str(vlan.tag)), ("parent", pair.bond)))
+            ethernet: Section = ("ethernet", (("mtu", str(vlan.mtu)),))
+            yield _file(vlan.name, (head, tag, ethernet, *_addresses(vlan.settings)))
+
+
+def _bond(pair: StaticPair) -> tuple[Section, ...]:
+    options = [
+        ("mode", "active-backup"),
+        ("miimon", str(pair.options.miimon_ms)),
+        ("fail_over_mac", _FAIL_OVER_MAC[pair.options.fail_over_mac]),
+        ("num_grat_arp", str(pair.options.announcements)),
+        *([("primary", pair.vf_name)] if pair.vf_name is not None else []),
+    ]
+    head = (("id", pair.bond), ("type", "bond"), ("interface-name", pair.bond), _BEFORE_OTHERS)
+    return (
+        ("connection", head),
+        ("ethernet", (("cloned-mac-address", pair.mac), ("mtu", str(pair.mtu)))),
+        ("bond", tuple(options)),
+        *_addresses(pair.settings),
+    )
+
+
+def _port(
+    pair: StaticPair, side: str, driver: str, *, priority: int | None = None
+) -> tuple[Section, ...]:
+    head = (
+        ("id", f"{pair.bond}-{side}"),
+        ("type", "ethernet"),
+        ("controller", pair.bond),
+        ("port-type", "bond"),
+        _BEFORE_OTHERS,
+    )
+    prio: tuple[Section, ...] = ()
+    if priority is not None:
+        prio = (("bond-port", (("prio", str(priority)),)),)
+    return (
+        ("connection", head),
+        ("match", (("driver", f"{driver};"),)),
+        ("ethernet", (("mac-address", pair.mac),)),
+        *prio,
+    )
+
+
+def _addresses(settings: Settings) -> tuple[Section, ...]:
+    return (
+        _family(settings, AF_INET, auto=settings.dhcp4, without="disabled"),
+        _family(
+            settings,
+            AF_INET6,
+            auto=settings.accept_ra or settings.dhcp6,
+            without="link-local",
+        ),
+    )
+
+
+def _family(settings: Settings, family: int, *, auto: bool, without: str) -> Section:
+    own = [item for item in settings.addresses if item.family == family]
+    routes = [item for item in settings.routes if item.family == family]
+    dns = [server for server in settings.dns if (":" in server) == (family == AF_INET6)]
+    method = "auto" if auto else "manual" if own else without
+    return (
+        f"ipv{6 if family == AF_INET6 else 4}",
+        (
+            ("method", method),
+            *((f"address{number}", _address(item)) for number, item in enumerate(own, 1)),
+            *(pair for number, item in enumerate(routes, 1) for pair in _route(number, item)),
+            *([("dns", "".join(f"{server};" for server in dns))] if dns else []),
+            *(
+                [("dns-search", "".join(f"{name};" for name in settings.domains))]
+                if settings.domains and (own or auto)
+                else []
+            ),
+        ),
+    )
+
+
+def _address(address: Address) -> str:
+    return f"{address.address}/{address.prefix_length}"
+
+
+def _route(number: int, route: Route) -> Iterator[tuple[str, str]]:
+    nowhere = "::/0" if route.family == AF_INET6 else "0.0.0.0/0"
+    words = [destination(route) or nowhere]
+    if route.gateway is not None or metric(route) is not None:
+        unset = "::" if route.family == AF_INET6 else "0.0.0.0"  # noqa: S104 - no address
+        words.append(route.gateway or unset)
+    if metric(route) is not None:
+        words.append(str(metric(route)))
+    yield f"route{number}", ",".join(words)
+    options = {
+        "onlink": "true" if route.flags & ONLINK else None,
+        "src": route.source,
+        "mtu": route_mtu(route),
+        "table": route.table if route.table != MAIN_TABLE else None,
+    }
+    said = [f"{key}={value}" for key, value in options.items() if value is not None]
+    if said:
+        yield f"route{number}_options", ",".join(said)
+
+
+def _file(name: str, sections: tuple[Section, ...]) -> File:
+    blocks = [
+        "\n".join([f"[{title}]", *(f"{key}={value}" for key, value in pairs)])
+        for title, pairs in sections
+    ]
+    content = "\n\n".join(blocks) + "\n"
+    return File(name=f"{name}.nmconnection", content=content, private=True)
