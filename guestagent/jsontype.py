@@ -70,6 +70,14 @@ class Obj:
             raise JsonError(f"{self._at(key)} must be a number, is {said}")
         return float(value)
 
+    def optional_integer(self, key: str) -> int | None:
+        """Return an integer, or None when it is null or missing. Raises JsonError."""
+        return self.integer(key) if self.has(key) else None
+
+    def optional_number(self, key: str) -> float | None:
+        """Return a number, or None when it is null or missing. Raises JsonError."""
+        return self.number(key) if self.has(key) else None
+
     def object(self, key: str) -> Obj:
         """Return an object. Raises JsonError."""
         return Obj(self._get(key, dict, "an object"), self._at(key))

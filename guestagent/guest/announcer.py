@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from guestagent.errors import GuestAgentError
 from guestagent.guest.announce import Frame, address_frames, interfaces, location_frame
+from guestagent.guest.messages import Message, fields
 from guestagent.guest.model import Address, BondOptions, Link, Snapshot
 
 AddressLookup = Callable[[int], Awaitable[tuple[Address, ...]]]
@@ -29,7 +31,8 @@ class Announcer:
         self._addresses = addresses
         self._send = send
         self._repeating: dict[str, asyncio.Task[None]] = {}
-        self.sent = 0
+        self.sent: Counter[str] = Counter()
+        """Frames by the name of the bond."""
 
     async def announce(self, snapshot: Snapshot, bond: Link) -> int:
         """Announce a bond and its VLANs; return how many frames went out at once.
@@ -40,13 +43,14 @@ class Announcer:
         """
         links = interfaces(snapshot, bond)
         self._stop(bond.name)
-        first = self._sent(tuple(location_frame(link) for link in links))
-        first += self._sent(await self._frames(links))
+        first = self._sent(bond.name, tuple(location_frame(link) for link in links))
+        first += self._sent(bond.name, await self._frames(links))
         options = self._options(bond)
         if options.announcements > 1:
-            task = asyncio.create_task(self._repeat(links, options))
+            task = asyncio.create_task(self._repeat(bond.name, links, options))
             self._repeating[bond.name] = task
-        _log.info("announced %d times", first, extra={"BOND": bond.name})
+        told = fields(Message.ANNOUNCED, BOND=bond.name, FRAMES=first)
+        _log.info("announced %d times", first, extra=told)
         return first
 
     async def stop(self) -> None:
@@ -59,11 +63,11 @@ class Announcer:
         if task is not None:
             task.cancel()
 
-    async def _repeat(self, links: tuple[Link, ...], options: BondOptions) -> None:
+    async def _repeat(self, bond: str, links: tuple[Link, ...], options: BondOptions) -> None:
         for _ in range(options.announcements - 1):
             await asyncio.sleep(options.announcement_spacing_ms / 1000)
             try:
-                self._sent(await self._frames(links))
+                self._sent(bond, await self._frames(links))
             except GuestAgentError as error:
                 _log.warning("could not announce again: %s, ignoring", error)
 
@@ -73,12 +77,12 @@ class Announcer:
             frames.extend(address_frames(link, await self._addresses(link.ifindex)))
         return tuple(frames)
 
-    def _sent(self, frames: tuple[Frame, ...]) -> int:
+    def _sent(self, bond: str, frames: tuple[Frame, ...]) -> int:
         try:
             count = self._send(frames)
         except OSError as error:
             raise GuestAgentError(
                 f"cannot announce: {error}", hint="the agent needs CAP_NET_RAW"
             ) from error
-        self.sent += count
+        self.sent[bond] += count
         return count

@@ -41,6 +41,7 @@ from guestagent.guest.actions import (
 )
 from guestagent.guest.announce import Frame, address_frames, location_frame
 from guestagent.guest.kernel.protocol import Kernel
+from guestagent.guest.messages import Message, fields
 from guestagent.guest.model import BIRTHMARK, Address, Link, Remembered, Route, bond_alias
 from guestagent.guest.plan import Plan
 
@@ -239,8 +240,10 @@ def _undo(step: Callable[[], None]) -> None:
 
 
 def _fields(action: Action) -> dict[str, str]:
-    fields = {"ACTION": type(action).__name__, "BOND": action.bond}
     port = getattr(action, "port", None)
-    if port is not None:
-        fields["LINK"] = port.name
-    return fields
+    return fields(
+        Message.CHANGED,
+        ACTION=type(action).__name__,
+        BOND=action.bond,
+        LINK=port.name if port is not None else None,
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from guestagent.guest.conversation import Handler, converse
 from guestagent.guest.kernel.serial import PORT, SerialPort
+from guestagent.guest.messages import Message, fields
 
 _log = logging.getLogger("guestagent.channel")
 
@@ -32,7 +33,8 @@ class HostChannel:
             self._changed.clear()
             try:
                 with SerialPort(self._path) as port:
-                    _log.info("the channel to the host is open: %s", self._path)
+                    told = fields(Message.CHANNEL_OPEN)
+                    _log.info("the channel to the host is open: %s", self._path, extra=told)
                     while True:
                         # Each host that connects begins a conversation of its own: what
                         # the one before left unfinished must not stand before its line.

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from guestagent import __version__, log
 from guestagent.errors import GuestAgentError
-from guestagent.guest.commands import services, switches, undoing, views
+from guestagent.guest.commands import (
+    doctor,
+    render,
+    services,
+    switches,
+    undoing,
+    views,
+)
 from guestagent.guest.config import CONFIGURATION
 
 _DESCRIPTION = """\
@@ -20,6 +27,7 @@ _EPILOG = """\
 examples:
   guestagent status            which port carries each pair, and why
   guestagent plan              what the agent would do now, changing nothing
+  guestagent doctor            what would go wrong, and what to do about it
   journalctl -u guestagent     what it did
 
 exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 75 try again later
@@ -57,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         help="configuration file (default: %(default)s, which need not exist)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (services, views, switches, undoing):
+    for group in (services, views, doctor, switches, undoing, render):
         group.add(commands)
     return parser
 

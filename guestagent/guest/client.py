@@ -31,7 +31,7 @@ def exchange(request: bytes, *, path: Path = SOCKET) -> bytes:
             sock.connect(str(path))
             sock.sendall(request)
             with sock.makefile("rb") as stream:
-                return stream.readline(MAX_LINE_BYTES + 1)
+                line = stream.readline(MAX_LINE_BYTES + 1)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotRunningError(
             "the agent is not running", hint="start it: systemctl start guestagent"
@@ -42,6 +42,9 @@ def exchange(request: bytes, *, path: Path = SOCKET) -> bytes:
         raise PeerError(
             f"the agent did not answer on {path}: {error}", hint="see journalctl -u guestagent"
         ) from error
+    if not line:
+        raise PeerError("the agent ended before it answered", hint="see journalctl -u guestagent")
+    return line
 
 
 def _result(line: bytes, path: Path) -> Obj:

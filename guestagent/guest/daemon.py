@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar, TypeVarTuple
@@ -21,11 +21,13 @@ from guestagent.guest.announcer import Announcer
 from guestagent.guest.channel import HostChannel
 from guestagent.guest.control import ControlSocket
 from guestagent.guest.engine import Engine, Outcome
+from guestagent.guest.history import History
 from guestagent.guest.kernel import packet
 from guestagent.guest.kernel.events import Drained, LinkEvents
 from guestagent.guest.kernel.udev import UdevEvents
 from guestagent.guest.leases import Leases
-from guestagent.guest.model import Address, Pair, Policy, Side
+from guestagent.guest.messages import Message, fields
+from guestagent.guest.model import Address, Pair, Policy
 from guestagent.guest.observe import Moments
 from guestagent.guest.pairing import pair_up
 from guestagent.guest.pathwatch import PathWatch, WatchedPair
@@ -52,6 +54,7 @@ class Daemon:
         self.policy = policy
         self.leases = Leases()
         self.released = ReleasedPairs()
+        self.history = History()
         self._make_engine = make_engine
         self._moments = moments
         self.paths = PathWatch(
@@ -113,6 +116,11 @@ class Daemon:
             self._thread.shutdown()
             writer.release()
 
+    @property
+    def announced(self) -> Mapping[str, int]:
+        """Frames announced since the agent started, by the name of the bond."""
+        return self._announcer.sent
+
     async def latest(self) -> Outcome:
         """Return the outcome of the last convergence, waiting for the first."""
         return self._outcome if self._outcome is not None else await self.next_outcome()
@@ -153,6 +161,7 @@ class Daemon:
             else:
                 self._blind_looks = 0
             self._outcome = outcome
+            self._note(outcome)
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(outcome)
@@ -162,6 +171,13 @@ class Daemon:
                 first = False
             await self._wait()
 
+    def _note(self, outcome: Outcome) -> None:
+        """Log which pairs carry their traffic elsewhere than at the last look."""
+        for item in self.history.note(pair_up(outcome.snapshot, self.policy).pairs):
+            name = item.pair.bond.name if item.pair.bond is not None else item.pair.mac
+            told = fields(Message.SWITCHED, BOND=name, PAIR=item.pair.mac, SIDE=item.side)
+            _log.info("%s carries its traffic on the %s now", name, item.side, extra=told)
+
     def _judge(self, outcome: Outcome, *, first: bool) -> None:
         """Log what is new and count failures. Raises what cannot heal."""
         if outcome.error is None:
@@ -170,19 +186,22 @@ class Daemon:
             if first and isinstance(outcome.error, (SystemLacksError, ConfigurationError)):
                 raise outcome.error
             self._failures += 1
-        said = {
-            f"{item.mac} ({', '.join(item.links)}) is left alone: {item.reason}; {item.hint}"
+        news = {
+            f"{item.mac} ({', '.join(item.links)}) is left alone: {item.reason}; {item.hint}": (
+                logging.WARNING,
+                fields(Message.LEFT_ALONE, PAIR=item.mac),
+            )
             for item in outcome.plan.refusals
         }
         if outcome.error is not None:
             hint = f"; {outcome.error.hint}" if outcome.error.hint else ""
-            said.add(f"{outcome.error}{hint}")
-        waiting = set(outcome.plan.waiting)
-        for text in sorted(said - self._told):
-            _log.warning("%s", text)
-        for text in sorted(waiting - self._told):
-            _log.info("%s", text)
-        self._told = said | waiting
+            news[f"{outcome.error}{hint}"] = logging.WARNING, fields(Message.FAILED)
+        for text in outcome.plan.waiting:
+            news[text] = logging.INFO, fields(Message.WAITING)
+        for text in sorted(news.keys() - self._told):
+            level, told = news[text]
+            _log.log(level, "%s", text, extra=told)
+        self._told = set(news)
 
     async def _wait(self) -> None:
         """Return when there is something to look at, feeding the watchdog meanwhile."""
@@ -263,10 +282,10 @@ class Daemon:
                 mac=pair.mac,
                 bond=pair.bond.name,
                 ifindex=pair.bond.ifindex,
-                side=Side.STANDBY if pair.bond.bond.active == pair.standby.ifindex else Side.VF,
+                side=pair.side,
             )
             for pair in pair_up(snapshot, self.policy).pairs
-            if pair.bond is not None and pair.bond.bond and pair.bond.bond.active is not None
+            if pair.bond is not None and pair.side is not None
         )
 
     def _dirty_now(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import subprocess
 
+from guestagent.guest.messages import Message, fields
 from guestagent.guest.model import Policy
 
 SETTLE_TIMEOUT_S = 2
@@ -29,6 +30,7 @@ def make_bonds(policy: Policy) -> None:
     finally:
         engine.close()
     for item in outcome.plan.refusals:
-        _log.warning("%s is left alone: %s; %s", item.mac, item.reason, item.hint)
+        told = fields(Message.LEFT_ALONE, PAIR=item.mac)
+        _log.warning("%s is left alone: %s; %s", item.mac, item.reason, item.hint, extra=told)
     if outcome.error is not None:
         raise outcome.error

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from guestagent.clock import Clock
+from guestagent.guest.messages import Message, fields
 from guestagent.guest.remembered import write_whole
 from guestagent.jsontype import JsonError, Obj
 
@@ -51,7 +52,10 @@ class Leases:
         """Return the MACs that are held now; say in the journal which hold has ended."""
         now = self._clock()
         for mac in [mac for mac, until in self._until_s.items() if until <= now]:
-            _log.info("the hold on the standby has ended by itself", extra={"PAIR": mac})
+            _log.info(
+                "the hold on the standby has ended by itself",
+                extra=fields(Message.HOLD_ENDED, PAIR=mac),
+            )
             del self._until_s[mac]
         return frozenset(self._until_s)
 

@@ -226,6 +226,14 @@ class Pair:
     vf: Link | None
     bond: Link | None
 
+    @property
+    def side(self) -> Side | None:
+        """Which side carries the traffic; None without a bond or an active port."""
+        state = self.bond.bond if self.bond is not None else None
+        if state is None or state.active is None:
+            return None
+        return Side.STANDBY if state.active == self.standby.ifindex else Side.VF
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -235,6 +243,8 @@ class Refusal:
     links: tuple[str, ...]
     reason: str
     hint: str
+    wanted: bool = False
+    """Whether the operator has asked for it: no fault then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from guestagent.clock import Clock
 from guestagent.errors import GuestAgentError
 from guestagent.guest.health import PathHealth
+from guestagent.guest.messages import Message, fields
 from guestagent.guest.model import HealthOptions, Side
 
 VERDICT_S = 3.5
@@ -99,6 +100,6 @@ class PathWatch:
                 " for %.0f s, then the VF is tried again",
                 pair.bond,
                 after.last_hold_down_s,
-                extra={"BOND": pair.bond, "PAIR": pair.mac},
+                extra=fields(Message.PATH_LOST, BOND=pair.bond, PAIR=pair.mac),
             )
             self._changed()

@@ -4,7 +4,7 @@
 request   arguments                                    result
 ========  ===========================================  ===========================
 hello     none                                         version and requests known
-status    none                                         the status, versioned
+status    after: a revision; timeout_s                 the status, versioned
 switch    to: standby, vf or auto; bond; hold_s        the pairs concerned
 announce  bond                                         frames sent at once
 wait      active: vf or standby; bond; timeout_s       the pairs concerned
@@ -14,7 +14,8 @@ adopt     bond                                         the pairs that are bonded
 
 ``bond`` is the name of a bond or the MAC of a pair; without it every pair is
 meant. An answer to ``switch`` or ``wait`` is given when the kernel was seen in
-the state that was asked for, never before.
+the state that was asked for, never before. With ``after``, ``status`` answers when
+the revision is another one, or when the time is up.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Protocol
 
 from guestagent import __version__
@@ -30,11 +31,13 @@ from guestagent.clock import Deadline
 from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
 from guestagent.guest import undo
 from guestagent.guest.engine import Outcome
+from guestagent.guest.history import History
+from guestagent.guest.kernel.sysfs import lost_carriers
 from guestagent.guest.leases import DEFAULT_HOLD_S, MAX_HOLD_S, Leases
 from guestagent.guest.model import Pair, Policy, Side
 from guestagent.guest.pairing import pair_up
 from guestagent.guest.pathwatch import PathWatch
-from guestagent.guest.status import PairStatus, Status, status
+from guestagent.guest.status import Counts, PairStatus, Status, status
 from guestagent.guest.undo import (
     ReleaseNote,
     adopt_pairs,
@@ -49,6 +52,7 @@ from guestagent.wire import VERSION, Request
 
 SWITCH_TIMEOUT_S = 10.0
 MAX_WAIT_S = 300.0
+SECOND_LOOK_S = 5.0
 _Answer = Mapping[str, object]
 _log = logging.getLogger("guestagent.requests")
 
@@ -59,6 +63,11 @@ class Agent(Protocol):
     policy: Policy
     leases: Leases
     paths: PathWatch
+    history: History
+
+    @property
+    def announced(self) -> Mapping[str, int]:
+        """Frames announced since the agent started, by the name of the bond."""
 
     @property
     def released(self) -> ReleaseNote:
@@ -82,6 +91,9 @@ class Requests:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        # From the clock, so that those of an earlier agent are no revisions of this one.
+        self._revision = int(agent.history.started_at_s * 1000)
+        self._revised: Status | None = None
         self._known: dict[str, Callable[[Obj], Awaitable[_Answer]]] = {
             "hello": self._hello,
             "status": self._status,
@@ -115,8 +127,28 @@ class Requests:
             "requests": list(self._known),
         }
 
-    async def _status(self, _: Obj) -> _Answer:
-        return self._report(await self._agent.latest()).as_json()
+    async def _status(self, arguments: Obj) -> _Answer:
+        after = arguments.optional_integer("after")
+        deadline = Deadline.after(_timeout_s("status", arguments))
+        report = self._numbered(await self._agent.latest())
+        while report.revision == after and not deadline.expired:
+            try:
+                # A look that is under way is not awaited: hence the second one, soon after.
+                wait_s = max(min(deadline.remaining_s, SECOND_LOOK_S), 0.001)
+                await asyncio.wait_for(self._agent.next_outcome(), wait_s)
+            except TimeoutError:
+                pass
+            report = self._numbered(await self._agent.latest())
+        return report.as_json()
+
+    def _numbered(self, outcome: Outcome) -> Status:
+        """Return the report with its revision, which grows when more than time has changed."""
+        report = self._report(outcome)
+        timeless = replace(report, pairs=tuple(replace(p, held_s=None) for p in report.pairs))
+        if timeless != self._revised:
+            self._revised = timeless
+            self._revision += 1
+        return replace(report, revision=self._revision)
 
     async def _switch(self, arguments: Obj) -> _Answer:
         wanted = arguments.string("to")
@@ -174,11 +206,7 @@ class Requests:
             raise GuestAgentError(
                 f"wait: active is {side[:40]!r}", hint="it must be vf or standby"
             )
-        timeout_s = arguments.number("timeout_s") if arguments.has("timeout_s") else 30.0
-        if not 0 <= timeout_s <= MAX_WAIT_S:
-            raise GuestAgentError(
-                f"wait: timeout_s is {timeout_s:g}", hint=f"it must be from 0 to {MAX_WAIT_S:g}"
-            )
+        timeout_s = _timeout_s("wait", arguments)
         outcome = await self._agent.latest()
         pairs = self._chosen(outcome, arguments)
         return await self._await_side(outcome, pairs, Side(side), Deadline.after(timeout_s))
@@ -254,7 +282,12 @@ class Requests:
             outcome.plan,
             agent="running",
             last_error=error,
-            held_s={mac: self._agent.leases.remaining_s(mac) for mac in outcome.snapshot.held},
+            counts=Counts(
+                held_s={m: self._agent.leases.remaining_s(m) for m in outcome.snapshot.held},
+                history=self._agent.history,
+                announcements=self._agent.announced,
+                lost_carrier=lost_carriers,
+            ),
         )
 
     def _pairs(self, outcome: Outcome, chosen: tuple[Pair, ...]) -> tuple[PairStatus, ...]:
@@ -277,6 +310,15 @@ def _require_standby(pair: Pair) -> None:
             f"{pair.bond.name}: the standby {pair.standby.name} has no carrier",
             hint="bring the link of the virtio-net NIC up on the host",
         )
+
+
+def _timeout_s(request: str, arguments: Obj) -> float:
+    timeout_s = arguments.number("timeout_s") if arguments.has("timeout_s") else 30.0
+    if not 0 <= timeout_s <= MAX_WAIT_S:
+        raise GuestAgentError(
+            f"{request}: timeout_s is {timeout_s:g}", hint=f"it must be from 0 to {MAX_WAIT_S:g}"
+        )
+    return timeout_s
 
 
 def _hold_s(arguments: Obj) -> float:

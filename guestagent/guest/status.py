@@ -5,10 +5,12 @@ The JSON form is versioned; keys are added, never changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 
+from guestagent import __version__
 from guestagent.guest.actions import describe
+from guestagent.guest.history import History
 from guestagent.guest.model import Link, Pair, Policy, Side, Snapshot
 from guestagent.guest.pairing import pair_up
 from guestagent.guest.plan import Plan
@@ -27,6 +29,8 @@ class PortStatus:
     bus_address: str | None
     carrier: bool
     joined: bool
+    lost_carrier: int | None = None
+    """How often it has lost its carrier since it joined; None for a NIC that is no port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,12 @@ class PairStatus:
     receives_on_both: bool
     held_s: float | None
     """How long the pair is still held on the standby, in seconds; None without a hold."""
+    switches: int | None = None
+    """How often the traffic has moved since the agent started; None when none runs."""
+    switched_at_s: float | None = None
+    """When it last did, in seconds of the wall clock (Unix time)."""
+    announcements: int | None = None
+    """Frames that the agent has sent since it started, beside those of the kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +79,11 @@ class Status:
     waiting: tuple[str, ...]
     pending: tuple[str, ...]
     last_error: str | None
+    agent_version: str | None = None
+    started_at_s: float | None = None
+    """When the agent started, in seconds of the wall clock; None when none runs."""
+    revision: int | None = None
+    """Grows with every change of what is reported; to wait for the next one."""
 
     def as_json(self) -> dict[str, object]:
         """Return the versioned JSON form."""
@@ -94,26 +109,23 @@ class Status:
             waiting=obj.strings("waiting"),
             pending=obj.strings("pending"),
             last_error=obj.optional_string("last_error"),
+            agent_version=obj.optional_string("agent_version"),
+            started_at_s=obj.optional_number("started_at_s"),
+            revision=obj.optional_integer("revision"),
         )
 
-    def as_text(self) -> str:
-        """Return the form for people."""
-        lines: list[str] = []
-        for pair in self.pairs:
-            hold = "" if pair.held_s is None else f", for {pair.held_s:.0f} s more at most"
-            lines.append(f"{pair.bond or 'no bond'}  {pair.mac}  {pair.reason}{hold}")
-            lines.extend(_port_line(pair, label, port) for label, port in _ports(pair))
-        for item in self.left_alone:
-            lines.append(f"left alone  {item.mac}  {', '.join(item.links)}: {item.reason}")
-            lines.append(f"            {item.hint}")
-        lines.extend(f"waiting     {text}" for text in self.waiting)
-        lines.extend(f"to do       {text}" for text in self.pending)
-        if self.last_error is not None:
-            lines.append(f"last error  {self.last_error}")
-        if not self.pairs and not self.left_alone:
-            lines.append("no pair: no virtio-net NIC shares its permanent MAC with another NIC")
-        lines.append(f"agent       {self.agent}")
-        return "\n".join(lines)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What no snapshot tells; all of it absent where no agent runs."""
+
+    held_s: Mapping[str, float | None] = field(default_factory=dict)
+    """By MAC."""
+    history: History | None = None
+    announcements: Mapping[str, int] = field(default_factory=dict)
+    """By bond name."""
+    lost_carrier: Callable[[str], int | None] = lambda _: None
+    """Of a port, by its name."""
 
 
 def status(
@@ -123,17 +135,15 @@ def status(
     *,
     agent: str,
     last_error: str | None = None,
-    held_s: Mapping[str, float | None] | None = None,
+    counts: Counts | None = None,
 ) -> Status:
     """Describe a snapshot and what would be done about it."""
-    left_s = held_s or {}
+    counted = counts or Counts()
     return Status(
         version=VERSION,
         agent=agent,
         converged=not plan.actions and not plan.waiting,
-        pairs=tuple(
-            _pair(snapshot, pair, left_s.get(pair.mac)) for pair in pair_up(snapshot, policy).pairs
-        ),
+        pairs=tuple(_pair(snapshot, pair, counted) for pair in pair_up(snapshot, policy).pairs),
         left_alone=tuple(
             RefusalStatus(mac=item.mac, links=item.links, reason=item.reason, hint=item.hint)
             for item in plan.refusals
@@ -141,27 +151,31 @@ def status(
         waiting=plan.waiting,
         pending=tuple(describe(action) for action in plan.actions),
         last_error=last_error,
+        agent_version=__version__ if counted.history is not None else None,
+        started_at_s=counted.history.started_at_s if counted.history is not None else None,
     )
 
 
-def _pair(snapshot: Snapshot, pair: Pair, held_s: float | None) -> PairStatus:
+def _pair(snapshot: Snapshot, pair: Pair, counts: Counts) -> PairStatus:
     state = pair.bond.bond if pair.bond else None
     active = snapshot.link(state.active) if state else None
     primary = snapshot.link(state.primary) if state else None
-    side = None
-    if active is not None:
-        side = Side.STANDBY if active.ifindex == pair.standby.ifindex else Side.VF
+    bond = pair.bond.name if pair.bond else None
+    history = counts.history.of(pair.mac) if counts.history is not None else None
     return PairStatus(
         mac=pair.mac,
-        bond=pair.bond.name if pair.bond else None,
-        active=side,
+        bond=bond,
+        active=pair.side if active is not None else None,
         active_port=active.name if active else None,
         primary=primary.name if primary else None,
         reason=_reason(snapshot, pair, active),
-        vf=_port(pair, pair.vf) if pair.vf else None,
-        standby=_port(pair, pair.standby),
+        vf=_port(pair, pair.vf, counts) if pair.vf else None,
+        standby=_port(pair, pair.standby, counts),
         receives_on_both=state is not None and state.all_ports_active,
-        held_s=held_s,
+        held_s=counts.held_s.get(pair.mac),
+        switches=history.switches if history is not None else None,
+        switched_at_s=history.switched_at_s if history is not None else None,
+        announcements=counts.announcements.get(bond or "", 0) if history is not None else None,
     )
 
 
@@ -177,7 +191,10 @@ def _pair_from_json(obj: Obj) -> PairStatus:
         vf=_port_from_json(obj.object("vf")) if obj.has("vf") else None,
         standby=_port_from_json(obj.object("standby")),
         receives_on_both=obj.boolean("receives_on_both"),
-        held_s=obj.number("held_s") if obj.has("held_s") else None,
+        held_s=obj.optional_number("held_s"),
+        switches=obj.optional_integer("switches"),
+        switched_at_s=obj.optional_number("switched_at_s"),
+        announcements=obj.optional_integer("announcements"),
     )
 
 
@@ -189,6 +206,7 @@ def _port_from_json(obj: Obj) -> PortStatus:
         bus_address=obj.optional_string("bus_address"),
         carrier=obj.boolean("carrier"),
         joined=obj.boolean("joined"),
+        lost_carrier=obj.optional_integer("lost_carrier"),
     )
 
 
@@ -212,7 +230,7 @@ def _reason(snapshot: Snapshot, pair: Pair, active: Link | None) -> str:
     return "on the standby: the VF is about to take over"
 
 
-def _port(pair: Pair, link: Link) -> PortStatus:
+def _port(pair: Pair, link: Link, counts: Counts) -> PortStatus:
     return PortStatus(
         name=link.name,
         ifindex=link.ifindex,
@@ -220,23 +238,5 @@ def _port(pair: Pair, link: Link) -> PortStatus:
         bus_address=link.bus_address,
         carrier=link.carrier,
         joined=pair.bond is not None and link.upper == pair.bond.ifindex,
+        lost_carrier=counts.lost_carrier(link.name),
     )
-
-
-def _ports(pair: PairStatus) -> tuple[tuple[str, PortStatus | None], ...]:
-    return (("VF", pair.vf), ("standby", pair.standby))
-
-
-def _port_line(pair: PairStatus, label: str, port: PortStatus | None) -> str:
-    if port is None:
-        return f"    {label:8} away"
-    sign = "→" if port.name == pair.active_port else " "
-    words = [
-        f"{port.name} ({port.driver}, {port.bus_address or 'no bus address'})",
-        "carrier" if port.carrier else "no carrier",
-    ]
-    if not port.joined:
-        words.append("not a port of the bond")
-    if port.name == pair.primary:
-        words.append("primary")
-    return f"  {sign} {label:8} {', '.join(words)}"

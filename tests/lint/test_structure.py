@@ -71,6 +71,8 @@ def test_a_pure_module_that_was_renamed_is_noticed() -> None:
     assert rooms == {
         "guestagent",
         "guestagent.guest",
+        "guestagent.guest.doctor",
+        "guestagent.guest.render",
         "guestagent.host",
         "guestagent.host.sriov",
     }

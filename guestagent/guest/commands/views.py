@@ -1,9 +1,12 @@
-"""``status`` and ``plan``: what is there and what would be done, changing nothing."""
+"""``status``, ``metrics`` and ``plan``: what is there and what would be done, changing nothing."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guestagent.errors import EXIT_DONE, GuestAgentError
@@ -21,10 +24,23 @@ def add(commands: Commands) -> None:
         "status",
         help="show every pair, its ports and which one is active",
         description="Show every pair, its ports, which one is active and why. Asks the running"
-        " agent; without one it looks for itself.",
+        " agent; without one it looks for itself. With --watch it shows the status again at"
+        " every change, until Ctrl-C. Colour is for terminals, and off where NO_COLOR is set.",
     )
     show.add_argument("--json", action="store_true", help="print the versioned JSON form")
+    show.add_argument("--watch", action="store_true", help="show it again at every change")
     show.set_defaults(command=_status)
+    metrics = commands.add_parser(
+        "metrics",
+        help="print the status as Prometheus metrics",
+        description="Print the status in the text format of Prometheus. For node_exporter's"
+        " textfile collector, let a timer run it with --output, which replaces the file as a"
+        " whole.",
+        epilog="example: guestagent metrics --output"
+        " /var/lib/prometheus/node-exporter/guestagent.prom",
+    )
+    metrics.add_argument("--output", type=Path, metavar="FILE", help="write into this file")
+    metrics.set_defaults(command=_metrics)
     plan = commands.add_parser(
         "plan",
         help="show what the agent would do now, changing nothing",
@@ -37,21 +53,65 @@ def add(commands: Commands) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from guestagent.guest import client
-    from guestagent.guest.status import Status
-    from guestagent.jsontype import JsonError
+    from guestagent.guest.watch import Watch, ask_status
+
+    def own(why: str) -> Status:
+        return _own_status(arguments, why)
+
+    if arguments.watch:
+        Watch(ask=ask_status, own=own, show=_show_json if arguments.json else _show_text).run()
+        return EXIT_DONE
+    report = _report(arguments)
+    print(json.dumps(report.as_json(), indent=2) if arguments.json else _text(report))
+    return EXIT_DONE
+
+
+def _metrics(arguments: argparse.Namespace) -> int:
+    from guestagent.guest.metrics import as_prometheus
+    from guestagent.guest.remembered import write_whole
+
+    text = as_prometheus(_report(arguments))
+    if arguments.output is None:
+        print(text, end="")
+        return EXIT_DONE
+    try:
+        write_whole(arguments.output, text)
+    except OSError as error:
+        raise GuestAgentError(
+            f"cannot write {arguments.output}: {error}",
+            hint="its directory must exist and be writable",
+        ) from error
+    return EXIT_DONE
+
+
+def _report(arguments: argparse.Namespace) -> Status:
+    """Return the running agent's report, or what is seen without one."""
+    from guestagent.guest.client import NotRunningError
+    from guestagent.guest.watch import ask_status
 
     try:
-        report = Status.from_json(client.ask("status"))
-    except client.NotRunningError as error:
-        report = _own_status(arguments, str(error))
-    except JsonError as error:
-        raise GuestAgentError(
-            f"the running agent speaks another version: {error}",
-            hint="restart it: systemctl restart guestagent",
-        ) from error
-    print(json.dumps(report.as_json(), indent=2) if arguments.json else report.as_text())
-    return EXIT_DONE
+        return ask_status()
+    except NotRunningError as error:
+        return _own_status(arguments, str(error))
+
+
+def _show_json(report: Status) -> None:
+    """Print one line, at once: a reader in a pipe must not wait for the next."""
+    print(json.dumps(report.as_json()), flush=True)
+
+
+def _show_text(report: Status) -> None:
+    """Draw over the last report on a terminal, print below it elsewhere."""
+    lead = "\x1b[H\x1b[J" if sys.stdout.isatty() else ""
+    print(f"{lead}{_text(report)}\n", flush=True)
+
+
+def _text(report: Status) -> str:
+    from guestagent.guest.display import ansi, as_text, plain
+
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    dumb = os.environ.get("TERM", "dumb") == "dumb"
+    return as_text(report, ansi if coloured and not dumb else plain)
 
 
 def _own_status(arguments: argparse.Namespace, why: str) -> Status:

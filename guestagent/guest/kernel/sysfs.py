@@ -44,3 +44,14 @@ def device_facts(name: str, ifindex: int, root: Path = SYS_CLASS_NET) -> DeviceF
         bus_address=addresses[-1] if addresses else None,
         net_failover=bits[_VIRTIO_NET_F_STANDBY : _VIRTIO_NET_F_STANDBY + 1] == "1",
     )
+
+
+def lost_carriers(name: str, root: Path = SYS_CLASS_NET) -> int | None:
+    """Return how often a port has lost its carrier since it joined its bond; None for no port.
+
+    K: drivers/net/bonding/bond_sysfs_slave.c, link_failure_count (6.12).
+    """
+    try:
+        return int((root / name / "bonding_slave" / "link_failure_count").read_text())
+    except (OSError, ValueError):
+        return None

@@ -12,6 +12,7 @@ import pytest
 
 from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
 from guestagent.guest.engine import Outcome
+from guestagent.guest.history import History
 from guestagent.guest.leases import DEFAULT_HOLD_S, Leases
 from guestagent.guest.model import Pair, Policy
 from guestagent.guest.observe import DRAIN_S
@@ -34,7 +35,9 @@ class FakeAgent:
     policy: Policy = field(default_factory=Policy)
     paths: PathWatch = field(default_factory=lambda: watch(lambda: 0.0))
     released: FakeRelease = field(init=False)
-    announced: list[str] = field(default_factory=list)
+    history: History = field(default_factory=History)
+    told: list[str] = field(default_factory=list)
+    announced: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.released = self.system.released
@@ -54,7 +57,7 @@ class FakeAgent:
         return future
 
     async def announce(self, pairs: tuple[Pair, ...]) -> int:
-        self.announced.extend(pair.mac for pair in pairs)
+        self.told.extend(pair.mac for pair in pairs)
         return 3
 
 
@@ -159,7 +162,7 @@ def test_waiting_for_what_is_there_returns_at_once_and_else_says_why_not(
 def test_a_pair_can_be_named_by_bond_or_by_mac(agent: FakeAgent) -> None:
     for name in ("bond0", MAC):
         ask(agent, "announce", bond=name)
-    assert agent.announced == [MAC, MAC]
+    assert agent.told == [MAC, MAC]
 
 
 def test_a_guest_without_a_pair_says_so(tmp_path: Path) -> None:
