@@ -1,4 +1,4 @@
-"""Builds what is published: two Debian packages, a wheel and a source archive.
+"""Builds what is published: two Debian packages, two RPMs, a wheel and a source archive.
 
 ::
 
@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DEBIAN_INPUTS = ("guestagent", "packaging", "udev")
 PYTHON_INPUTS = ("guestagent", "pyproject.toml", "README.md", "LICENSE")
 
+RPM_INPUTS = (*DEBIAN_INPUTS, "LICENSE")
+
 DEBIAN_TOOLS = {
     "dpkg-buildpackage": "dpkg-dev",
     "dh": "debhelper",
@@ -48,7 +50,7 @@ def build_packages(out: Path) -> list[Path]:
 
     :raise SystemLacksError: a build tool is missing, or a build failed.
     """
-    return build_debian(out) + build_python(out)
+    return build_debian(out) + build_rpm(out) + build_python(out)
 
 
 def build_debian(out: Path) -> list[Path]:
@@ -86,6 +88,27 @@ def build_python(out: Path) -> list[Path]:
             return kept
         _run([sys.executable, "-m", "build", f"--outdir={work / 'dist'}", "."], cwd=tree)
         return _publish(out, "python", digest, sorted((work / "dist").iterdir()))
+
+
+def build_rpm(out: Path) -> list[Path]:
+    """Build ``guestagent-*.noarch.rpm`` and ``guestagent-host-*.noarch.rpm`` into ``out``.
+
+    What a distribution's macros would add is left out where they are missing, as on Debian.
+
+    :raise SystemLacksError: see ``build_packages``.
+    """
+    if shutil.which("rpmbuild") is None:
+        raise SystemLacksError("rpmbuild is missing", hint="apt-get install rpm")
+    with _locked(out):
+        work = out / ".work" / "rpm"
+        tree = _copy(RPM_INPUTS, work / "tree")
+        digest = _digest(tree)
+        if kept := _kept(out, "rpm", digest):
+            return kept
+        _vendor(tree)
+        build = ["rpmbuild", "-bb", "--build-in-place", "--nodeps", f"--define=_topdir {work}"]
+        _run([*build, "packaging/rpm/guestagent.spec"], cwd=tree)
+        return _publish(out, "rpm", digest, sorted((work / "RPMS").glob("*/*.rpm")))
 
 
 @contextmanager
@@ -182,7 +205,7 @@ def main() -> int:
     """Build and print the paths of the files, one a line."""
     parser = argparse.ArgumentParser(description="Build the packages.")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "packages")
-    parser.add_argument("--debian-only", action="store_true", help="no wheel, no source archive")
+    parser.add_argument("--debian-only", action="store_true", help="nothing but these two")
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
     try:

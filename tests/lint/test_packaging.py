@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
+from pathlib import Path
 
 import guestagent
 from guestagent.guest.model import BIRTHMARK, MARK
@@ -17,6 +20,33 @@ def test_the_versions_agree() -> None:
     newest = re.match(r"guestagent \((.+?)\)", changelog)
     assert newest is not None
     assert newest[1] == guestagent.__version__
+
+
+def test_the_rpm_has_the_same_version_and_leaves_no_file_out(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name in ("guestagent", "packaging", "udev"):
+        shutil.copytree(ROOT / name, tree / name)
+    shutil.copy(ROOT / "LICENSE", tree)
+    (tree / "vendor" / "qemu" / "qmp").mkdir(parents=True)
+    (tree / "vendor" / "qemu" / "qmp" / "__init__.py").touch()
+    # rpmbuild fails for an installed file that no package lists, and for a listed one not there.
+    done = subprocess.run(
+        [
+            *("rpmbuild", "-bb", "--build-in-place", "--nodeps", "--quiet"),
+            *(f"--define=_topdir {tmp_path}", "--define=__spec_install_post true"),
+            "packaging/rpm/guestagent.spec",
+        ],
+        check=False,
+        cwd=tree,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    built = sorted(path.name for path in (tmp_path / "RPMS").glob("*/*.rpm"))
+    version = guestagent.__version__
+    assert built == [
+        f"{name}-{version}-1.noarch.rpm" for name in ("guestagent", "guestagent-host")
+    ]
 
 
 def test_operators_are_told_what_is_in_this_version() -> None:
@@ -45,7 +75,7 @@ def test_every_file_meant_for_a_package_is_in_one() -> None:
     installed = " ".join(path.read_text() for path in DEBIAN.glob("*.install"))
     rooms = [
         ROOT / "udev",
-        *(ROOT / "packaging" / name for name in ("bin", "systemd", "networkd")),
+        *(ROOT / "packaging" / name for name in ("bin", "dracut", "networkd", "systemd")),
     ]
     for room in rooms:
         for path in room.iterdir():
