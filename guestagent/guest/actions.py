@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from guestagent.guest.model import Address, BondOptions, Route
+from guestagent.guest.model import Address, BondOptions, Neighbour, Route, Rule, Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,15 @@ class CreateBond:
     options: BondOptions
     quiet: bool
     """Without IPv6 addresses of its own: the standby still has the same link-local."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrySettings:
+    """Give the bond the settings that the NIC has below /proc/sys/net."""
+
+    bond: str
+    settings: tuple[Setting, ...]
     reason: str
 
 
@@ -146,6 +155,10 @@ class MoveNetwork:
     port: PortRef
     addresses: tuple[Address, ...]
     routes: tuple[Route, ...]
+    rules: tuple[Rule, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    loosen: bool = False
+    """Whether what still arrives where they were would be dropped (strict rp_filter)."""
     reason: str
 
 
@@ -192,6 +205,10 @@ class GiveBack:
     port: PortRef
     addresses: tuple[Address, ...]
     routes: tuple[Route, ...]
+    rules: tuple[Rule, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    loosen: bool = False
+    """Whether what still arrives where they were would be dropped (strict rp_filter)."""
     reason: str
 
 
@@ -215,6 +232,7 @@ class RememberPair:
 Action = (
     CreateBond
     | TuneBond
+    | CarrySettings
     | DeleteBond
     | MarkBond
     | WriteStackFile
@@ -247,6 +265,9 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
                 f"let {action.bond} look at its ports every {action.miimon_ms} ms and announce"
                 f" {action.announcements} times"
             )
+        case CarrySettings():
+            keys = ", ".join(item.key for item in action.settings)
+            return f"set {keys} of {action.bond} as on the NIC"
         case DeleteBond():
             return f"delete {action.bond}"
         case MarkBond():
@@ -270,10 +291,7 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
         case BondUp():
             return f"bring {action.bond} up"
         case MoveNetwork():
-            return (
-                f"move {len(action.addresses)} addresses and {len(action.routes)} routes"
-                f" from {action.port.name} to {action.bond}"
-            )
+            return f"move {_belongings(action)} from {action.port.name} to {action.bond}"
         case FreeBond():
             return f"let {action.bond} have IPv6 autoconfiguration"
         case ReleasePort():
@@ -283,11 +301,17 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
         case FreePort():
             return f"let {action.port.name} have IPv6 autoconfiguration again"
         case GiveBack():
-            return (
-                f"move {len(action.addresses)} addresses and {len(action.routes)} routes"
-                f" from {action.bond} to {action.port.name}"
-            )
+            return f"move {_belongings(action)} from {action.bond} to {action.port.name}"
         case RemoveStackFiles():
             return f"take the configuration of {action.bond} from the network stack"
         case RememberPair():
             return f"remember {action.mac} as {action.bond}"
+
+
+def _belongings(action: MoveNetwork | GiveBack) -> str:
+    words = [f"{len(action.addresses)} addresses", f"{len(action.routes)} routes"]
+    if action.rules:
+        words.append(f"{len(action.rules)} rules")
+    if action.neighbours:
+        words.append(f"{len(action.neighbours)} neighbours")
+    return f"{', '.join(words[:-1])} and {words[-1]}"

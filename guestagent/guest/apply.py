@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from guestagent.guest.actions import (
     Action,
     AddPort,
     BondUp,
+    CarrySettings,
     CloseWindow,
     CreateBond,
     DeleteBond,
@@ -28,6 +30,7 @@ from guestagent.guest.actions import (
     MoveNetwork,
     OpenWindow,
     PortDown,
+    PortRef,
     PortUp,
     QuietPort,
     ReleasePort,
@@ -42,7 +45,15 @@ from guestagent.guest.actions import (
 from guestagent.guest.announce import Frame, address_frames, location_frame
 from guestagent.guest.kernel.protocol import Kernel
 from guestagent.guest.messages import Message, fields
-from guestagent.guest.model import BIRTHMARK, Address, Link, Remembered, Route, bond_alias
+from guestagent.guest.model import (
+    BIRTHMARK,
+    RP_FILTER,
+    Address,
+    Link,
+    Remembered,
+    Setting,
+    bond_alias,
+)
 from guestagent.guest.plan import Plan
 
 _log = logging.getLogger("guestagent.apply")
@@ -151,11 +162,12 @@ class Applier:
             case BondUp():
                 kernel.set_up(self._bond(action.bond).ifindex, up=True)
             case MoveNetwork():
-                bond = self._bond(action.bond).ifindex
-                self._move(action.addresses, action.routes, action.port.ifindex, bond)
+                self._move(action, action.port, _ref(self._bond(action.bond)))
             case GiveBack():
-                bond = self._bond(action.bond).ifindex
-                self._move(action.addresses, action.routes, bond, action.port.ifindex)
+                self._move(action, _ref(self._bond(action.bond)), action.port)
+            case CarrySettings():
+                for setting in action.settings:
+                    kernel.write_setting(self._bond(action.bond).name, setting)
             case RemoveStackFiles():
                 self._stack.remove(action.bond)
             case RememberPair():
@@ -184,38 +196,64 @@ class Applier:
     def _link(self, ifindex: int) -> Link | None:
         return next((link for link in self._kernel.links() if link.ifindex == ifindex), None)
 
-    def _move(
-        self, addresses: tuple[Address, ...], routes: tuple[Route, ...], source: int, target: int
-    ) -> None:
-        """Put addresses and routes onto ``target``, then take them off ``source``.
+    def _move(self, what: MoveNetwork | GiveBack, source: PortRef, target: PortRef) -> None:
+        """Put what belongs to ``source`` onto ``target``, then take it off ``source``.
 
         The address comes first, so that the same source address stays valid all
         the time; IPv4 routes change owner one by one, IPv6 routes are there
         twice for a moment. The kernel accepts what still arrives on the source for
         an address of any interface, unless a strict rp_filter says otherwise.
         """
+        with ExitStack() as back:
+            filter_of_source = self._loosened(source, back) if what.loosen else None
+            self._put(what, source, target, back)
+            self._take(what, source, back)
+            back.pop_all()
+        if filter_of_source is not None:
+            self._kernel.write_setting(target.name, filter_of_source)
+        self._announce(target.ifindex, what.addresses)
+
+    def _loosened(self, link: PortRef, back: ExitStack) -> Setting:
+        """Let a link take what is answered through another; return what it had before."""
         kernel = self._kernel
-        undo: list[Callable[[], None]] = []
+        former = next(item for item in kernel.settings(link.name) if item.key == RP_FILTER)
+        kernel.loosen(link.name)
+        back.callback(_undo, partial(kernel.write_setting, link.name, former))
+        return former
+
+    def _put(
+        self, what: MoveNetwork | GiveBack, source: PortRef, target: PortRef, back: ExitStack
+    ) -> None:
+        kernel = self._kernel
+        for address in what.addresses:
+            kernel.add_address(target.ifindex, address.renamed(source.name, target.name))
+            back.callback(_undo, partial(kernel.delete_address, target.ifindex, address))
+        for neighbour in what.neighbours:
+            kernel.put_neighbour(target.ifindex, neighbour)
+            back.callback(_undo, partial(kernel.delete_neighbour, target.ifindex, neighbour))
         # A route with a gateway needs the on-link route that leads to it.
-        ordered = sorted(routes, key=lambda route: route.gateway is not None)
-        try:
-            for address in addresses:
-                kernel.add_address(target, address)
-                undo.append(partial(kernel.delete_address, target, address))
-            for route in ordered:
-                kernel.put_route(target, route)
-                undo.append(partial(kernel.put_route, source, route))
-            for route in ordered:
-                if route.family == socket.AF_INET6:
-                    kernel.delete_route(source, route)
-            for address in addresses:
-                undo.append(partial(kernel.add_address, source, address))
-                kernel.delete_address(source, address)
-        except GuestAgentError:
-            for step in reversed(undo):
-                _undo(step)
-            raise
-        self._announce(target, addresses)
+        for route in sorted(what.routes, key=lambda route: route.gateway is not None):
+            kernel.put_route(target.ifindex, route)
+            back.callback(_undo, partial(kernel.put_route, source.ifindex, route))
+        for rule in what.rules:
+            moved = rule.renamed(source.name, target.name)
+            kernel.add_rule(moved)
+            back.callback(_undo, partial(kernel.delete_rule, moved))
+
+    def _take(self, what: MoveNetwork | GiveBack, source: PortRef, back: ExitStack) -> None:
+        kernel = self._kernel
+        for rule in what.rules:
+            back.callback(_undo, partial(kernel.add_rule, rule))
+            kernel.delete_rule(rule)
+        for route in what.routes:
+            if route.family == socket.AF_INET6:
+                kernel.delete_route(source.ifindex, route)
+        for neighbour in what.neighbours:
+            back.callback(_undo, partial(kernel.put_neighbour, source.ifindex, neighbour))
+            kernel.delete_neighbour(source.ifindex, neighbour)
+        for address in what.addresses:
+            back.callback(_undo, partial(kernel.add_address, source.ifindex, address))
+            kernel.delete_address(source.ifindex, address)
 
     def _announce(self, ifindex: int, addresses: tuple[Address, ...]) -> None:
         """Say where the addresses are now: a guest that is silent would never teach a switch.
@@ -237,6 +275,10 @@ def _undo(step: Callable[[], None]) -> None:
         step()
     except GuestAgentError as error:
         _log.warning("while going back: %s, ignoring", error)
+
+
+def _ref(link: Link) -> PortRef:
+    return PortRef(ifindex=link.ifindex, name=link.name)
 
 
 def _fields(action: Action) -> dict[str, str]:

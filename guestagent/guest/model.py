@@ -7,7 +7,7 @@ of a pair is the permanent MAC, written in lower case with colons.
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 MARK = "guestagent:"
@@ -20,6 +20,9 @@ The kernel takes the group in the create message but not the alias
 (K: net/core/rtnetlink.c, rtnl_create_link (6.12)), so a bond is recognisable
 as ours from its first moment on, and a crash in between is repaired.
 """
+
+RP_FILTER = "ipv4/conf/rp_filter"
+"""Key of the setting that drops what would not be answered through the same link."""
 
 STANDBY_DRIVER = "virtio_net"
 
@@ -48,9 +51,19 @@ class Address:
     scope: int = 0
     flags: int = 0
     protocol: int = 0
+    metric: int = 0
+    """Of the route to its network that the kernel makes."""
+    label: str | None = None
+    """Name of an alias such as eth0:1."""
     preferred_s: int | None = None
     """Remaining preferred lifetime in seconds; None is for ever."""
     valid_s: int | None = None
+
+    def renamed(self, old: str, new: str) -> Address:
+        """Return the address with the label that it has on another link: old:1 becomes new:1."""
+        if self.label is None:
+            return self
+        return replace(self, label=self.label.replace(old, new, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +81,56 @@ class Route:
     scope: int = 0
     kind: int = 1
     metric: int | None = None
-    metrics: tuple[tuple[str, int], ...] = ()
-    """Opaque outside ``kernel/``: MTU, window and the like."""
+    tos: int = 0
+    from_length: int = 0
+    """Length of the source prefix that it is for, which is in ``rest``."""
+    mtu: int | None = None
+    """What ``rest`` says of it, to be shown."""
+    rest: str = ""
+    """All else, opaque outside ``kernel/``: MTU and the like, realms, encapsulation."""
     flags: int = 0
     preference: int | None = None
     """Router preference of RFC 4191, IPv6 only."""
     expires_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A routing policy rule that names a link."""
+
+    family: int
+    iif: str | None = None
+    oif: str | None = None
+    rest: str
+    """All else, opaque outside ``kernel/``."""
+
+    def renamed(self, old: str, new: str) -> Rule:
+        """Return the rule with another link in place of one."""
+        return replace(
+            self,
+            iif=new if self.iif == old else self.iif,
+            oif=new if self.oif == old else self.oif,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A neighbour that somebody set, or one that the link answers for (proxy)."""
+
+    family: int
+    address: str
+    hardware_address: str
+    """Empty for one that the link answers for."""
+    proxy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A setting of a link below /proc/sys/net."""
+
+    key: str
+    """Such as ipv4/conf/rp_filter."""
+    value: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +192,14 @@ class Link:
     bond: BondState | None = None
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    """Those of the NIC that the bond does not have yet."""
+    strict: bool = False
+    """Whether it drops what would not be answered through it (strict rp_filter)."""
+    obstacles: tuple[str, ...] = ()
+    """What it has that cannot be moved to another link, in words."""
 
     @property
     def physical(self) -> bool:

@@ -17,6 +17,7 @@ from guestagent.clock import Clock
 from guestagent.guest.kernel.protocol import Kernel
 from guestagent.guest.model import (
     Link,
+    Pair,
     Policy,
     Remembered,
     Snapshot,
@@ -174,7 +175,15 @@ class Observer:
         key = ("emptied", link.ifindex)
         drained = self._moments.lasted(key, bool(addresses), DRAIN_S) and not addresses
         state = replace(link.bond, steady=drained)
-        return replace(link, addresses=addresses, routes=routes, bond=state)
+        return replace(
+            link,
+            addresses=addresses,
+            routes=routes,
+            rules=self._kernel.rules(link.name),
+            neighbours=self._kernel.neighbours(link.ifindex),
+            strict=self._kernel.is_strict(link.name),
+            bond=state,
+        )
 
     def _with_pairs(self, snapshot: Snapshot, policy: Policy) -> Snapshot:
         """Add what only the NICs of pairs are asked for: addresses, routes, stack files."""
@@ -184,12 +193,7 @@ class Observer:
         for pair in pair_up(snapshot, policy).pairs:
             standby = pair.standby
             if pair.bond is None or standby.upper != pair.bond.ifindex:
-                addresses = self._kernel.addresses(standby.ifindex)
-                details[standby.ifindex] = replace(
-                    standby,
-                    addresses=addresses,
-                    routes=self._kernel.routes(standby.ifindex) if addresses else (),
-                )
+                details[standby.ifindex] = self._in_use(pair)
             bond = bond_name(snapshot, policy, pair, taken)
             taken.add(bond)
             files[bond] = self._stack.files(
@@ -200,6 +204,28 @@ class Observer:
             )
         links = tuple(details.get(link.ifindex, link) for link in snapshot.links)
         return replace(snapshot, links=links, stack_files=files)
+
+    def _in_use(self, pair: Pair) -> Link:
+        """Return the standby with what it has; all that is moved, when that may come next."""
+        kernel, standby = self._kernel, pair.standby
+        addresses = kernel.addresses(standby.ifindex)
+        if pair.vf is None and addresses:
+            return replace(standby, addresses=addresses, routes=kernel.routes(standby.ifindex))
+        # A bond that is yet to be made will have what every new link has.
+        given = kernel.settings("default" if pair.bond is None else pair.bond.name)
+        settings = kernel.settings(standby.name) - given
+        standby = replace(standby, settings=tuple(sorted(settings, key=lambda item: item.key)))
+        if not addresses:
+            return standby
+        return replace(
+            standby,
+            addresses=addresses,
+            routes=kernel.routes(standby.ifindex),
+            rules=kernel.rules(standby.name),
+            neighbours=kernel.neighbours(standby.ifindex),
+            strict=kernel.is_strict(standby.name),
+            obstacles=kernel.obstacles(standby.ifindex),
+        )
 
 
 def _bond_keys(links: tuple[Link, ...]) -> set[object]:

@@ -21,6 +21,7 @@ from guestagent.guest.actions import (
     Action,
     AddPort,
     BondUp,
+    CarrySettings,
     CloseWindow,
     CreateBond,
     DeleteBond,
@@ -71,6 +72,7 @@ def plan(snapshot: Snapshot, policy: Policy) -> Plan:
     waiting: list[str] = []
     taken = {link.name for link in snapshot.links}
     released = release(snapshot)
+    refusals = [*released.refusals, *pairing.refusals]
     actions.extend(released.actions)
     waiting.extend(released.waiting)
     actions.extend(_remains(snapshot, pairing.pairs))
@@ -78,11 +80,14 @@ def plan(snapshot: Snapshot, policy: Policy) -> Plan:
         bond = bond_name(snapshot, policy, pair, taken)
         taken.add(bond)
         planner = _PairPlanner(snapshot, policy, pair, bond)
+        refusal = planner.refusal()
+        if refusal is not None:
+            refusals.append(refusal)
+            continue
         waiting.extend(planner.waiting())
         if not planner.blocked():
             actions.extend(planner.actions())
-    refusals = (*released.refusals, *pairing.refusals)
-    return Plan(actions=tuple(actions), refusals=refusals, waiting=tuple(waiting))
+    return Plan(actions=tuple(actions), refusals=tuple(refusals), waiting=tuple(waiting))
 
 
 def _remains(snapshot: Snapshot, pairs: tuple[Pair, ...]) -> Iterator[Action]:
@@ -118,6 +123,19 @@ class _PairPlanner:
     policy: Policy
     pair: Pair
     bond_name: str
+
+    def refusal(self) -> Refusal | None:
+        """Return why a NIC that is in use cannot be moved live, or None."""
+        standby = self.pair.standby
+        if not (self._live() and standby.obstacles):
+            return None
+        return Refusal(
+            mac=self.pair.mac,
+            links=tuple(link.name for link in (standby, self.pair.vf) if link is not None),
+            reason=f"{standby.name} is in use and {', and '.join(standby.obstacles)}",
+            hint="reboot: the bond is then made before the network is configured; or take it off"
+            f" {standby.name}, and the bond is made at once",
+        )
 
     def blocked(self) -> bool:
         """Whether nothing at all can be done for the pair now."""
@@ -158,6 +176,7 @@ class _PairPlanner:
         changes = [*self._join_vf(), *self._join_standby(), *self._prefer()]
         yield from self._create()
         yield from self._tune()
+        yield from self._carry()
         yield from files
         yield from changes
         yield from self._complete()
@@ -203,6 +222,17 @@ class _PairPlanner:
                 reason="the pair has none",
             )
 
+    def _carry(self) -> Iterator[Action]:
+        """Give the bond the NIC's settings: when it is made, and before it takes over."""
+        settings = self.pair.standby.settings
+        due = self.pair.bond is None or self._carries() or not self._live()
+        if settings and due and not self._is_complete():
+            yield CarrySettings(
+                bond=self.bond_name,
+                settings=settings,
+                reason=f"{self.pair.standby.name} has them",
+            )
+
     def _tune(self) -> Iterator[Action]:
         """Follow a change of those options that may change while the bond has ports."""
         state = self.pair.bond.bond if self.pair.bond else None
@@ -243,6 +273,9 @@ class _PairPlanner:
                 port=_ref(standby),
                 addresses=standby.addresses,
                 routes=standby.routes,
+                rules=standby.rules,
+                neighbours=standby.neighbours,
+                loosen=standby.strict,
                 reason=f"{standby.name} becomes a port",
             )
         yield from self._free_bond()

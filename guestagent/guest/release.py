@@ -141,6 +141,9 @@ class _Releaser:
                 port=_ref(heir),
                 addresses=bond.addresses,
                 routes=bond.routes,
+                rules=bond.rules,
+                neighbours=bond.neighbours,
+                loosen=bond.strict,
                 reason=f"{bond.name} goes",
             )
             yield RemoveStackFiles(bond=bond.name, reason=f"{heir.name} has the addresses")

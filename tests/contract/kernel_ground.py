@@ -50,6 +50,12 @@ class Ground(Protocol):
     def refuse_address(self, ifindex: int, address: Address) -> None:
         """Have an address on a NIC that somebody else on the wire already has."""
 
+    def add_rule(self, name: str) -> None:
+        """Have a rule for what comes in through a link."""
+
+    def attach(self, ifindex: int) -> None:
+        """Have something on a NIC that cannot be moved to another."""
+
 
 Claim = Callable[[Kernel, Ground], None]
 CLAIMS: dict[str, Claim] = {}

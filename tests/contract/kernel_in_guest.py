@@ -52,6 +52,12 @@ class VethGround:
                 raise TimeoutError("nobody refused the address")
             time.sleep(0.05)
 
+    def add_rule(self, name: str) -> None:
+        _ip(f"rule add not from 198.51.100.0/24 iif {name} lookup 77 priority 99")
+
+    def attach(self, ifindex: int) -> None:
+        _run("tc", f"qdisc add dev {socket.if_indextoname(ifindex)} root pfifo limit 10")
+
 
 def run(claim: Claim) -> str | None:
     """Return how a claim fails, or None."""
@@ -77,10 +83,12 @@ def _cable(name: str) -> str:
 
 
 def _ip(arguments: str) -> str:
-    done = subprocess.run(
-        ["ip", *arguments.split()], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return done.stdout
+    return _run("ip", arguments)
+
+
+def _run(program: str, arguments: str) -> str:
+    command = [program, *arguments.split()]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":

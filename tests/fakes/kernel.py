@@ -14,7 +14,17 @@ from dataclasses import dataclass, field, replace
 
 from guestagent.errors import SystemLacksError
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.model import Address, BondOptions, BondState, Link, Route
+from guestagent.guest.model import (
+    RP_FILTER,
+    Address,
+    BondOptions,
+    BondState,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
+    Setting,
+)
 
 RANDOM_MAC = "02:00:00:00:00:01"
 """What an empty bond takes in place of its own."""
@@ -35,6 +45,12 @@ class FakeKernel:
     next_ifindex: int = 2
     stalled: set[int] = field(default_factory=set)
     """Links on which the kernel does not send yet, although they have a carrier."""
+
+    ruled: list[Rule] = field(default_factory=list)
+    set_neighbours: dict[int, list[Neighbour]] = field(default_factory=dict)
+    tuned: dict[str, dict[str, str]] = field(default_factory=lambda: {"default": {RP_FILTER: "0"}})
+    """What was set below /proc/sys/net, by the name of a link."""
+    in_the_way: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     answering: set[str] = field(default_factory=set)
     """Neighbours that answer when they are solicited."""
@@ -134,6 +150,22 @@ class FakeKernel:
         }
         found = self.routed.get(ifindex, ())
         return tuple(route for route in found if _key(route) not in elsewhere)
+
+    def rules(self, name: str) -> tuple[Rule, ...]:
+        return tuple(rule for rule in self.ruled if name in {rule.iif, rule.oif})
+
+    def neighbours(self, ifindex: int) -> tuple[Neighbour, ...]:
+        return tuple(self.set_neighbours.get(ifindex, ()))
+
+    def settings(self, name: str) -> frozenset[Setting]:
+        values = {**self.tuned["default"], **self.tuned.get(name, {})}
+        return frozenset(Setting(key=key, value=value) for key, value in values.items())
+
+    def is_strict(self, name: str) -> bool:
+        return Setting(key=RP_FILTER, value="1") in self.settings(name)
+
+    def obstacles(self, ifindex: int) -> tuple[str, ...]:
+        return self.in_the_way.get(ifindex, ())
 
     def create_bond(
         self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
@@ -236,6 +268,36 @@ class FakeKernel:
         if route in routed:
             routed.remove(route)
 
+    def add_rule(self, rule: Rule) -> None:
+        self._maybe_refuse("add_rule")
+        if rule not in self.ruled:
+            self.ruled.append(rule)
+
+    def delete_rule(self, rule: Rule) -> None:
+        self._maybe_refuse("delete_rule")
+        if rule in self.ruled:
+            self.ruled.remove(rule)
+
+    def put_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
+        self._maybe_refuse("put_neighbour")
+        self._get(ifindex)
+        known = self.set_neighbours.setdefault(ifindex, [])
+        known[:] = [item for item in known if item.address != neighbour.address] + [neighbour]
+
+    def delete_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
+        self._maybe_refuse("delete_neighbour")
+        known = self.set_neighbours.setdefault(ifindex, [])
+        known[:] = [item for item in known if item.address != neighbour.address]
+
+    def write_setting(self, name: str, setting: Setting) -> None:
+        self._maybe_refuse("write_setting")
+        if all(link.name != name for link in self.table.values()):
+            raise KernelError(f"could not write to {name}", errno.ENOENT)
+        self.tuned.setdefault(name, {})[setting.key] = setting.value
+
+    def loosen(self, name: str) -> None:
+        self.write_setting(name, Setting(key=RP_FILTER, value="2"))
+
     def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
         self._maybe_refuse("solicit")
         self._get(ifindex)
@@ -268,6 +330,7 @@ class FakeKernel:
     def _went_down(self, ifindex: int) -> None:
         """Take away what a link that is down does not keep."""
         self.routed.pop(ifindex, None)
+        self.set_neighbours.pop(ifindex, None)
         owned = self.owned.get(ifindex, [])
         owned[:] = [item for item in owned if item.family != socket.AF_INET6]
 
@@ -331,4 +394,5 @@ class FakeKernel:
 
 def _key(route: Route) -> tuple[object, ...]:
     """Return what makes two routes the same to the kernel, whatever their next hop."""
-    return (route.family, route.destination, route.prefix_length, route.table, route.metric)
+    where = (route.family, route.destination, route.prefix_length)
+    return (*where, route.table, route.tos, route.metric)

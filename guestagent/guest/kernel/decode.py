@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from guestagent.guest.model import Address, BondState, Link, Route
+from guestagent.guest.model import BondState, Link
 
-ROUTE_TABLE_LOCAL = 255
-ROUTE_PROTOCOL_REDIRECT = 1
-ROUTE_PROTOCOL_KERNEL = 2
-ROUTE_FLAG_CLONED = 0x200
-ROUTE_FLAG_ONLINK = 0x4
 _NO_MAC = {"", "00:00:00:00:00:00"}
 _OPERATIONAL = {"UP", "UNKNOWN"}
-_USER_HZ = 100
 _ADDR_GEN_MODE_NONE = 1
-_FOR_EVER = 0xFFFFFFFF
 _MODES = (
     "balance-rr",
     "active-backup",
@@ -60,61 +53,6 @@ def decode_link(message: Any) -> Link:
     )
 
 
-def decode_address(message: Any) -> Address:
-    """Return the address of an RTM_NEWADDR message."""
-    local = message.get_attr("IFA_LOCAL")
-    address = message.get_attr("IFA_ADDRESS")
-    lifetimes = message.get_attr("IFA_CACHEINFO")
-    flags = message.get_attr("IFA_FLAGS")
-    return Address(
-        family=message["family"],
-        address=local or address,
-        prefix_length=message["prefixlen"],
-        broadcast=message.get_attr("IFA_BROADCAST"),
-        peer=address if local is not None and address != local else None,
-        scope=message["scope"],
-        flags=flags if flags is not None else message["flags"],
-        protocol=message.get_attr("IFA_PROTO") or 0,
-        preferred_s=_lifetime(lifetimes, "ifa_preferred"),
-        valid_s=_lifetime(lifetimes, "ifa_valid"),
-    )
-
-
-def decode_route(message: Any, ifindex: int) -> Route | None:
-    """Return the route of an RTM_NEWROUTE message.
-
-    None when it leaves through another link, or is one that the kernel makes
-    by itself from the addresses.
-    """
-    table = message.get_attr("RTA_TABLE") or message["table"]
-    if (
-        message.get_attr("RTA_OIF") != ifindex
-        or table == ROUTE_TABLE_LOCAL
-        or message["proto"] in {ROUTE_PROTOCOL_KERNEL, ROUTE_PROTOCOL_REDIRECT}
-        or message["flags"] & ROUTE_FLAG_CLONED
-    ):
-        return None
-    metrics = message.get_attr("RTA_METRICS")
-    cache = message.get_attr("RTA_CACHEINFO")
-    expires = cache.get("rta_expires", 0) if isinstance(cache, dict) else 0
-    return Route(
-        family=message["family"],
-        destination=message.get_attr("RTA_DST"),
-        prefix_length=message["dst_len"],
-        gateway=message.get_attr("RTA_GATEWAY"),
-        source=message.get_attr("RTA_PREFSRC"),
-        table=table,
-        protocol=message["proto"],
-        scope=message["scope"],
-        kind=message["type"],
-        metric=message.get_attr("RTA_PRIORITY"),
-        metrics=tuple((name, value) for name, value in (metrics or {}).get("attrs", ())),
-        flags=message["flags"] & ROUTE_FLAG_ONLINK,
-        preference=message.get_attr("RTA_PREF"),
-        expires_s=expires // _USER_HZ if expires > 0 else None,
-    )
-
-
 def _bond(data: Any) -> BondState:
     mode = data.get_attr("IFLA_BOND_MODE") or 0
     return BondState(
@@ -141,10 +79,3 @@ def _quiet(message: Any) -> bool:
 def _mac(value: str | None) -> str | None:
     mac = (value or "").lower()
     return None if mac in _NO_MAC else mac
-
-
-def _lifetime(lifetimes: Any, key: str) -> int | None:
-    if lifetimes is None or lifetimes[key] == _FOR_EVER:
-        return None
-    seconds: int = lifetimes[key]
-    return seconds

@@ -14,42 +14,34 @@ from dataclasses import replace
 from typing import Any, Self
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.kernel.decode import decode_address, decode_link, decode_route
+from guestagent.guest.kernel import addresses, attached, carried, routes, settings
+from guestagent.guest.kernel.decode import decode_link
 from guestagent.guest.kernel.encode import (
     Attrs,
-    address_message,
     bond_data,
     bond_options,
-    new_address_message,
     quietness,
-    route_message,
 )
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.pyroute import (
     NetlinkDumpInterrupted,
     NetlinkError,
-    ifaddrmsg,
     ifinfmsg,
     ndmsg,
     open_socket,
-    rtmsg,
 )
+from guestagent.guest.kernel.rtnetlink import RtNetlink
 from guestagent.guest.kernel.sysfs import device_facts
-from guestagent.guest.model import Address, BondOptions, Link, Route
+from guestagent.guest.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 IFF_UP = 0x1
 NUD_REACHABLE, NUD_PROBE, NUD_PERMANENT = 0x02, 0x10, 0x80
 NTF_USE = 0x01
-IFA_F_DADFAILED = 0x08
-IFA_F_TENTATIVE = 0x40
 DUMP_TRIES = 20
-_UNUSABLE = IFA_F_DADFAILED | IFA_F_TENTATIVE
 _GONE = {errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT}
 
 _WITHOUT_STATISTICS = ("IFLA_EXT_MASK", 8)  # RTEXT_FILTER_SKIP_STATS
@@ -60,6 +52,7 @@ class NetlinkKernel:
 
     def __init__(self) -> None:
         self._socket = open_socket()
+        self._bytes = RtNetlink()
 
     def __enter__(self) -> Self:
         return self
@@ -68,8 +61,9 @@ class NetlinkKernel:
         self.close()
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the sockets."""
         self._socket.close()
+        self._bytes.close()
 
     def links(self) -> tuple[Link, ...]:
         """Return every link, with what sysfs says of the device behind it."""
@@ -112,25 +106,31 @@ class NetlinkKernel:
 
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         """Return the addresses of a link, in the kernel's order."""
-        with _translated("list addresses"):
-            return tuple(
-                decode_address(message)
-                for message in self._dump(ifaddrmsg(), RTM_GETADDR)
-                if message["index"] == ifindex
-            )
+        return addresses.addresses(self._bytes, ifindex)
 
     def routes(self, ifindex: int) -> tuple[Route, ...]:
         """Return the routes through a link that the kernel did not make by itself."""
-        found: list[Route] = []
-        with _translated("list routes"):
-            for family in (socket.AF_INET, socket.AF_INET6):
-                request = rtmsg()
-                request["family"] = family
-                for message in self._dump(request, RTM_GETROUTE):
-                    route = decode_route(message, ifindex)
-                    if route is not None:
-                        found.append(route)
-        return tuple(found)
+        return routes.routes(self._bytes, ifindex)
+
+    def rules(self, name: str) -> tuple[Rule, ...]:
+        """Return the rules that name a link."""
+        return carried.rules(self._bytes, name)
+
+    def neighbours(self, ifindex: int) -> tuple[Neighbour, ...]:
+        """Return the neighbours of a link that somebody set."""
+        return carried.neighbours(self._bytes, ifindex)
+
+    def settings(self, name: str) -> frozenset[Setting]:
+        """Return the settings of a link, or those that a new link gets for ``default``."""
+        return settings.settings(name)
+
+    def is_strict(self, name: str) -> bool:
+        """Whether a link drops what would not be answered through it."""
+        return settings.is_strict(name)
+
+    def obstacles(self, ifindex: int) -> tuple[str, ...]:
+        """Return what a link has that cannot be moved to another, in words."""
+        return attached.obstacles(self._bytes, ifindex)
 
     def create_bond(
         self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
@@ -218,55 +218,44 @@ class NetlinkKernel:
         self._bond_message(what, bond, "IFLA_BOND_ALL_SLAVES_ACTIVE", int(enabled))
 
     def add_address(self, ifindex: int, address: Address) -> None:
-        """Add an address; one that is there already is updated. IPv6 without DAD.
-
-        An update does not end what DAD has begun or found (K: net/ipv6/addrconf.c,
-        inet6_addr_modify (6.12)), so such an address is made anew.
-        """
-        if address.family == socket.AF_INET6:
-            present = (item for item in self.addresses(ifindex) if item.address == address.address)
-            if any(item.flags & _UNUSABLE for item in present):
-                self.delete_address(ifindex, address)
-        self._send(
-            f"add {address.address}/{address.prefix_length} to link {ifindex}",
-            new_address_message(ifindex, address),
-            RTM_NEWADDR,
-            flags=NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
-        )
+        """Add an address; one that is there already is updated. IPv6 without DAD."""
+        addresses.add_address(self._bytes, ifindex, address)
 
     def delete_address(self, ifindex: int, address: Address) -> None:
         """Delete an address; one that is gone already is fine."""
-        self._send_unless_gone(
-            f"delete {address.address}/{address.prefix_length} from link {ifindex}",
-            address_message(ifindex, address),
-            RTM_DELADDR,
-        )
+        addresses.delete_address(self._bytes, ifindex, address)
 
     def put_route(self, ifindex: int, route: Route) -> None:
-        """Add a route through a link, in place of one to the same destination and metric.
-
-        IPv6 keeps one entry for each next hop: there the former one is deleted
-        apart, and one that is there already is answered with EEXIST, which is fine
-        (K: net/ipv6/ip6_fib.c, fib6_add_rt2node (6.12)).
-        """
-        message = route_message(ifindex, route)
-        if route.expires_s is not None:
-            message["attrs"].append(("RTA_EXPIRES", route.expires_s))
-        flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
-        if route.family == socket.AF_INET:
-            flags |= NLM_F_REPLACE
-        try:
-            self._send(
-                f"route {_shown(route)} through link {ifindex}", message, RTM_NEWROUTE, flags
-            )
-        except KernelError as error:
-            if error.code != errno.EEXIST or route.family != socket.AF_INET6:
-                raise
+        """Add a route through a link, in place of one to the same destination and metric."""
+        routes.put_route(self._bytes, ifindex, route)
 
     def delete_route(self, ifindex: int, route: Route) -> None:
         """Delete a route; one that is gone already is fine."""
-        what = f"delete route {_shown(route)} through link {ifindex}"
-        self._send_unless_gone(what, route_message(ifindex, route), RTM_DELROUTE)
+        routes.delete_route(self._bytes, ifindex, route)
+
+    def add_rule(self, rule: Rule) -> None:
+        """Add a rule; one that is there already is fine."""
+        carried.add_rule(self._bytes, rule)
+
+    def delete_rule(self, rule: Rule) -> None:
+        """Delete a rule; one that is gone already is fine."""
+        carried.delete_rule(self._bytes, rule)
+
+    def put_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
+        """Set a neighbour on a link for good."""
+        carried.put_neighbour(self._bytes, ifindex, neighbour)
+
+    def delete_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
+        """Delete a neighbour; one that is gone already is fine."""
+        carried.delete_neighbour(self._bytes, ifindex, neighbour)
+
+    def write_setting(self, name: str, setting: Setting) -> None:
+        """Write a setting of a link."""
+        settings.write_setting(name, setting)
+
+    def loosen(self, name: str) -> None:
+        """Let a link take what is answered through another."""
+        settings.loosen(name)
 
     def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
         """Make a neighbour on a link prove that it can be reached.
@@ -312,13 +301,6 @@ class NetlinkKernel:
         message["attrs"] = attrs
         self._send(what, message, RTM_NEWLINK, flags)
 
-    def _send_unless_gone(self, what: str, message: Any, kind: int) -> None:
-        try:
-            self._send(what, message, kind)
-        except KernelError as error:
-            if error.code not in _GONE:
-                raise
-
     def _send(
         self, what: str, message: Any, kind: int, flags: int = NLM_F_REQUEST | NLM_F_ACK
     ) -> None:
@@ -353,7 +335,3 @@ def _translated(what: str) -> Iterator[None]:
         raise KernelError(f"could not {what}", abs(error.code)) from error
     except OSError as error:
         raise KernelError(f"could not {what}", error.errno or errno.EIO) from error
-
-
-def _shown(route: Route) -> str:
-    return f"{route.destination or 'default'}/{route.prefix_length}"

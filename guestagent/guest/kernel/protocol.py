@@ -11,7 +11,7 @@ import os
 from typing import Protocol
 
 from guestagent.errors import GuestAgentError
-from guestagent.guest.model import Address, BondOptions, Link, Route
+from guestagent.guest.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
 
 
 class KernelError(GuestAgentError):
@@ -44,6 +44,21 @@ class Kernel(Protocol):
 
     def routes(self, ifindex: int) -> tuple[Route, ...]:
         """Return the routes through a link that the kernel did not make by itself."""
+
+    def rules(self, name: str) -> tuple[Rule, ...]:
+        """Return the rules that name a link."""
+
+    def neighbours(self, ifindex: int) -> tuple[Neighbour, ...]:
+        """Return the neighbours of a link that somebody set, and those it answers for."""
+
+    def settings(self, name: str) -> frozenset[Setting]:
+        """Return the settings of a link, or those that a new link gets for ``default``."""
+
+    def is_strict(self, name: str) -> bool:
+        """Whether a link drops what would not be answered through it (strict rp_filter)."""
+
+    def obstacles(self, ifindex: int) -> tuple[str, ...]:
+        """Return what a link has that cannot be moved to another, in words."""
 
     def create_bond(
         self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
@@ -86,6 +101,27 @@ class Kernel(Protocol):
     def put_route(self, ifindex: int, route: Route) -> None:
         """Add a route through a link, in place of one to the same destination and metric."""
 
+    def delete_route(self, ifindex: int, route: Route) -> None:
+        """Delete a route; one that is gone already is fine."""
+
+    def add_rule(self, rule: Rule) -> None:
+        """Add a rule; one that is there already is fine."""
+
+    def delete_rule(self, rule: Rule) -> None:
+        """Delete a rule; one that is gone already is fine."""
+
+    def put_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
+        """Set a neighbour on a link for good, in place of what is known of it."""
+
+    def delete_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
+        """Delete a neighbour; one that is gone already is fine."""
+
+    def write_setting(self, name: str, setting: Setting) -> None:
+        """Write a setting of a link."""
+
+    def loosen(self, name: str) -> None:
+        """Let a link take what is answered through another (loose rp_filter)."""
+
     def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
         """Make a neighbour on a link prove that it can be reached."""
 
@@ -94,6 +130,3 @@ class Kernel(Protocol):
 
     def close(self) -> None:
         """Release what the adapter holds."""
-
-    def delete_route(self, ifindex: int, route: Route) -> None:
-        """Delete a route; one that is gone already is fine."""

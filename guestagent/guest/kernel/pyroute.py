@@ -48,17 +48,13 @@ from pyroute2.netlink.exceptions import (  # noqa: E402 - after the stand-in
     NetlinkDumpInterrupted,
     NetlinkError,
 )
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: E402
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: E402
 from pyroute2.netlink.rtnl.ndmsg import ndmsg  # noqa: E402
-from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: E402
 
 __all__ = [
     "NetlinkDumpInterrupted",
     "NetlinkError",
-    "ifaddrmsg",
     "ifinfmsg",
     "ndmsg",
     "open_socket",
-    "rtmsg",
 ]

@@ -120,11 +120,6 @@ def metric(route: Route) -> int | None:
     return None if by_itself or not route.metric else route.metric
 
 
-def route_mtu(route: Route) -> int | None:
-    """Return the MTU that is set on a route, or None."""
-    return next((value for name, value in route.metrics if name == "RTAX_MTU"), None)
-
-
 def _is_static(route: Route, *, dhcp4: bool) -> bool:
     """Whether somebody has set a route for good.
 

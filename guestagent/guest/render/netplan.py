@@ -20,7 +20,6 @@ from guestagent.guest.render.model import (
     StaticPair,
     destination,
     metric,
-    route_mtu,
 )
 
 DIRECTORY = "/etc/netplan"
@@ -98,7 +97,7 @@ def _route(route: Route) -> Yaml:
         ("on-link", True if route.flags & ONLINK else None),
         ("from", route.source),
         ("metric", metric(route)),
-        ("mtu", route_mtu(route)),
+        ("mtu", route.mtu),
         ("table", route.table if route.table != MAIN_TABLE else None),
         ("scope", "link" if route.gateway is None and route.family == AF_INET else None),
     )

@@ -19,7 +19,6 @@ from guestagent.guest.render.model import (
     Vlan,
     destination,
     metric,
-    route_mtu,
 )
 
 DIRECTORY = "/etc/systemd/network"
@@ -103,7 +102,7 @@ def _route(route: Route) -> Section:
         ("GatewayOnLink", "yes" if route.flags & ONLINK else None),
         ("PreferredSource", route.source),
         ("Metric", metric(route)),
-        ("MTUBytes", route_mtu(route)),
+        ("MTUBytes", route.mtu),
         ("Table", route.table if route.table != MAIN_TABLE else None),
     )
     return ("Route", tuple((key, str(value)) for key, value in keys if value is not None))

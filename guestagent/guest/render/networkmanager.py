@@ -20,7 +20,6 @@ from guestagent.guest.render.model import (
     StaticPair,
     destination,
     metric,
-    route_mtu,
 )
 
 DIRECTORY = "/etc/NetworkManager/system-connections"
@@ -132,7 +131,7 @@ def _route(number: int, route: Route) -> Iterator[tuple[str, str]]:
     options = {
         "onlink": "true" if route.flags & ONLINK else None,
         "src": route.source,
-        "mtu": route_mtu(route),
+        "mtu": route.mtu,
         "table": route.table if route.table != MAIN_TABLE else None,
     }
     said = [f"{key}={value}" for key, value in options.items() if value is not None]

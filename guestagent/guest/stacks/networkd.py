@@ -34,7 +34,8 @@ RUNTIME_DIR = Path("/run/systemd/network")
 NETWORKD_STATE = Path("/run/systemd/netif/state")
 PREFIX = "05-guestagent-"
 RELOAD_TIMEOUT_S = 10.0
-_JOINS_ANOTHER = {"bond", "bridge", "vrf", "batmanadvanced"}
+# A bridge or VRF takes the bond as it took the NIC; these want the NIC itself.
+_JOINS_ANOTHER = {"bond", "batmanadvanced"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

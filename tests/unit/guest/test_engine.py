@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import socket
 
-import pytest
-
 from guestagent.errors import SystemLacksError
-from guestagent.guest.model import Address, BondOptions, PairPolicy, Policy, Remembered, Route
+from guestagent.guest.model import (
+    Address,
+    BondOptions,
+    PairPolicy,
+    Policy,
+    Remembered,
+    Route,
+)
 from guestagent.guest.observe import UDEV_GRACE_S, WINDOW_S
 from tests.fakes.system import FakeSystem
 
@@ -121,23 +126,6 @@ def test_a_hot_plugged_vf_makes_the_bond_before_the_addresses_move() -> None:
     assert system.kernel.table[standby].upper == bond
     assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}
     assert_on(system, vf)
-
-
-@pytest.mark.parametrize("method", ["add_address", "put_route", "delete_address"])
-def test_a_move_that_the_kernel_refuses_is_taken_back(method: str) -> None:
-    system = FakeSystem()
-    standby = system.kernel.plug("ens2", MAC, driver="virtio_net", up=True)
-    system.kernel.owned[standby] = [ADDRESS]
-    system.kernel.routed[standby] = [DEFAULT]
-    system.kernel.plug("ens3", MAC)
-    system.kernel.refuse(method, errno.EINVAL)
-    outcome = system.engine().converge()
-    assert outcome.error is not None
-    assert system.kernel.addresses(standby) == (ADDRESS,)
-    assert system.kernel.routes(standby) == (DEFAULT,)
-    assert system.kernel.table[standby].up
-    assert system.engine().converge().error is None
-    assert system.kernel.addresses(system.kernel.named("bond0").ifindex) == (ADDRESS,)
 
 
 def test_without_the_bonding_module_nothing_changes_and_the_error_says_what_to_do() -> None:

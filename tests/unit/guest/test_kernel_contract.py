@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 import pytest
 
-from guestagent.guest.model import Address
+from guestagent.guest.model import Address, Rule
 from tests.contract.kernel import CLAIMS
 from tests.contract.kernel_ground import MAC, TENTATIVE_OR_REFUSED
 from tests.fakes.kernel import FakeKernel
@@ -34,6 +35,12 @@ class FakeGround:
 
     def refuse_address(self, ifindex: int, address: Address) -> None:
         self._kernel.owned[ifindex] = [replace(address, flags=TENTATIVE_OR_REFUSED)]
+
+    def add_rule(self, name: str) -> None:
+        self._kernel.ruled.append(Rule(family=socket.AF_INET, iif=name, rest="any"))
+
+    def attach(self, ifindex: int) -> None:
+        self._kernel.in_the_way[ifindex] = ("has the queueing discipline pfifo",)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

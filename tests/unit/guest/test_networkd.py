@@ -107,7 +107,7 @@ def test_drop_ins_are_part_of_the_configuration(disk: Disk) -> None:
     assert "MTUBytes=9000" in (disk.bond_file() or "")
 
 
-@pytest.mark.parametrize("section", ["[Network]\nBridge=br0\n", "[Link]\nUnmanaged=yes\n"])
+@pytest.mark.parametrize("section", ["[Network]\nBond=lag0\n", "[Link]\nUnmanaged=yes\n"])
 def test_a_nic_that_belongs_to_something_else_gives_the_bond_nothing(
     disk: Disk, section: str
 ) -> None:

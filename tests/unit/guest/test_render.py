@@ -113,7 +113,7 @@ def test_every_stack_gets_the_vlans_and_all_that_a_route_has() -> None:
         source="198.18.0.10",
         table=100,
         metric=50,
-        metrics=(("RTAX_MTU", 1400),),
+        mtu=1400,
         flags=0x4,
     )
     tagged = Vlan(name="vlan7", tag=7, mtu=1500, settings=settings((V4,), ()))

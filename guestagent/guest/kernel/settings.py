@@ -1,0 +1,89 @@
+"""Settings of one link below /proc/sys/net: read all, write a few.
+
+They have no other door: rtnetlink tells some (RTM_GETNETCONF, IFLA_AF_SPEC) and
+takes almost none. A kernel without IPv6 has fewer. K: Documentation/networking/
+ip-sysctl.rst (6.12).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from guestagent.guest.kernel.protocol import KernelError
+from guestagent.guest.model import RP_FILTER, Setting
+
+SYSCTL_NET = Path("/proc/sys/net")
+_VALUE_BYTES = 256
+_GROUPS = ("ipv4/conf", "ipv4/neigh", "ipv6/conf", "ipv6/neigh")
+_NOT_CARRIED = {
+    # A state of the link, or read-only.
+    *("ipv6/conf/mtu", "ipv4/conf/mc_forwarding", "ipv6/conf/mc_forwarding"),
+    # How IPv6 addresses are made is said over rtnetlink; a secret would change it too.
+    *("ipv6/conf/addr_gen_mode", "ipv6/conf/stable_secret"),
+    # The same value in a coarser unit; it would undo the finer one.
+    *("ipv4/neigh/base_reachable_time", "ipv4/neigh/retrans_time"),
+    *("ipv6/neigh/base_reachable_time", "ipv6/neigh/retrans_time"),
+    *("ipv4/neigh/unres_qlen", "ipv6/neigh/unres_qlen"),
+}
+
+
+def settings(name: str, root: Path = SYSCTL_NET) -> frozenset[Setting]:
+    """Return the settings of a link, or those that a new link gets for ``default``."""
+    found: set[Setting] = set()
+    for group in _GROUPS:
+        directory = root / group / name
+        try:
+            with os.scandir(directory) as entries:
+                keys = [entry.name for entry in entries]
+        except FileNotFoundError:
+            continue
+        for key in keys:
+            full = f"{group}/{key}"
+            if full not in _NOT_CARRIED and not key.startswith("gc_"):
+                found.add(Setting(key=full, value=_read(f"{directory}/{key}")))
+    return frozenset(found)
+
+
+def _read(path: str) -> str:
+    """Return the value in a file: a hundred are read at boot, and open() costs four times this."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, _VALUE_BYTES).decode().strip()
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise KernelError(f"could not read {path}", error.errno or errno.EIO) from error
+
+
+def write_setting(name: str, setting: Setting, root: Path = SYSCTL_NET) -> None:
+    """Write a setting of a link. Raises KernelError."""
+    group, _, key = setting.key.rpartition("/")
+    path = root / group / name / key
+    try:
+        path.write_text(f"{setting.value}\n")
+    except OSError as error:
+        raise KernelError(
+            f"could not write {setting.value} to {path}", error.errno or errno.EIO
+        ) from error
+
+
+def is_strict(name: str, root: Path = SYSCTL_NET) -> bool:
+    """Whether a link drops what would not be answered through it (strict rp_filter).
+
+    The larger of the values for all links and for this one counts (ip-sysctl.rst).
+    """
+    values = []
+    for link in ("all", name):
+        try:
+            values.append(int((root / "ipv4/conf" / link / "rp_filter").read_text()))
+        except (OSError, ValueError):
+            continue
+    return max(values, default=0) == 1
+
+
+def loosen(name: str, root: Path = SYSCTL_NET) -> None:
+    """Let a link take what is answered through another (loose rp_filter)."""
+    write_setting(name, Setting(key=RP_FILTER, value="2"), root)

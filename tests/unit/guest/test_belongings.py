@@ -1,0 +1,101 @@
+"""All that a NIC has goes to the bond and back, or nothing does."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from guestagent.guest.model import RP_FILTER, Address, Neighbour, Route, Rule, Setting
+from tests.fakes.system import FakeSystem
+
+MAC = "52:54:00:00:00:01"
+ADDRESS = Address(family=socket.AF_INET, address="192.0.2.10", prefix_length=24)
+RULE = Rule(family=socket.AF_INET, iif="ens2", rest="any")
+NEIGHBOUR = Neighbour(
+    family=socket.AF_INET, address="192.0.2.9", hardware_address="02:00:00:00:00:09"
+)
+DEFAULT = Route(family=socket.AF_INET, destination=None, prefix_length=0, gateway="192.0.2.1")
+
+
+def in_use(system: FakeSystem) -> tuple[int, int]:
+    """Plug in a NIC that has everything, and its VF."""
+    kernel = system.kernel
+    standby = kernel.plug("ens2", MAC, driver="virtio_net", up=True)
+    kernel.owned[standby] = [ADDRESS]
+    kernel.routed[standby] = [DEFAULT]
+    kernel.ruled.append(RULE)
+    kernel.set_neighbours[standby] = [NEIGHBOUR]
+    kernel.tuned["ens2"] = {RP_FILTER: "1"}
+    return standby, kernel.plug("ens3", MAC)
+
+
+def assert_has_everything(system: FakeSystem, name: str, rp_filter: str = "1") -> None:
+    kernel, ifindex = system.kernel, system.kernel.named(name).ifindex
+    assert kernel.addresses(ifindex) == (ADDRESS,)
+    assert kernel.routes(ifindex) == (DEFAULT,)
+    assert kernel.ruled == [RULE.renamed("ens2", name)]
+    assert kernel.neighbours(ifindex) == (NEIGHBOUR,)
+    assert Setting(key=RP_FILTER, value=rp_filter) in kernel.settings(name)
+
+
+def test_everything_that_a_nic_has_goes_to_the_bond_and_back() -> None:
+    system = FakeSystem()
+    standby, _ = in_use(system)
+    assert system.engine().converge().error is None
+    assert_has_everything(system, "bond0")
+    assert not system.kernel.is_strict("ens2"), "what still arrives there must not be dropped"
+    system.released.macs.add(MAC)
+    for _ in range(3):
+        assert system.engine().converge().error is None
+        system.later(60)
+    assert system.kernel.table[standby].upper is None
+    assert_has_everything(system, "ens2")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("write_setting", "add_address", "put_neighbour", "put_route", "add_rule"),
+        *("delete_rule", "delete_neighbour", "delete_address"),
+    ],
+)
+def test_a_move_that_the_kernel_refuses_is_taken_back(method: str) -> None:
+    system = FakeSystem()
+    standby, _ = in_use(system)
+    system.kernel.refuse(method, errno.EINVAL)
+    outcome = system.engine().converge()
+    assert outcome.error is not None
+    assert_has_everything(system, "ens2")
+    assert system.kernel.table[standby].up
+    assert system.engine().converge().error is None
+    assert_has_everything(system, "bond0")
+
+
+def test_a_nic_with_what_cannot_be_moved_is_left_alone_until_the_next_boot() -> None:
+    system = FakeSystem()
+    standby, vf = in_use(system)
+    system.kernel.in_the_way[standby] = ("has an XDP program",)
+    outcome = system.engine().converge()
+    assert (outcome.plan.actions, outcome.plan.waiting) == ((), ())
+    (refusal,) = outcome.plan.refusals
+    assert refusal.reason == "ens2 is in use and has an XDP program"
+    assert "reboot" in refusal.hint
+    assert set(system.kernel.table) == {standby, vf}
+    # At boot nobody has configured it yet.
+    system.kernel.owned.clear()
+    assert system.engine().converge().error is None
+    state = system.kernel.named("bond0").bond
+    assert state is not None
+    assert state.active == vf
+
+
+def test_a_bond_that_is_made_at_boot_has_the_settings_of_its_nic() -> None:
+    system = FakeSystem()
+    system.kernel.plug("ens2", MAC, driver="virtio_net")
+    system.kernel.plug("ens3", MAC)
+    system.kernel.tuned["ens2"] = {"ipv4/conf/arp_ignore": "1"}
+    assert system.engine().converge().error is None
+    assert Setting(key="ipv4/conf/arp_ignore", value="1") in system.kernel.settings("bond0")
+    assert system.engine().look().plan.actions == ()
