@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 
@@ -29,16 +31,28 @@ def _stand_in() -> None:
 
 def open_socket() -> Any:
     """Return a socket with ``nlm_request_batch`` and ``close``, subscribed to nothing."""
+    return _opener()()
+
+
+@cache
+def _opener() -> Callable[[], Any]:
+    """Return what opens a socket; settled once, for the import that fails first may work later.
+
+    In 0.9 the modules need each other and only the larger socket opens itself.
+    """
     try:
         from pyroute2.netlink.rtnl.iprsocket import IPRSocket
     except ImportError:
-        # In 0.9 the modules need each other and only the larger socket opens itself.
         from pyroute2.iproute.linux import IPRoute
 
-        return IPRoute(groups=0)
-    sock = IPRSocket()
-    sock.bind(groups=0)
-    return sock
+        return lambda: IPRoute(groups=0)
+
+    def bound() -> Any:
+        sock = IPRSocket()
+        sock.bind(groups=0)
+        return sock
+
+    return bound
 
 
 if "pyroute2" not in sys.modules:

@@ -31,7 +31,6 @@ class TornSocket:
 
 
 def test_a_torn_dump_is_begun_again_and_one_that_is_always_torn_is_no_lack_of_rights() -> None:
-    # One socket for both: pyroute2 0.9 opens only one for each process without a loop.
     with NetlinkKernel() as kernel:
         torn = TornSocket(kernel._socket, torn=3)
         kernel._socket = torn
@@ -40,3 +39,9 @@ def test_a_torn_dump_is_begun_again_and_one_that_is_always_torn_is_no_lack_of_ri
         with pytest.raises(KernelError) as caught:
             kernel.links()
     assert caught.value.code == errno.EAGAIN
+
+
+def test_one_process_may_open_one_socket_after_the_other() -> None:
+    for _ in range(3):
+        with NetlinkKernel() as kernel:
+            assert "lo" in {link.name for link in kernel.links()}
