@@ -34,6 +34,21 @@ def vf_address(number: int, index: int) -> str:
     return f"0000:{number + 1:02x}:{16 + index // 4:02x}.{index % 4 * 2 % 8}"
 
 
+class FakeClock:
+    """Monotonic time that ``sleep`` moves on; other processes get the processor meanwhile."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, duration_s: float) -> None:
+        """Let time pass."""
+        self.now_s += duration_s
+        os.sched_yield()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeHost:
     """A host below ``root``, made by ``build``; ``others`` are interfaces besides the PFs."""
@@ -68,18 +83,25 @@ class FakeHost:
         return FakeLinks(host=self)
 
     def vfio(self) -> Vfio:
-        """Return what binds the VFs of this host, without ever waiting."""
+        """Return what binds the VFs of this host; its time passes by being waited for."""
+        clock = FakeClock()
         return Vfio(
-            roots=self.roots, write=self.write, sleep=lambda _: None, load=lambda _name: None
+            roots=self.roots,
+            write=self.write,
+            clock=clock,
+            sleep=clock.sleep,
+            load=lambda _name: None,
         )
 
     def pool(self, links: FakeLinks | None = None) -> Pool:
-        """Return a pool that waits for nothing."""
+        """Return a pool whose time passes by being waited for."""
+        clock = FakeClock()
         return Pool(
             self.root / "vfs",
             links or self.links(),
             vfio=self.vfio(),
-            sleep=lambda _: None,
+            clock=clock,
+            sleep=clock.sleep,
             let_go_timeout_s=0,
         )
 
@@ -93,6 +115,10 @@ class FakeHost:
         link.unlink(missing_ok=True)
         if driver is not None:
             link.symlink_to(self.root / "sys/bus/pci/drivers" / driver)
+
+    def remove_driver(self, driver: str) -> None:
+        """Have a driver be known no more."""
+        (self.root / "sys/bus/pci/drivers" / driver).rmdir()
 
     def give_interface(self, address: str, name: str) -> None:
         """Have a driver make an interface of a device; whether it is up, ``links`` say."""
@@ -127,7 +153,8 @@ class FakeHost:
             self.bind(text, None)
         elif path.name == "drivers_probe":
             override = self.vfio().override(text)
-            if override is not None and self.driver(text) is None:
+            known = self.root / "sys/bus/pci/drivers" / (override or "none")
+            if self.driver(text) is None and known.exists():
                 self.bind(text, override)
         else:
             raise AssertionError(f"nothing is known of {path}")

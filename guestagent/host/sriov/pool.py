@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from guestagent.clock import Clock
-from guestagent.errors import GuestAgentError
+from guestagent.errors import GuestAgentError, SystemLacksError
 from guestagent.host.sriov import inventory as sight
 from guestagent.host.sriov import l2path, macvtap
 from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfRefusedError
@@ -57,7 +57,7 @@ class Pool:
         sleep: Sleep = time.sleep,
         let_go_timeout_s: float = LET_GO_TIMEOUT_S,
     ) -> None:
-        self._records = Records(directory)
+        self._records = Records(directory, clock=clock, sleep=sleep)
         self._links = links
         self._vfio = vfio or Vfio(clock=clock, sleep=sleep)
         self._clock = clock
@@ -167,8 +167,7 @@ class Pool:
         self._vfio.wait_let_go(lease.vf, self._let_go_timeout_s)
         if lease.settings is not None:
             warnings += self._port(lease).restore(lease.settings, lease.prior)
-            if lease.prior is not None:
-                self._vfio.bind(lease.vf, lease.former_driver, lease.former_override)
+            warnings += self._give_back(lease)
         warnings += macvtap.remove_unused(self._links, lease.vf, self.roots)
         self._end(lease)
         return warnings
@@ -185,6 +184,16 @@ class Pool:
     def close_standby(self, standby: Standby) -> tuple[str, ...]:
         """Undo ``open_standby``."""
         return l2path.close_path(self._links, standby, self._pfs())
+
+    def _give_back(self, lease: Lease) -> tuple[str, ...]:
+        """Let the former driver have a VF that is clear; one that does not take it is no harm."""
+        if lease.prior is None:
+            return ()
+        try:
+            self._vfio.bind(lease.vf, lease.former_driver, lease.former_override)
+        except SystemLacksError as error:
+            return (f"{error}; {lease.vf} is clear and free",)
+        return ()
 
     def _write(self, lease: Lease, port: VfPort, settings: VfSettings) -> tuple[str, ...]:
         """Write the settings; where the PF knows the MAC already and refuses, close its path."""

@@ -3,7 +3,8 @@
 A record appears whole or not at all (written beside, synchronised, linked under
 its name, which fails when the name is taken), so a crash at any point leaves
 either no lease or one that can be read. Whoever changes leases holds the lock of
-the directory meanwhile: shortly, never during anything that waits.
+the directory meanwhile: shortly, never during anything that waits. One that was
+stopped while it holds it keeps others waiting for a bounded time only.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from guestagent.errors import ConflictError, SystemLacksError
+from guestagent.clock import Clock, Deadline
+from guestagent.errors import BusyError, ConflictError, SystemLacksError
 from guestagent.host.sriov.base import NotLeasedError
 from guestagent.host.sriov.model import (
     Lease,
@@ -33,13 +36,21 @@ from guestagent.host.sriov.model import (
 from guestagent.jsontype import JsonError, Obj
 
 VERSION = 1
+LOCK_TIMEOUT_S = 30.0
+LOCK_POLL_S = 0.02
+
+Sleep = Callable[[float], None]
 
 
 class Records:
     """The leases below one directory, which is made when it is first written to."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, *, clock: Clock = time.monotonic, sleep: Sleep = time.sleep
+    ) -> None:
         self.directory = directory
+        self._clock = clock
+        self._sleep = sleep
 
     def all(self) -> Mapping[str, Lease]:
         """Return every lease by the address of its VF.
@@ -68,7 +79,7 @@ class Records:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Keep all others from changing leases. Raises SystemLacksError."""
+        """Keep all others from changing leases. Raises SystemLacksError and BusyError."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(
@@ -80,10 +91,25 @@ class Records:
                 hint="run as root, or name a directory of your own with --state-dir",
             ) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._lock(descriptor)
             yield
         finally:
             os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        deadline = Deadline.after(LOCK_TIMEOUT_S, self._clock)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if deadline.expired:
+                    raise BusyError(
+                        f"{self.directory}/lock: held by another process for {LOCK_TIMEOUT_S:g} s",
+                        hint="see which one with fuser, and whether it was stopped",
+                    ) from error
+                self._sleep(LOCK_POLL_S)
+            else:
+                return
 
     def create(self, lease: Lease) -> None:
         """Write the record of a new lease. Raises NotLeasedError when the VF has one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.errors import ConflictError
+from guestagent.errors import BusyError, ConflictError
 from guestagent.host.sriov.base import NotLeasedError, NoVfError
 from guestagent.host.sriov.links import HostLink
 from guestagent.host.sriov.model import (
@@ -23,6 +24,7 @@ from guestagent.host.sriov.model import (
     VfSettings,
     Want,
 )
+from guestagent.host.sriov.pool import Pool
 from tests.fakes.hosttree import FakeHost, vf_address
 
 MAC = "52:54:00:aa:00:01"
@@ -144,7 +146,8 @@ def test_ten_helpers_at_once_never_get_one_vf(tmp_path: Path) -> None:
 def _helper(root: Path, number: int, rounds: int, said: Queue[tuple[int, int, str]]) -> None:
     """Claim, program, own for a moment and release, as a migration would; say what went wrong."""
     host = FakeHost(root=root, pfs=2, vfs=3)
-    pool = host.pool()
+    # Between processes, time is real: the lock of the leases is waited for.
+    pool = Pool(root / "vfs", host.links(), vfio=host.vfio())
     mac = f"52:54:00:aa:00:{number:02x}"
     owner = Owner(vm=f"web{number}", operation="one")
     got = 0
@@ -176,3 +179,11 @@ def test_a_lease_cannot_be_used_by_who_lost_it(host: FakeHost) -> None:
     host.pool().adopt(VF, Owner(vm="web1", operation="later"), settings())
     with pytest.raises(NotLeasedError, match=r"web1 \(later\) has"):
         host.pool().program(lease, settings())
+
+
+def test_a_lock_that_is_never_let_go_is_waited_for_in_bounded_time(host: FakeHost) -> None:
+    host.pool().claim(Want(vf=VF), WEB1)
+    with (host.root / "vfs" / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BusyError, match="lock: held by another process for 30 s"):
+            host.pool().claim(Want(), WEB1)

@@ -268,6 +268,17 @@ def test_a_vf_that_is_gone_ends_its_lease(host: FakeHost) -> None:
     assert host.pool().leases() == ()
 
 
+def test_a_former_driver_that_does_not_take_a_vf_is_a_warning(host: FakeHost) -> None:
+    host.give_interface(VF, "eth3")
+    links = host.links()
+    lease = programmed(host, links, settings())
+    host.remove_driver("igbvf")
+    (warning,) = host.pool(links).release(lease)
+    assert f"{VF}: igbvf did not take it" in warning
+    assert links.vf_states(PF)[0].mac == NO_MAC
+    assert host.pool(links).leases() == ()
+
+
 # --- the standby's path ----------------------------------------------------------------------
 
 
