@@ -42,6 +42,11 @@ _LINK_STATES = {0: LinkState.AUTO, 1: LinkState.ENABLE, 2: LinkState.DISABLE}
 _UNTOLD = 0xFFFFFFFF
 _GONE = {errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL}
 
+# pyroute2 leaves out the padding of struct ifla_vf_vlan_info, and the kernel then refuses every
+# tag that is written with its protocol (K: net/core/rtnetlink.c, do_setvfinfo (6.5)).
+_TAG = ifinfmsg.vflist.vfinfo.vf_vlist.ivvi
+_TAG.fields = (("vf", "I"), ("vlan", "I"), ("qos", "I"), ("proto", ">H"), ("__pad", "2x"))
+
 Attrs = list[tuple[str, Any]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -56,6 +57,16 @@ def test_a_service_tag_is_written_and_read_with_its_protocol() -> None:
     )
     assert value.shown_by(state)
     assert not Vlan(vlan=7, qos=3, protocol=VlanProtocol.DOT1Q).shown_by(state)
+
+
+def test_a_service_tag_has_the_length_that_the_kernel_asks_for() -> None:
+    message = ifinfmsg()
+    value = Vlan(vlan=7, qos=3, protocol=VlanProtocol.DOT1AD)
+    info = ("IFLA_VF_INFO", {"attrs": [netlink._attribute(3, value)]})
+    message["attrs"] = [("IFLA_VFINFO_LIST", {"attrs": [info]})]
+    message.encode()
+    tag = struct.pack("=HHIIIHH", 20, 1, 3, 7, 3, int.from_bytes(b"\x88\xa8", sys.byteorder), 0)
+    assert tag in bytes(message.data)
 
 
 def test_what_a_driver_does_not_tell_is_not_known() -> None:
