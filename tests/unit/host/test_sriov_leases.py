@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
-import os
 from dataclasses import replace
-from multiprocessing.queues import Queue
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,6 @@ from guestagent.errors import BusyError, ConflictError
 from guestagent.host.sriov.base import NotLeasedError, NoVfError
 from guestagent.host.sriov.links import HostLink
 from guestagent.host.sriov.model import (
-    NO_MAC,
     LinkState,
     OnRefusal,
     Owner,
@@ -24,7 +20,6 @@ from guestagent.host.sriov.model import (
     VfSettings,
     Want,
 )
-from guestagent.host.sriov.pool import Pool
 from tests.fakes.hosttree import FakeHost, vf_address
 
 MAC = "52:54:00:aa:00:01"
@@ -118,60 +113,6 @@ def test_all_settings_survive_the_process(host: FakeHost) -> None:
     lease = host.pool().adopt(VF, WEB1, wanted)
     assert host.pool().leases() == (lease,)
     assert lease.settings == wanted
-
-
-def test_ten_helpers_at_once_never_get_one_vf(tmp_path: Path) -> None:
-    helpers, vfs, rounds = 10, 6, 5
-    FakeHost(root=tmp_path, pfs=2, vfs=vfs // 2).build()
-    context = multiprocessing.get_context("spawn")
-    said: Queue[tuple[int, int, str]] = context.Queue()
-    processes = [
-        context.Process(target=_helper, args=(tmp_path, number, rounds, said))
-        for number in range(helpers)
-    ]
-    for process in processes:
-        process.start()
-    outcomes = [said.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * helpers
-    assert [text for _, _, text in outcomes if text] == []
-    assert sum(got for _, got, _ in outcomes) >= vfs
-    host = FakeHost(root=tmp_path, pfs=2, vfs=vfs // 2)
-    assert host.pool().leases() == ()
-    macs = {state.mac for pf in (10, 11) for state in host.links().vf_states(pf).values()}
-    assert macs == {NO_MAC}
-
-
-def _helper(root: Path, number: int, rounds: int, said: Queue[tuple[int, int, str]]) -> None:
-    """Claim, program, own for a moment and release, as a migration would; say what went wrong."""
-    host = FakeHost(root=root, pfs=2, vfs=3)
-    # Between processes, time is real: the lock of the leases is waited for.
-    pool = Pool(root / "vfs", host.links(), vfio=host.vfio())
-    mac = f"52:54:00:aa:00:{number:02x}"
-    owner = Owner(vm=f"web{number}", operation="one")
-    got = 0
-    trouble = ""
-    for _ in range(rounds):
-        try:
-            lease = pool.claim(Want(pfs=("physnet1", "physnet2")), owner)
-        except NoVfError:
-            continue
-        got += 1
-        lease = pool.program(lease, VfSettings(mac=mac))
-        mine = root / f"owned-{lease.vf}"
-        try:
-            mine.touch(exist_ok=False)  # fails when somebody else believes to own it
-        except FileExistsError:
-            trouble = f"{lease.vf} had two owners"
-            break
-        found = pool.inventory().vf(lease.vf)
-        if found is None or found[1].state is None or found[1].state.mac != mac:
-            trouble = f"{lease.vf} shows {found}"
-        os.sched_yield()
-        mine.unlink()
-        pool.release(lease)
-    said.put((number, got, trouble))
 
 
 def test_a_lease_cannot_be_used_by_who_lost_it(host: FakeHost) -> None:
