@@ -20,6 +20,8 @@ from lab.network import GUEST_STATION, PEER_STATION, Subnet, mac_of_pair
 from lab.seed import Files
 
 SPARE_PORTS = 2
+PF_PORT = "rp-pf"
+PF_MAC = "52:54:00:5b:00:00"
 
 KERNEL_ARGUMENTS = (
     "console=ttyS0 root=/dev/vda rw rootfstype=ext4 fsck.mode=skip quiet loglevel=4 "
@@ -105,6 +107,12 @@ class Setup:
     files: Files = field(default_factory=dict)
     memory_mib: int = 512
     cpus: int = 2
+    pf: bool = False
+    """A card with SR-IOV (QEMU's igb) and an IOMMU: the guest is a host for other guests.
+
+    All memory must lie below 4 GiB: with more, firmware puts the VFs' registers above it, and
+    QEMU 10.0 maps those at a truncated address. Such a guest cannot be frozen.
+    """
 
     def all_files(self) -> Files:
         """Return everything that is put into the guest's root before it starts."""
@@ -115,7 +123,8 @@ class Setup:
     @property
     def kernel_arguments(self) -> str:
         """The command line of the guest's kernel."""
-        return f"{KERNEL_ARGUMENTS} {self.flavour.kernel_arguments}".rstrip()
+        iommu = "intel_iommu=on iommu=pt" if self.pf else ""
+        return " ".join(f"{KERNEL_ARGUMENTS} {self.flavour.kernel_arguments} {iommu}".split())
 
     def taps(self) -> tuple[str, ...]:
         """Return the names of the tap devices: at most 15 bytes each."""
@@ -138,7 +147,13 @@ class Setup:
 
     def _arguments(self, *, with_vfs: bool) -> Iterator[str]:
         # Devices that no guest of today needs cost it seconds of probing.
-        yield from ("-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off,hpet=off")
+        slow = "sata=off,smbus=off,i8042=off,vmport=off,hpet=off"
+        yield from ("-machine", f"q35,{slow}" + (",kernel-irqchip=off" if self.pf else ""))
+        if self.pf:
+            yield from ("-device", "intel-iommu,intremap=off,caching-mode=on")
+            yield from ("-device", f"pcie-root-port,id={PF_PORT},chassis=99,slot=99")
+            yield from ("-netdev", "hubport,id=pf,hubid=0")
+            yield from ("-device", f"igb,id=pf,bus={PF_PORT},netdev=pf,mac={PF_MAC},romfile=")
         yield from ("-m", str(self.memory_mib), "-smp", str(self.cpus))
         for number in range(2 * len(self.pairs) + SPARE_PORTS):
             yield from ("-device", f"pcie-root-port,id=rp{number},chassis={number},slot={number}")
