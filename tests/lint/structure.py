@@ -91,7 +91,7 @@ WALLS = (
     Wall(
         inside="guestagent",
         forbidden="pyroute2",
-        doors=("guestagent.guest.kernel", "guestagent.host.sriov"),
+        doors=("guestagent.guest.kernel", "guestagent.host.sriov", "guestagent.pyroute"),
         why="it has no types, and its versions differ",
     ),
     Wall(

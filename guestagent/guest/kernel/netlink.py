@@ -23,16 +23,16 @@ from guestagent.guest.kernel.encode import (
     quietness,
 )
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.kernel.pyroute import (
+from guestagent.guest.kernel.rtnetlink import RtNetlink
+from guestagent.guest.kernel.sysfs import device_facts
+from guestagent.guest.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
+from guestagent.pyroute import (
     NetlinkDumpInterrupted,
     NetlinkError,
     ifinfmsg,
     ndmsg,
     open_socket,
 )
-from guestagent.guest.kernel.rtnetlink import RtNetlink
-from guestagent.guest.kernel.sysfs import device_facts
-from guestagent.guest.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30

@@ -12,16 +12,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.iprsocket import IPRSocket
-from pyroute2.netlink.rtnl.ndmsg import ndmsg
-
 from guestagent.host.sriov.links import FdbEntry, HostLink, LinkError
 from guestagent.host.sriov.model import LinkState, PortProfile, VfState, VlanProtocol
 from guestagent.host.sriov.portprofile import decode_response, encode_request
 from guestagent.host.sriov.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
+from guestagent.pyroute import (
+    NetlinkDumpInterrupted,
+    NetlinkError,
+    ifinfmsg,
+    ndmsg,
+    open_socket,
+)
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
@@ -54,11 +55,7 @@ class NetlinkLinks:
     """The Links protocol over one rtnetlink socket."""
 
     def __init__(self) -> None:
-        try:
-            self._socket = IPRoute(groups=0)
-        except TypeError:  # 0.7.2 takes no groups here and would subscribe to all
-            self._socket = IPRSocket()
-            self._socket.bind(groups=0)
+        self._socket = open_socket()
 
     def close(self) -> None:
         """Close the socket."""

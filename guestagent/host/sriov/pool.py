@@ -365,7 +365,7 @@ def host_pool(state_dir: Path) -> SriovPool:
     """Return the pool of this host, with its leases below ``state_dir``."""
 
     def make() -> Pool:
-        # pyroute2 takes a quarter of a second to load, which commands without VFs are spared.
+        # Commands without VFs are spared the time that pyroute2 takes to load.
         from guestagent.host.sriov.netlink import NetlinkLinks
 
         return Pool(state_dir / "vfs", NetlinkLinks())

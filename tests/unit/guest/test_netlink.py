@@ -9,7 +9,7 @@ import pytest
 
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.kernel.pyroute import NetlinkDumpInterrupted
+from guestagent.pyroute import NetlinkDumpInterrupted
 
 
 class TornSocket:

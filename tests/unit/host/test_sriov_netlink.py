@@ -6,12 +6,12 @@ import struct
 import sys
 
 import pytest
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from guestagent.host.sriov import netlink, portprofile
 from guestagent.host.sriov.links import PortResponse
 from guestagent.host.sriov.model import LinkState, PortProfile, VfState, VlanProtocol
 from guestagent.host.sriov.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
+from guestagent.pyroute import ifinfmsg
 
 MAC = "52:54:00:aa:00:01"
 INSTANCE = "0f0e0d0c-0b0a-0908-0706-050403020100"

@@ -1,11 +1,11 @@
-"""The part of pyroute2 that the agent needs, without the rest.
+"""The part of pyroute2 that both programs need, without the rest.
 
 ``import pyroute2`` loads everything the project contains: its database, an
 HTTP server, a console, unittest. The agent runs in every guest and at every
-boot, so only rtnetlink's messages and socket are loaded, by standing in for
-the package's ``__init__`` (measured with 0.7.2: 0.25 s and 35 MiB become
-0.04 s and 16 MiB). Where a release cannot be taken apart like this, the whole
-package is loaded instead.
+boot, and the host helper is called by scripts, so only rtnetlink's messages
+and socket are loaded, by standing in for the package's ``__init__`` (measured
+with 0.7.2: 0.25 s and 35 MiB become 0.04 s and 16 MiB). Where a release cannot
+be taken apart like this, the whole package is loaded instead.
 """
 
 from __future__ import annotations
