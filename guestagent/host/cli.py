@@ -12,7 +12,18 @@ from pathlib import Path
 
 from guestagent import __version__, log
 from guestagent.errors import EXIT_DONE, EXIT_FAILED, GuestAgentError
-from guestagent.host import check, config, inspect, operation, report, vfcli, wiring
+from guestagent.host import (
+    check,
+    config,
+    inspect,
+    journal,
+    operation,
+    report,
+    timeline,
+    vfcli,
+    wiring,
+)
+from guestagent.host.driver import Outcome
 from guestagent.host.model import Side, Vm
 from guestagent.host.state import Goal, Order
 
@@ -30,6 +41,7 @@ _COMMANDS = {
     "prepare": "the part of migrate before the memory moves; you then migrate in your own way",
     "complete": "the part after it: give the guest that has arrived its VFs",
     "rollback": "take back what prepare did: the guest that stayed gets its VFs again",
+    "report": "draw the timeline of the last operation on a VM from its journal",
     "recover": "finish or undo a command whose process ended under way; twice changes nothing",
 }
 
@@ -107,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="end it as it is and look at nothing: after you put things right by hand",
             )
+        elif name == "report":
+            _add_report_options(command)
         elif name in {"inspect", "detach", "attach"}:
             command.add_argument(
                 "--on",
@@ -128,6 +142,25 @@ def _parser() -> argparse.ArgumentParser:
             )
     vfcli.add_parser(commands)
     return parser
+
+
+def _add_report_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--operation", type=_positive, metavar="N", help="another one; the last 16 are kept"
+    )
+    command.add_argument("--svg", type=Path, metavar="FILE", help="write a picture as well")
+
+
+def _report(vm: Vm, arguments: argparse.Namespace) -> int:
+    directory = arguments.state_dir / vm.name
+    kept = tuple(journal.operations(directory))
+    chosen = arguments.operation or (kept[-1] if kept else 0)
+    line = timeline.timeline(journal.operation(directory, chosen))
+    if arguments.svg is not None:
+        arguments.svg.write_text(timeline.as_svg(vm.name, line), encoding="utf-8")
+    text = timeline.as_json(vm.name, line, kept) if arguments.json else None
+    print(text or timeline.as_text(vm.name, line))
+    return EXIT_DONE
 
 
 def _add_migration_options(command: argparse.ArgumentParser) -> None:
@@ -165,13 +198,13 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "vf":
         return vfcli.run(arguments)
     vm = config.load(arguments.vm)
-    if arguments.command == "migrate":
-        vm = _with_options(vm, arguments)
     match arguments.command:
         case "inspect":
             seen = asyncio.run(_inspect(vm, arguments.on))
             print(inspect.as_json(seen) if arguments.json else inspect.as_text(seen))
             return EXIT_DONE
+        case "report":
+            return _report(vm, arguments)
         case "check":
             findings = operation.check(vm, arguments.state_dir)
             print((check.as_json if arguments.json else check.as_text)(vm, findings))
@@ -180,23 +213,29 @@ def _run(arguments: argparse.Namespace) -> int:
             forgotten = operation.forget(vm, arguments.state_dir)
             print(report.brief(vm, "forgotten" if forgotten else "nothing", json=arguments.json))
             return EXIT_DONE
-        case "recover":
-            outcome = operation.recover(vm, arguments.state_dir)
-        case "prepare":
-            outcome = operation.operate(
-                vm, Goal.MIGRATE, Side.SOURCE, arguments.state_dir, orchestrated=True
-            )
-        case "complete" | "rollback" as wanted:
-            outcome = operation.order(vm, Order(wanted), arguments.state_dir)
-        case name:
-            goal = Goal(name)
-            home = Side.SOURCE if goal is Goal.MIGRATE else arguments.on
-            outcome = operation.operate(vm, goal, home, arguments.state_dir)
+    outcome = _operate(vm, arguments)
     if outcome is None:
         print(report.brief(vm, "nothing", json=arguments.json))
         return EXIT_DONE
     print((report.as_json if arguments.json else report.as_text)(vm, outcome, arguments.command))
     return report.exit_code(outcome)
+
+
+def _operate(vm: Vm, arguments: argparse.Namespace) -> Outcome | None:
+    """Run what changes something; None when there was nothing to recover."""
+    state_dir: Path = arguments.state_dir
+    match arguments.command:
+        case "recover":
+            return operation.recover(vm, state_dir)
+        case "complete" | "rollback" as wanted:
+            return operation.order(vm, Order(wanted), state_dir)
+        case "prepare":
+            return operation.operate(vm, Goal.MIGRATE, Side.SOURCE, state_dir, orchestrated=True)
+        case "migrate":
+            vm = _with_options(vm, arguments)
+            return operation.operate(vm, Goal.MIGRATE, Side.SOURCE, state_dir)
+        case name:
+            return operation.operate(vm, Goal(name), arguments.on, state_dir)
 
 
 async def _inspect(vm: Vm, side: Side) -> inspect.Inspection:

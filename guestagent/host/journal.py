@@ -210,9 +210,21 @@ def must_be_free(directory: Path) -> None:
         raise unfinished(last)
 
 
-def operations(directory: Path) -> list[Path]:
-    """Return the files of the operations that are kept, the oldest first."""
-    return _paths(directory)
+def operations(directory: Path) -> list[int]:
+    """Return the numbers of the operations that are kept, the oldest first."""
+    return [_number(path) for path in _paths(directory)]
+
+
+def operation(directory: Path, number: int) -> Operation:
+    """Return one operation. Raises ConflictError when it is not there."""
+    for path in _paths(directory):
+        if _number(path) == number:
+            return read(path)
+    kept = ", ".join(str(each) for each in operations(directory)) or "none"
+    raise ConflictError(
+        f"{directory}: there is no journal of operation {number or 'at all'}",
+        hint=f"kept are: {kept}; see --operation and --state-dir",
+    )
 
 
 def read(path: Path) -> Operation:
