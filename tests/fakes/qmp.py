@@ -19,7 +19,7 @@ from typing import Any
 from tests.fakes.faults import INSTEAD, Ending, Fault, Guest
 from tests.fakes.pcitree import PciTree
 
-__all__ = ["Ending", "FakeQemu", "Fault", "Guest"]
+__all__ = ["GREETING", "Ending", "FakeQemu", "Fault", "Guest"]
 
 GREETING = {
     "QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": []}

@@ -152,6 +152,11 @@ class Connection:
             ) from error
         except ConnectError as error:
             raise _why_not_connected(origin, error.exc) from error
+        except AssertionError as error:
+            # The library holds it for impossible that the peer is gone as soon as it has greeted.
+            with contextlib.suppress(*_READER_ERRORS):
+                await client.disconnect()
+            raise _why_not_connected(origin, EOFError()) from error
         return cls(client, origin)
 
     async def __aenter__(self) -> Self:
