@@ -8,7 +8,7 @@ say what is held, and every step may be repeated.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from guestagent.errors import (
     ConflictError,
@@ -115,7 +115,12 @@ class VfProvider:
         self._tell(programmed.warnings)
 
     async def _tidy(self, effect: Tidy, state: State) -> None:
-        """Settle what the guest uses and release the rest; every VF is tried."""
+        """Settle what the guest uses and release the rest; every VF is tried.
+
+        The standby's path is closed where the guest is not: the PF of the host that it
+        left would take its neighbours' frames for ever. It stays open where the guest
+        is without a VF; both may be one host, so that comes last.
+        """
         failures: list[GuestAgentError] = []
         for side, vf, lease in await self._held(state):
             pool = self._pools[side]
@@ -126,8 +131,10 @@ class VfProvider:
                     self._tell(await pool.release(lease))
             except (*_TURNED_DOWN, PeerError, UnknownOutcomeError) as error:
                 failures.append(error)
-        if effect.side is not state.target:
-            await self._each_standby(state.target, lambda pool: pool.close_standby)
+        for side in dict.fromkeys((state.home, state.target)):
+            if side is not effect.side:
+                await self._each_standby(side, lambda pool: pool.close_standby)
+        await self._each_standby(effect.side, lambda pool: pool.open_standby, but=effect.used)
         if failures:
             raise failures[0]
 
@@ -142,10 +149,17 @@ class VfProvider:
         ]
 
     async def _each_standby(
-        self, side: Side, method: Callable[[VfPool], Callable[[Standby], Awaitable[Warnings]]]
+        self,
+        side: Side,
+        method: Callable[[VfPool], Callable[[Standby], Awaitable[Warnings]]],
+        *,
+        but: Collection[str] = (),
     ) -> None:
+        """Do it for the standby of each pair, but for those whose VF is one of ``but``."""
         for pair in self._vm.pairs:
-            provision = pair.sriov_on(side)
+            provision, vf = pair.sriov_on(side), pair.vf_on(side)
+            if vf is not None and vf.id in but:
+                continue
             if provision is not None and provision.settings.standby is not None:
                 self._tell(await method(self._pools[side])(provision.settings.standby))
 

@@ -1,0 +1,74 @@
+"""Where frames to the standby are let in once a command has ended: where no VF takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from guestagent.host.model import Side
+from guestagent.host.sriov.model import Owner, Want
+from guestagent.host.state import Goal, Phase
+from tests.fakes.qmp import Ending
+from tests.fakes.sriov import FakeVfPool
+from tests.unit.host.support import World, play
+
+
+def open_at(stage: World) -> dict[Side, bool]:
+    """Return whether each host lets frames to the standby in."""
+    return {side: bool(host.open) for side, host in stage.vf_hosts.items()}
+
+
+def test_a_guest_that_has_moved_to_a_vf_leaves_no_path_behind(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        outcome = await stage.drive()
+        assert outcome.state.attached == ("vf0",)
+        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_without_a_vf_where_it_arrives_has_its_path_there_alone(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        other = FakeVfPool(stage.vf_hosts[Side.DESTINATION])
+        for number in range(2):
+            await other.claim(Want(), Owner(vm=f"other{number}", operation="one"))
+        outcome = await stage.drive()
+        assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ())
+        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: True}
+
+    play(tmp_path, scenario)
+
+
+def test_so_it_is_when_both_qemus_are_on_one_host(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        host = stage.vf_hosts[Side.SOURCE]
+        stage.vf_hosts[Side.DESTINATION] = host
+        await FakeVfPool(host).claim(Want(vf="0000:01:10.2"), Owner(vm="other", operation="one"))
+        outcome = await stage.drive()
+        assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ())
+        assert len(host.open) == 1
+
+    play(tmp_path, scenario)
+
+
+def test_a_migration_that_fails_leaves_the_path_as_it_was(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.source.ending = Ending.FAILS
+        outcome = await stage.drive()
+        assert (outcome.state.guest_at, outcome.state.attached) == (Side.SOURCE, ("vf0",))
+        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_whose_vf_was_taken_away_keeps_its_path(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        outcome = await stage.drive(Goal.DETACH)
+        assert outcome.state.phase is Phase.DONE
+        assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
+
+    play(tmp_path, scenario)
