@@ -25,6 +25,8 @@ from guestagent.host import (
 )
 from guestagent.host.driver import Outcome
 from guestagent.host.model import Side, Vm
+from guestagent.host.remote import ssh_command
+from guestagent.host.serve import serve_stdio
 from guestagent.host.state import Goal, Order
 
 _DESCRIPTION = """\
@@ -75,6 +77,9 @@ exit codes:
 example of a VM description:
 
 {textwrap.indent(config.EXAMPLE, "  ")}"""
+
+
+_WITH_DEST = {"check", "migrate", "prepare"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="SIDE",
                 help="source (the default) or destination: which QEMU of the description",
             )
+        if name in _WITH_DEST:
+            command.add_argument(
+                "--dest",
+                metavar="ssh://HOST",
+                help="the destination's host, in place of the description's: QEMU, guest and VFs"
+                " there are reached through guestagent-host on it",
+            )
         if name == "migrate":
             _add_migration_options(command)
         if name != "inspect":
@@ -141,6 +153,13 @@ def _parser() -> argparse.ArgumentParser:
                 help=f"where locks and journals are kept (default: {config.STATE_DIR})",
             )
     vfcli.add_parser(commands)
+    serve = commands.add_parser(
+        "serve",
+        help="be the far end of a migration; started over ssh by another guestagent-host",
+        description="Does for this host what another guestagent-host asks on stdin.",
+    )
+    serve.add_argument("--state-dir", type=Path, default=config.STATE_DIR, metavar="DIR")
+    serve.add_argument("--verbose", action="store_true", help="log more, on stderr")
     return parser
 
 
@@ -197,7 +216,12 @@ def _with_options(vm: Vm, arguments: argparse.Namespace) -> Vm:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "vf":
         return vfcli.run(arguments)
+    if arguments.command == "serve":
+        asyncio.run(serve_stdio(arguments.state_dir))
+        return EXIT_DONE
     vm = config.load(arguments.vm)
+    if arguments.command in _WITH_DEST and arguments.dest is not None:
+        vm = _to(vm, arguments.dest)
     match arguments.command:
         case "inspect":
             seen = asyncio.run(_inspect(vm, arguments.on))
@@ -219,6 +243,13 @@ def _run(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     print((report.as_json if arguments.json else report.as_text)(vm, outcome, arguments.command))
     return report.exit_code(outcome)
+
+
+def _to(vm: Vm, host: str) -> Vm:
+    ssh_command(host)
+    if vm.destination is None:
+        return vm
+    return replace(vm, destination=replace(vm.destination, host=host))
 
 
 def _operate(vm: Vm, arguments: argparse.Namespace) -> Outcome | None:

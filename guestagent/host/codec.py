@@ -44,6 +44,15 @@ def typed(kind: type[_T], value: object) -> _T:
     return read
 
 
+def value_of(kind: object, value: object) -> Any:
+    """Return a value of any type that a dataclass may hold, None included. Raises JsonError."""
+    if kind is None:
+        if value is not None:
+            raise JsonError("the value must be null")
+        return None
+    return _read(kind, value, "")
+
+
 def one_of(kinds: object, value: object) -> Any:
     """Return the dataclass of a union of classes that was made ``plain``. Raises JsonError."""
     return _read(kinds, value, "")

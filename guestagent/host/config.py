@@ -23,6 +23,7 @@ from guestagent.host.model import (
     Timeouts,
     Vm,
 )
+from guestagent.host.remote import ssh_command
 from guestagent.host.sriov.model import Provision
 from guestagent.host.table import Table
 
@@ -44,6 +45,8 @@ agent = "/run/vm/web1/agent.sock"   # optional: virtio-serial port org.guestagen
 qmp = "/run/vm/web1-new/qmp.sock"
 uri = "unix:/run/vm/web1.migrate"   # or tcp:host2:4444: where the source connects to
 # listen = "tcp:[::]:4444"          # if the destination opens it under another name
+# host = "ssh://host2"              # where its sockets and VFs are, if not here: needs this
+                                    # program there, and ssh as root without a password
 
 [[pair]]                            # one for each standby NIC with a VF
 mac = "52:54:00:aa:00:01"
@@ -137,8 +140,11 @@ def _destination(table: Table) -> Destination:
     endpoint = _endpoint(table)
     uri = _uri(table, "uri")
     listen = _uri(table, "listen") if table.has("listen") else uri
+    host = table.optional_text("host")
     table.finish()
-    return Destination(endpoint=endpoint, uri=uri, listen=listen)
+    if host is not None:
+        ssh_command(host)
+    return Destination(endpoint=endpoint, uri=uri, listen=listen, host=host)
 
 
 def _uri(table: Table, key: str) -> str:

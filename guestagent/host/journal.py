@@ -41,6 +41,8 @@ class Began:
 
     command: str
     program: str
+    host: str | None = None
+    """Where the destination is, as ``Destination.host``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,11 @@ class Operation:
     def command(self) -> str:
         """The command that began it."""
         return next((w.command for w in self.told if isinstance(w, Began)), "unknown")
+
+    @property
+    def host(self) -> str | None:
+        """The destination's host that it began with."""
+        return next((w.host for w in self.told if isinstance(w, Began)), None)
 
     @property
     def told(self) -> Iterator[What]:

@@ -76,11 +76,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """Where a migration goes: the source connects to ``uri``, the destination opens ``listen``."""
+    """Where a migration goes: the source connects to ``uri``, the destination opens ``listen``.
+
+    ``host`` is how its host is reached (``ssh://host2``), None where it is this one.
+    """
 
     endpoint: Endpoint
     uri: str
     listen: str
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from guestagent.host import wiring
 from guestagent.host.check import check as look_at_all
 from guestagent.host.driver import Driver, Outcome
 from guestagent.host.hypervisor.base import Guest, Hypervisor
-from guestagent.host.journal import Began, Journal, must_be_free, newest, unfinished
+from guestagent.host.journal import Began, Journal, Operation, must_be_free, newest, unfinished
 from guestagent.host.lock import vm_lock
 from guestagent.host.machine import begin
 from guestagent.host.model import Side, Vm
@@ -25,6 +25,7 @@ from guestagent.host.preflight import Finding, wrong
 from guestagent.host.progress import ProgressView
 from guestagent.host.provide import VfProvider
 from guestagent.host.recovery import ordered, resumed
+from guestagent.host.remote import RemoteGuest, RemotePool, RemoteQemu
 from guestagent.host.sriov.base import VfPool
 from guestagent.host.sriov.pool import host_pool
 from guestagent.host.state import Goal, Order, Phase, Problem, State
@@ -48,7 +49,7 @@ def operate(
             if problem is not None:
                 state = replace(state, phase=Phase.FAILED, problem=problem)
                 return Outcome(state=state, spans=(), moments=(), figures=None)
-        with _closing(Journal.begin(directory, _now(command))) as journal:
+        with _closing(Journal.begin(directory, _now(vm, command))) as journal:
             state = replace(state, operation=journal.path.stem)
             return asyncio.run(_drive(vm, state, journal, state_dir))
 
@@ -96,8 +97,9 @@ def order(vm: Vm, wanted: Order, state_dir: Path) -> Outcome:
             )
         if state.phase is not Phase.PREPARED:
             raise unfinished(operation)
+        vm = _on_its_host(vm, operation)
         _must_describe(vm, state)
-        with _closing(Journal.resume(operation, _now(wanted))) as journal:
+        with _closing(Journal.resume(operation, _now(vm, wanted))) as journal:
             return asyncio.run(_drive(vm, ordered(state, wanted), journal, state_dir))
 
 
@@ -112,8 +114,9 @@ def recover(vm: Vm, state_dir: Path) -> Outcome | None:
         state = None if operation is None or operation.finished else operation.state
         if operation is None or state is None:
             return None
+        vm = _on_its_host(vm, operation)
         _must_describe(vm, state)
-        with _closing(Journal.resume(operation, _now("recover"))) as journal:
+        with _closing(Journal.resume(operation, _now(vm, "recover"))) as journal:
             return asyncio.run(_drive(vm, resumed(state), journal, state_dir))
 
 
@@ -124,13 +127,14 @@ def forget(vm: Vm, state_dir: Path) -> bool:
         state = None if operation is None or operation.finished else operation.state
         if operation is None or state is None:
             return False
-        with _closing(Journal.resume(operation, _now("recover --forget"))) as journal:
+        with _closing(Journal.resume(operation, _now(vm, "recover --forget"))) as journal:
             journal.entered(replace(state, phase=Phase.FAILED))
         return True
 
 
-def _now(command: str) -> Began:
-    return Began(command=command, program=__version__)
+def _now(vm: Vm, command: str) -> Began:
+    host = None if vm.destination is None else vm.destination.host
+    return Began(command=command, program=__version__, host=host)
 
 
 @contextmanager
@@ -197,17 +201,31 @@ class _Kit:
 @asynccontextmanager
 async def _equipped(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Kit]:
     sides = {state.home, state.target}
-    hypervisors = {side: wiring.hypervisor(vm, side) for side in sides}
-    guests = {side: guest for side in sides if (guest := wiring.guest(vm, side)) is not None}
+    far = wiring.remote(vm) if Side.DESTINATION in sides else None
+    here = sides if far is None else sides - {Side.DESTINATION}
+    hypervisors: dict[Side, Hypervisor] = {side: wiring.hypervisor(vm, side) for side in here}
+    guests: dict[Side, Guest] = {
+        side: guest for side in here if (guest := wiring.guest(vm, side)) is not None
+    }
     pool = host_pool(state_dir) if state.home_provided or state.target_provided else None
+    pools: dict[Side, VfPool] = {} if pool is None else dict.fromkeys(Side, pool)
+    if far is not None:
+        hypervisors[Side.DESTINATION] = RemoteQemu(far, command_s=vm.timeouts.command_s)
+        if Side.DESTINATION in state.reachable:
+            guests[Side.DESTINATION] = RemoteGuest(far)
+        if pool is not None:
+            pools[Side.DESTINATION] = RemotePool(far)
     try:
-        yield _Kit(
-            hypervisors=hypervisors,
-            guests=guests,
-            pools={} if pool is None else dict.fromkeys(Side, pool),
-        )
+        yield _Kit(hypervisors=hypervisors, guests=guests, pools=pools)
     finally:
         for hypervisor in hypervisors.values():
             await hypervisor.close()
         if pool is not None:
             await pool.close()
+
+
+def _on_its_host(vm: Vm, operation: Operation) -> Vm:
+    """Return the description with the destination's host that the operation began with."""
+    if vm.destination is None or vm.destination.host is not None:
+        return vm
+    return replace(vm, destination=replace(vm.destination, host=operation.host))

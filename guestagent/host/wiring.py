@@ -7,6 +7,8 @@ from guestagent.host.hypervisor.guest import AgentInGuest, ChannelWay, ExecWay, 
 from guestagent.host.hypervisor.qemu import Qemu
 from guestagent.host.hypervisor.qga import GuestAgent
 from guestagent.host.model import Endpoint, Side, Vm
+from guestagent.host.remote import Remote, ssh_command
+from guestagent.host.rpc import Hello
 from guestagent.host.state import Limits
 
 
@@ -23,7 +25,7 @@ def endpoint(vm: Vm, side: Side) -> Endpoint:
 
 
 def hypervisor(vm: Vm, side: Side) -> Qemu:
-    """Return the QEMU of one side; it connects when it is first asked."""
+    """Return the QEMU of one side, which is on this host; it connects when it is first asked."""
     return Qemu(endpoint(vm, side).qmp, side, timeout_s=vm.timeouts.command_s)
 
 
@@ -35,14 +37,27 @@ def qemu_ga(vm: Vm, side: Side) -> GuestAgent | None:
 
 def guest(vm: Vm, side: Side) -> AgentInGuest | None:
     """Return the ways to the guest's agent in their order, None where none is described."""
+    return agent_of(endpoint(vm, side), vm.timeouts.command_s)
+
+
+def agent_of(sockets: Endpoint, command_s: float) -> AgentInGuest | None:
+    """Return the ways to the agent behind a QEMU's sockets, None where there is none."""
     ways: list[Way] = []
-    channel = endpoint(vm, side).agent
-    if channel is not None:
-        ways.append(ChannelWay(channel))
-    witness = qemu_ga(vm, side)
+    if sockets.agent is not None:
+        ways.append(ChannelWay(sockets.agent))
+    witness = None if sockets.qga is None else GuestAgent(sockets.qga, timeout_s=command_s)
     if witness is not None:
         ways.append(ExecWay(witness))
     return AgentInGuest(ways, witness=witness) if ways else None
+
+
+def remote(vm: Vm) -> Remote | None:
+    """Return the far end where the destination is on another host; it connects when asked."""
+    if vm.destination is None or vm.destination.host is None:
+        return None
+    host = vm.destination.host
+    hello = Hello(vm=vm.name, sockets=vm.destination.endpoint, command_s=vm.timeouts.command_s)
+    return Remote(ssh_command(host), hello, origin=host)
 
 
 def limits(vm: Vm) -> Limits:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 MOST_FLOOD_BYTES = 64 * 1024 * 1024
 _SLICE = 64 * 1024
+_TURNS = 10
 
 
 class Harm(StrEnum):
@@ -54,7 +55,8 @@ class Wire:
             yield self
         finally:
             server.close()
-            await asyncio.sleep(0)  # who has just been accepted is served, and ended, as well
+            for _ in range(_TURNS):  # who has just been accepted is served, and ended, as well
+                await asyncio.sleep(0)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -7,7 +7,9 @@ not tell the process, so it is found by the socket: the one that has it open.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -38,13 +40,17 @@ def _listener(socket: Path, proc: Path) -> int | None:
     """Return the process that has the listening socket open."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(socket, proc)}
     for process in proc.glob("[0-9]*") if wanted else ():
-        try:
-            held = {str(each.readlink()) for each in (process / "fd").iterdir()}
-        except OSError:
-            continue  # it has ended, or is not ours to look at
-        if held & wanted:
+        if wanted & set(_open_files(process)):
             return int(process.name)
     return None
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    """Yield what a process has open, without what it closes meanwhile."""
+    with contextlib.suppress(OSError):
+        for each in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield str(each.readlink())
 
 
 def _inodes(socket: Path, proc: Path) -> list[str]:

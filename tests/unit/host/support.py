@@ -147,6 +147,7 @@ class World:
     destination: FakeQemu
     watcher: Watcher = field(default_factory=Watcher)
     recorder: Notebook = field(default_factory=Notebook)
+    remote: Hypervisor | None = None
     vf_hosts: dict[Side, FakeVfHost] = field(default_factory=dict)
     limits: Limits = EAGER
     guests: dict[Side, Guest] = field(
@@ -205,6 +206,8 @@ class World:
         hypervisors: dict[Side, Hypervisor] = {
             side: Qemu(paths[side], side, timeout_s=self.vm.timeouts.command_s) for side in sides
         }
+        if self.remote is not None:
+            hypervisors[Side.DESTINATION] = self.remote
         driver = Driver(
             self.vm,
             hypervisors,

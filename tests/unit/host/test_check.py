@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -190,7 +191,7 @@ def test_the_limit_is_that_of_the_process_behind_the_socket(tmp_path: Path) -> N
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(1)
-        assert "process" in lockable_by(path)[1]
+        assert f"process {os.getpid()}" in lockable_by(path)[1]
     assert "cannot be seen" in lockable_by(tmp_path / "other")[1]
 
 

@@ -1,0 +1,269 @@
+"""A destination on another host: the far end is this program, as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from guestagent.errors import (
+    BusyError,
+    ConfigurationError,
+    UnknownOutcomeError,
+)
+from guestagent.host import remote, rpc
+from guestagent.host.hypervisor.base import RefusedError
+from guestagent.host.hypervisor.qemu import Qemu
+from guestagent.host.lock import vm_lock
+from guestagent.host.model import Device, Endpoint, Side, View
+from guestagent.host.remote import Remote, RemoteQemu, ssh_command
+from guestagent.host.rpc import Hello
+from guestagent.host.serve import Server
+from guestagent.host.state import Phase
+from tests.fakes.qmp import Fault
+from tests.unit.host.support import FAR_S, World, assert_back_at_source, play
+from tests.unit.host.test_cli import run, stage
+
+__all__ = ["stage"]
+
+
+def far_end(state_dir: Path) -> list[str]:
+    """Return the command of a far end, as ssh would run it."""
+    return [sys.executable, "-m", "guestagent.host.cli", "serve", "--state-dir", str(state_dir)]
+
+
+class Mortal(Remote):
+    """A far end that is killed as it is called for the ``deadly``-th time, from 1."""
+
+    deadly = 0
+    calls: list[str]
+
+    async def _exchange(self, name: str, arguments: tuple[object, ...], timeout_s: float) -> Any:
+        self.calls.append(name)
+        if len(self.calls) == self.deadly and self._process is not None:
+            self._process.kill()
+        return await super()._exchange(name, arguments, timeout_s)
+
+
+def to(stage: World, directory: Path, *, deadly: int = 0) -> Mortal:
+    """Return the way to the host of the destination."""
+    hello = Hello(vm="web1", sockets=Endpoint(qmp=stage.destination.path), command_s=FAR_S)
+    far = Mortal(far_end(directory / "far"), hello, origin="ssh://host2")
+    far.deadly, far.calls = deadly, []
+    stage.remote = RemoteQemu(far, command_s=FAR_S)
+    return far
+
+
+def test_a_guest_moves_to_another_host(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        far = to(stage, tmp_path)
+        outcome = await stage.drive()
+        assert outcome.state.phase is Phase.DONE
+        assert outcome.state.guest_at is Side.DESTINATION
+        assert "vf0" in stage.destination.devices
+        assert far.calls[0] == "hello"
+        with vm_lock(tmp_path / "far", "web1"):
+            pass  # the far end has ended, and its lock with it
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("deadly", range(2, 8))
+def test_the_death_of_the_far_end_is_asked_about_on_a_new_connection(
+    tmp_path: Path, deadly: int
+) -> None:
+    async def scenario(stage: World) -> None:
+        far = to(stage, tmp_path, deadly=deadly)
+        outcome = await stage.drive()
+        assert far.calls.count("hello") == (2 if len(far.calls) >= deadly else 1)
+        if outcome.state.phase is Phase.DONE:
+            assert set(stage.destination.devices) == {"vf0"}
+            assert stage.source.run_state == "postmigrate"
+        else:
+            assert_back_at_source(stage, outcome)
+
+    play(tmp_path, scenario)
+
+
+def test_what_the_far_end_says_comes_as_the_error_that_it_was(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        to(stage, tmp_path)
+        far = stage.remote
+        assert far is not None
+        stage.destination.faults = {"device_add": [Fault.REFUSE], "cont": [Fault.HANG_UP_AFTER]}
+        with pytest.raises(RefusedError, match="ssh://host2: destination QEMU"):
+            await far.plug(Device(driver="x", id="y", bus="rp2"), FAR_S)
+        with pytest.raises(UnknownOutcomeError):
+            await far.proceed()
+        here = Qemu(stage.destination.path, Side.DESTINATION, timeout_s=FAR_S)
+        for ask in ("look", "topology", "means"):
+            there = await getattr(far, ask)()
+            await far.close()  # QEMU serves one client at a time
+            assert there == await getattr(here, ask)()
+            await here.close()
+        await far.close()
+
+    play(tmp_path, scenario)
+
+
+def test_a_vm_that_is_worked_on_there_is_to_be_tried_later(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        far = to(stage, tmp_path)
+        with vm_lock(tmp_path / "far", "web1"), pytest.raises(BusyError):
+            await far.call("look", timeout_s=FAR_S)
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["/does/not/exist"],
+        ["false"],
+        ["echo", "rubbish"],
+        ["echo", '{"v": 1, "id": 1}'],
+        ["echo", '{"v": 1, "id": 2, "ok": true, "value": null}'],
+        ["echo", '{"v": 1, "id": 1, "ok": true, "value": 7}'],
+        ["cat", "/dev/zero"],
+        ["yes", "{" * 1000],
+        ["sleep", "60"],
+    ],
+)
+def test_a_far_end_that_is_none_is_an_error_in_bounded_time(
+    command: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "CONNECT_S", 0.5)
+    hello = Hello(vm="web1", sockets=Endpoint(qmp=Path("/q")), command_s=1.0)
+
+    async def look() -> View:
+        far = RemoteQemu(Remote(command, hello, origin="ssh://host2"), command_s=1.0)
+        try:
+            async with asyncio.timeout(20.0):
+                return await far.look()
+        finally:
+            await far.close()
+
+    view = asyncio.run(look())
+    assert view.unreachable is not None
+    assert "ssh://host2" in view.unreachable
+    assert not view.gone, "silence proves nothing"
+
+
+# --- the far end ----------------------------------------------------------------------------
+
+
+def serve(directory: Path, *lines: bytes) -> list[dict[str, Any]]:
+    """Return what a far end answers to these lines."""
+    written: list[bytes] = []
+
+    async def conversation() -> None:
+        reader = asyncio.StreamReader(limit=rpc.MAX_LINE_BYTES)
+        reader.feed_data(b"".join(lines))
+        reader.feed_eof()
+        await Server(directory / "far").serve(reader, written.append)
+
+    asyncio.run(conversation())
+    return [json.loads(line) for line in written]
+
+
+def hello_to(directory: Path) -> bytes:
+    """Return the line of a hello."""
+    sockets = Endpoint(qmp=directory / "absent.sock")
+    return rpc.request(1, "hello", (Hello(vm="web1", sockets=sockets, command_s=1.0),))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"[]\n",
+        b'{"v": 2, "id": 1, "call": "look", "arguments": []}\n',
+        b'{"v": 1, "id": 1, "call": "close", "arguments": []}\n',
+        b'{"v": 1, "id": 1, "call": "__init__", "arguments": []}\n',
+        b'{"v": 1, "id": 1, "call": "plug", "arguments": []}\n',
+        b'{"v": 1, "id": 1, "call": "plug", "arguments": [{"is": "Vm"}, 1.0]}\n',
+        b'{"v": 1, "id": 1, "call": "look", "arguments": [1]}\n',
+        b'{"v": 1, "id": "x", "call": "look", "arguments": []}\n',
+        b'{"v": 1, "id": 1, "call": "look", "arguments": []}\n',
+    ],
+)
+def test_what_is_no_call_is_answered_with_an_error_and_goes_on(
+    tmp_path: Path, line: bytes
+) -> None:
+    answers = serve(tmp_path, line, hello_to(tmp_path), rpc.request(2, "look", ()))
+    assert [answer["ok"] for answer in answers] == [False, True, True]
+    assert answers[2]["value"]["unreachable"]
+
+
+@given(line=st.binary(max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_no_line_ends_the_far_end(tmp_path_factory: pytest.TempPathFactory, line: bytes) -> None:
+    directory = tmp_path_factory.getbasetemp()
+    answers = serve(directory, line.replace(b"\n", b" ") + b"\n", hello_to(directory))
+    assert [answer["ok"] for answer in answers] == [False, True]
+
+
+def test_an_endless_line_ends_it(tmp_path: Path) -> None:
+    (answer,) = serve(tmp_path, b"x" * (2 * rpc.MAX_LINE_BYTES + 2))
+    assert "too long" in answer["error"]["message"]
+
+
+# --- the way there --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ssh://host2", "-- host2 guestagent-host serve"),
+        ("ssh://root@host2.example:2222", "-p 2222 -l root -- host2.example"),
+        ("ssh://[fd00::2]", "-- fd00::2 guestagent-host"),
+    ],
+)
+def test_the_command_reaches_the_host(url: str, words: str) -> None:
+    assert words in " ".join(ssh_command(url))
+
+
+@pytest.mark.parametrize(
+    "url", ["host2", "ssh://", "ssh://-oProxyCommand=x", "ssh://a b", "ssh://h;rm", "ssh://h:x"]
+)
+def test_what_names_no_host_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        ssh_command(url)
+
+
+def test_migrate_goes_where_dest_says_and_recover_remembers_it(
+    tmp_path: Path,
+    stage: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    there = shlex.join(far_end(tmp_path / "far"))
+    ssh.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\nexec {there}\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    assert run(tmp_path, "check", "--dest", "ssh://host2") == 0
+    assert run(tmp_path, "prepare", "--dest", "ssh://root@host2") == 0
+    assert (
+        (tmp_path / "asked")
+        .read_text()
+        .splitlines()[-1]
+        .endswith("-l root -- host2 guestagent-host serve")
+    )
+    asked = len((tmp_path / "asked").read_text().splitlines())
+    assert run(tmp_path, "recover", "--json") == 0
+    assert len((tmp_path / "asked").read_text().splitlines()) > asked
+    assert run(tmp_path, "migrate", "--dest", "ssh://host2") == 0
+    assert "done: the guest runs at destination with vf0" in capsys.readouterr().out
+    assert run(tmp_path, "migrate", "--dest", "host2") == 2
