@@ -46,7 +46,14 @@ def add(commands: Commands) -> None:
         help="show what the agent would do now, changing nothing",
         description="Show the actions that would bring every pair to its wanted state, with the"
         " reason for each, and what is left alone. Use it before changing the configuration:"
-        " guestagent --config NEW.toml plan",
+        " guestagent plan --config NEW.toml",
+    )
+    plan.add_argument(
+        "--config",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="show what another configuration would do",
     )
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.set_defaults(command=_plan)
