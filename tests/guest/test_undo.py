@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from lab.guests import Guests
 from lab.machine import Machine
 from lab.network import Network
-from lab.probe import Result
+from lab.probe import Probe, Result
+from lab.setup import Pair, Setup
 from tests.guest.seen import (
     configuration,
     configure,
@@ -15,6 +17,7 @@ from tests.guest.seen import (
     wait_on_vf,
 )
 
+PAIR = Pair(vf_at_boot=True)
 STANDBY_LOSS_MS = 250
 """What an undo without a VF may cost: its NIC is down for a moment, under emulation."""
 
@@ -91,3 +94,28 @@ def test_undo_loses_nothing_and_lasts_until_the_pair_is_adopted(
     assert result.tcp.survived
     assert all(len(flow.lost) / result.rate_hz < STANDBY_LOSS_MS / 1000 for flow in result.flows)
     assert configuration(guest) == before
+
+
+def test_the_removal_of_the_package_gives_the_nic_back(guests: Guests, network: Network) -> None:
+    guest = guests.start()
+    before = bonded(guest)
+    with Probe(network) as probe:
+        probe.start(guest)
+        said = guest.run("dpkg --remove guestagent", timeout_s=120)
+        result = probe.stop(guest)
+    assert "taken apart" in said
+    assert_nothing_lost(result)
+    assert without_vf(guest) == before
+    assert not look(guest).bonds
+    guest.run('test -z "$(ls /run/systemd/network)" && ! test -e /run/guestagent')
+
+
+def test_the_next_boot_bonds_what_undo_took_apart(guests: Guests) -> None:
+    guest = guests.boot(Setup(pairs=(PAIR,)))
+    guest.wait_ready()
+    wait_on_vf(guest, PAIR)
+    guest.run("guestagent undo")
+    assert_apart(guest)
+    guest.run(f"ping -c 1 -W 5 {PAIR.peer_addresses[0].split('/')[0]}")
+    guest.reboot()
+    wait_on_vf(guest, PAIR)
