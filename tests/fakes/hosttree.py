@@ -227,9 +227,13 @@ class FakeLinks:
             self._keep(pf, index, _applied(self._state(pf, index), value))
 
     def associate(self, pf: int, index: int, profile: PortProfile | None) -> None:
+        if PortProfile in self.refused:
+            raise LinkError(f"associate VF {index}", self.refused[PortProfile])
         self.profile = profile
 
     def association(self, pf: int, index: int) -> int | None:
+        if not self.responses:
+            return None
         return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
 
     def set_up(self, ifindex: int, *, up: bool) -> None:

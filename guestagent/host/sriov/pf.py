@@ -134,7 +134,7 @@ class VfPort:
         """
         mac = None if settings is None else settings.mac
         if settings is not None and settings.port_profile is not None:
-            self.links.associate(self.pf, self.index, None)
+            self.disassociate()
         before = prior or _unused(self.state())
         self.clear_mac(mac, before.mac)
         vlan = Vlan(vlan=before.vlan, qos=before.qos, protocol=before.vlan_protocol)
@@ -147,17 +147,34 @@ class VfPort:
 
     def associate(self, profile: PortProfile) -> None:
         """Ask the switch for a port profile and wait for its answer. Raises VfRefusedError."""
-        self.links.associate(self.pf, self.index, profile)
+        try:
+            self.links.associate(self.pf, self.index, profile)
+        except LinkError as error:
+            raise VfRefusedError(f"{self.name}: {error}") from error
+        said = self._answer()
+        if said != PortResponse.SUCCESS:
+            raise VfRefusedError(
+                f"{self.name}: port profile {profile.name!r}: {_shown_answer(said)}",
+                hint="see whether the switch knows this profile",
+            )
+
+    def disassociate(self) -> None:
+        """Give a port profile back, where the VF has one. Raises VfRefusedError."""
+        if self.links.association(self.pf, self.index) is None:
+            return
+        try:
+            self.links.associate(self.pf, self.index, None)
+        except LinkError as error:
+            raise VfRefusedError(f"{self.name}: {error}") from error
+        self._answer()
+
+    def _answer(self) -> int | None:
+        """Return what the switch says in the end, None when it says nothing in time."""
         deadline = Deadline.after(ASSOCIATION_TIMEOUT_S, self.clock)
         while True:
             said = self.links.association(self.pf, self.index)
-            if said == PortResponse.SUCCESS:
-                return
-            if said not in {None, PortResponse.IN_PROGRESS} or deadline.expired:
-                raise VfRefusedError(
-                    f"{self.name}: port profile {profile.name!r}: {_answer(said)}",
-                    hint="see whether the switch knows this profile",
-                )
+            if deadline.expired or said not in {None, PortResponse.IN_PROGRESS}:
+                return said
             self.sleep(ASSOCIATION_POLL_S)
 
 
@@ -181,7 +198,7 @@ def _shown(state: VfState, value: Value) -> str:
             return "something else"
 
 
-def _answer(said: int | None) -> str:
+def _shown_answer(said: int | None) -> str:
     try:
         return "no answer" if said is None else PortResponse(said).name.lower().replace("_", " ")
     except ValueError:

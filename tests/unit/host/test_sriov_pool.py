@@ -190,6 +190,25 @@ def test_a_port_profile_that_the_switch_refuses_is_an_error(host: FakeHost) -> N
     assert links.vf_states(PF)[0].mac == NO_MAC
 
 
+def test_a_switch_that_never_answers_is_waited_for_in_bounded_time(host: FakeHost) -> None:
+    links = host.links()
+    links.responses = [PortResponse.IN_PROGRESS]
+    with pytest.raises(VfRefusedError, match="'gold': in progress"):
+        programmed(host, links, settings(port_profile=PortProfile(name="gold")))
+
+
+def test_a_driver_without_port_profiles_says_so_and_its_vf_can_be_released(
+    host: FakeHost,
+) -> None:
+    links = host.links()
+    links.refused[PortProfile] = errno.EOPNOTSUPP
+    with pytest.raises(VfRefusedError, match="Operation not supported"):
+        programmed(host, links, settings(port_profile=PortProfile(name="gold")))
+    (lease,) = host.pool(links).leases()
+    assert host.pool(links).release(lease) == ()
+    assert links.vf_states(PF)[0].mac == NO_MAC
+
+
 # --- release -------------------------------------------------------------------------------
 
 
