@@ -24,8 +24,9 @@ from guestagent.host import (
     wiring,
 )
 from guestagent.host.driver import Outcome
+from guestagent.host.hypervisor.base import Hypervisor
 from guestagent.host.model import Side, Vm
-from guestagent.host.remote import ssh_command
+from guestagent.host.remote import RemoteQemu, ssh_command
 from guestagent.host.serve import serve_stdio
 from guestagent.host.state import Goal, Order
 
@@ -270,9 +271,13 @@ def _operate(vm: Vm, arguments: argparse.Namespace) -> Outcome | None:
 
 
 async def _inspect(vm: Vm, side: Side) -> inspect.Inspection:
-    hypervisor = wiring.hypervisor(vm, side)
+    far = wiring.remote(vm) if side is Side.DESTINATION else None
+    hypervisor: Hypervisor = wiring.hypervisor(vm, side)
+    if far is not None:
+        hypervisor = RemoteQemu(far, command_s=vm.timeouts.command_s)
     try:
-        return await inspect.inspect(vm, hypervisor, wiring.qemu_ga(vm, side))
+        guest = None if far is not None else wiring.qemu_ga(vm, side)
+        return await inspect.inspect(vm, hypervisor, guest)
     finally:
         await hypervisor.close()
 

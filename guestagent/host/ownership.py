@@ -57,8 +57,10 @@ def owner_of(source: View, destination: View | None) -> Owner:
     """Conclude who has the guest; ``destination`` is None where there is no other side."""
     if source.unreachable is not None:
         # A source that cannot be asked may run. One that has ended cannot.
-        proven = source.gone and destination is not None and destination.running
-        return Owner.DESTINATION if proven else Owner.UNKNOWN
+        # With post-copy under way a part of the guest went with it.
+        runs = destination is not None and destination.running
+        whole = destination is not None and destination.migration not in _MOVING
+        return Owner.DESTINATION if source.gone and runs and whole else Owner.UNKNOWN
     if source.running and destination is not None and destination.running:
         return Owner.UNKNOWN
     if source.migration in _MOVING:

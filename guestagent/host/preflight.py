@@ -190,7 +190,14 @@ def _port(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Finding]
     if vf is None:
         return
     port = _port_of(topology, vf)
-    if port is None:
+    if port is None and _is_other_bus(topology, vf):
+        yield _warning(
+            "port",
+            f"{side}: {vf.bus} is no PCIe port: whether it takes {vf.id} shows only when it is"
+            " plugged",
+            None,
+        )
+    elif port is None:
         ports = ", ".join(sorted(each.id for each in topology.ports)) or "none"
         yield _wrong(
             "port",
@@ -207,6 +214,12 @@ def _port(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Finding]
         free = "is free" if port.device is None else f"has {vf.id}"
         where = f", in the guest {port.slot_address}" if port.slot_address else ""
         yield _fine("port", f"{side}: {port.id} {free}{where}")
+
+
+def _is_other_bus(topology: Topology, vf: Device) -> bool:
+    """Whether the bus may be one of a machine, or behind a bridge, that hot-plugs otherwise."""
+    bridge = any(each.id == vf.bus for each in topology.devices)
+    return bridge or not topology.ports or vf.bus.startswith("pci.")
 
 
 def _port_of(topology: Topology | None, vf: Device | None) -> PciPort | None:

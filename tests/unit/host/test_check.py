@@ -132,6 +132,17 @@ def test_what_is_wrong_is_named(tmp_path: Path, way: Callable[[World], None], sa
     play(tmp_path, scenario)
 
 
+def test_a_bus_that_is_no_pcie_port_is_left_to_the_attempt(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        vf = replace(stage.vm.pairs[0].vf, bus="pci.0")
+        stage.vm = replace(stage.vm, pairs=(replace(stage.vm.pairs[0], vf=vf, destination_vf=vf),))
+        found = await findings(stage)
+        assert graded(found, Grade.WARNING) == ["port", "port"]
+        assert exit_code(found) == 0
+
+    play(tmp_path, scenario)
+
+
 def test_what_only_costs_something_is_a_warning(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()

@@ -78,6 +78,7 @@ GONE = View(side=Side.DESTINATION, unreachable="refused", gone=True)
         (source("postmigrate", "completed"), destination("guest-panicked"), Owner.UNKNOWN),
         (SILENT_SOURCE, destination("running", "completed"), Owner.UNKNOWN),
         (GONE_SOURCE, destination("inmigrate"), Owner.UNKNOWN),
+        (GONE_SOURCE, destination("running", "postcopy-active"), Owner.UNKNOWN),
         (GONE_SOURCE, None, Owner.UNKNOWN),
         (source("shutdown"), destination("inmigrate"), Owner.UNKNOWN),
         (source("running"), destination("running"), Owner.UNKNOWN),

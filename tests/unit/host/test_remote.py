@@ -267,3 +267,11 @@ def test_migrate_goes_where_dest_says_and_recover_remembers_it(
     assert run(tmp_path, "migrate", "--dest", "ssh://host2") == 0
     assert "done: the guest runs at destination with vf0" in capsys.readouterr().out
     assert run(tmp_path, "migrate", "--dest", "host2") == 2
+    description = tmp_path / "web1.toml"
+    text = description.read_text()
+    description.write_text(text.replace("[destination]", '[destination]\nhost = "ssh://host2"'))
+    capsys.readouterr()
+    assert run(tmp_path, "inspect", "--on", "destination") == 0
+    assert "web1 at destination: guest running" in capsys.readouterr().out
+    description.write_text(text.replace("[destination]", '[destination]\nhost = "host2"'))
+    assert run(tmp_path, "check") == 2
