@@ -133,7 +133,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(harm=HARMS, at=PLACES, data=BYTES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_mangled_qemu_is_an_error_and_never_a_lie(harm: Harm, at: int, data: bytes) -> None:
     with TemporaryDirectory() as name:
         directory = Path(name)
@@ -165,7 +165,7 @@ def test_a_qemu_that_is_gone_at_any_byte_is_never_a_lie(tmp_path: Path) -> None:
 
 
 @given(harm=HARMS, at=st.integers(min_value=0, max_value=400), data=BYTES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_mangled_qemu_ga_is_an_error(harm: Harm, at: int, data: bytes) -> None:
     with TemporaryDirectory() as name:
         directory = Path(name)
@@ -174,7 +174,7 @@ def test_a_mangled_qemu_ga_is_an_error(harm: Harm, at: int, data: bytes) -> None
 
 
 @given(harm=HARMS, at=st.integers(min_value=0, max_value=200), data=BYTES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_mangled_agent_is_an_error(harm: Harm, at: int, data: bytes) -> None:
     with TemporaryDirectory() as name:
         directory = Path(name)

@@ -77,7 +77,7 @@ def test_a_guest_moves_to_another_host(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("deadly", range(2, 8))
+@pytest.mark.parametrize("deadly", [2, 3, 4, 6])
 def test_the_death_of_the_far_end_is_asked_about_on_a_new_connection(
     tmp_path: Path, deadly: int
 ) -> None:
