@@ -150,10 +150,11 @@ class Observer:
         if link.physical:
             settled = (
                 self._udev_grace_s == 0
+                or _joined(link, links)
                 or self._udev.finished_with(link.name)
                 or self._moments.lasted(("nic", link.ifindex), link.name, self._udev_grace_s)
             )
-            return replace(link, settled=settled)
+            return link if settled else replace(link, settled=False)
         if link.bond is not None and link.ours and link.bond.all_ports_active:
             ports = frozenset(item.ifindex for item in links if item.upper == link.ifindex)
             state = (ports, link.bond.active)
@@ -226,6 +227,11 @@ class Observer:
             strict=kernel.is_strict(standby.name),
             obstacles=kernel.obstacles(standby.ifindex),
         )
+
+
+def _joined(nic: Link, links: tuple[Link, ...]) -> bool:
+    """Whether a NIC is a port of ours: it has been through udev before it joined."""
+    return any(link.ours and link.ifindex == nic.upper for link in links)
 
 
 def _bond_keys(links: tuple[Link, ...]) -> set[object]:

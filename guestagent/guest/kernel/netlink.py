@@ -14,8 +14,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.kernel import addresses, attached, carried, routes, settings
-from guestagent.guest.kernel.decode import decode_link
+from guestagent.guest.kernel import addresses, attached, carried, links, routes, settings
 from guestagent.guest.kernel.encode import (
     Attrs,
     bond_data,
@@ -34,7 +33,7 @@ from guestagent.pyroute import (
     open_socket,
 )
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWLINK, RTM_DELLINK = 16, 17
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
@@ -44,11 +43,9 @@ NTF_USE = 0x01
 DUMP_TRIES = 20
 _GONE = {errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT}
 
-_WITHOUT_STATISTICS = ("IFLA_EXT_MASK", 8)  # RTEXT_FILTER_SKIP_STATS
-
 
 class NetlinkKernel:
-    """The Kernel protocol over one rtnetlink socket; close it or use it as a context."""
+    """The Kernel protocol over rtnetlink; close it or use it as a context."""
 
     def __init__(self) -> None:
         self._socket = open_socket()
@@ -67,42 +64,15 @@ class NetlinkKernel:
 
     def links(self) -> tuple[Link, ...]:
         """Return every link, with what sysfs says of the device behind it."""
-        with _translated("list links"):
-            request = ifinfmsg()
-            request["attrs"] = [_WITHOUT_STATISTICS]
-            found = [decode_link(message) for message in self._dump(request, RTM_GETLINK)]
-        facts = [device_facts(link.name, link.ifindex) for link in found]
-        return tuple(
-            replace(
-                link,
-                driver=fact.driver,
-                bus_address=fact.bus_address,
-                net_failover=fact.net_failover,
-            )
-            for link, fact in zip(found, facts, strict=True)
-        )
+        return tuple(_with_device(link) for link in links.links(self._bytes))
 
     def link(self, name: str) -> Link | None:
         """Return the link of that name, without what sysfs says of it; None without one."""
-        message = ifinfmsg()
-        message["attrs"] = [("IFLA_IFNAME", name), _WITHOUT_STATISTICS]
-        try:
-            with _translated(f"look at {name}"):
-                (answer,) = self._request(message, RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK)[:1]
-        except KernelError as error:
-            if error.code in _GONE:
-                return None
-            raise
-        return decode_link(answer)
+        return links.link(self._bytes, name)
 
     def max_mtus(self) -> dict[int, int]:
         """Return the greatest MTU that each link takes, by ifindex; some tell none."""
-        with _translated("list links"):
-            request = ifinfmsg()
-            request["attrs"] = [_WITHOUT_STATISTICS]
-            found = self._dump(request, RTM_GETLINK)
-        limits = {message["index"]: message.get_attr("IFLA_MAX_MTU") for message in found}
-        return {ifindex: limit for ifindex, limit in limits.items() if limit}
+        return links.max_mtus(self._bytes)
 
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         """Return the addresses of a link, in the kernel's order."""
@@ -335,3 +305,16 @@ def _translated(what: str) -> Iterator[None]:
         raise KernelError(f"could not {what}", abs(error.code)) from error
     except OSError as error:
         raise KernelError(f"could not {what}", error.errno or errno.EIO) from error
+
+
+def _with_device(link: Link) -> Link:
+    """Add what sysfs says of the device behind a link; one with a kind has none."""
+    if link.kind is not None:
+        return link
+    facts = device_facts(link.name, link.ifindex)
+    return replace(
+        link,
+        driver=facts.driver,
+        bus_address=facts.bus_address,
+        net_failover=facts.net_failover,
+    )

@@ -23,6 +23,7 @@ from pathlib import Path
 from guestagent.errors import PeerError
 from guestagent.guest.model import Link, StackFile
 from guestagent.guest.remembered import write_whole
+from guestagent.guest.stacks.stamps import Stamps, stamps
 
 CONFIGURATION_DIRS = (
     Path("/etc/systemd/network"),
@@ -133,6 +134,8 @@ class Networkd:
         self._dirs = dirs
         self._runtime = runtime
         self._state = state
+        self._read: tuple[NetworkFile, ...] = ()
+        self._read_at: Stamps | None = None
 
     def files(
         self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
@@ -195,7 +198,14 @@ class Networkd:
             in_place = False
         return StackFile(path=str(path), content=content, in_place=in_place)
 
-    def _network_files(self) -> Iterator[NetworkFile]:
+    def _network_files(self) -> tuple[NetworkFile, ...]:
+        """Return the files in their order, read again when one of them has changed."""
+        now = stamps(self._dirs, ".network")
+        if now != self._read_at:
+            self._read, self._read_at = tuple(self._read_network_files()), now
+        return self._read
+
+    def _read_network_files(self) -> Iterator[NetworkFile]:
         paths: dict[str, Path] = {}
         for directory in reversed(self._dirs):
             if directory.is_dir():

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import errno
+import socket
+import struct
 from typing import Any
 
 import pytest
 
+from guestagent.guest.kernel import links
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.pyroute import NetlinkDumpInterrupted
+from guestagent.guest.kernel.rtnetlink import Message, RtNetlink, unpacked
+from guestagent.guest.model import BondState, Link
+from guestagent.pyroute import NetlinkDumpInterrupted, ifinfmsg
+
+DUMP_INTERRUPTED = 0x10
 
 
 class TornSocket:
-    """The real socket, whose first dumps are torn by a change."""
+    """The real socket of pyroute2, whose first dumps are torn by a change."""
 
     def __init__(self, real: Any, torn: int) -> None:
         self._real = real
@@ -30,10 +37,32 @@ class TornSocket:
         self._real.close()
 
 
+class TornBytes:
+    """The real socket of RtNetlink, whose first datagrams say that the dump is torn."""
+
+    def __init__(self, real: socket.socket, torn: int) -> None:
+        self._real = real
+        self.torn = torn
+
+    def send(self, data: bytes) -> int:
+        return self._real.send(data)
+
+    def recv(self, size: int) -> bytes:
+        data = bytearray(self._real.recv(size))
+        if self.torn > 0:
+            self.torn -= 1
+            flags = struct.unpack_from("=H", data, 6)[0]
+            struct.pack_into("=H", data, 6, flags | DUMP_INTERRUPTED)
+        return bytes(data)
+
+    def close(self) -> None:
+        self._real.close()
+
+
 def test_a_torn_dump_is_begun_again_and_one_that_is_always_torn_is_no_lack_of_rights() -> None:
     with NetlinkKernel() as kernel:
-        torn = TornSocket(kernel._socket, torn=3)
-        kernel._socket = torn
+        torn: Any = TornBytes(kernel._bytes._socket, torn=3)
+        kernel._bytes._socket = torn
         assert "lo" in {link.name for link in kernel.links()}
         torn.torn = 1000
         with pytest.raises(KernelError) as caught:
@@ -41,7 +70,130 @@ def test_a_torn_dump_is_begun_again_and_one_that_is_always_torn_is_no_lack_of_ri
     assert caught.value.code == errno.EAGAIN
 
 
+def test_a_torn_dump_of_pyroute2_is_begun_again_and_not_for_ever() -> None:
+    with NetlinkKernel() as kernel:
+        torn = TornSocket(kernel._socket, torn=3)
+        kernel._socket = torn
+        assert kernel.reachable(1) is not None
+        torn.torn = 1000
+        with pytest.raises(KernelError) as caught:
+            kernel.reachable(1)
+    assert caught.value.code == errno.EAGAIN
+
+
 def test_one_process_may_open_one_socket_after_the_other() -> None:
     for _ in range(3):
         with NetlinkKernel() as kernel:
             assert "lo" in {link.name for link in kernel.links()}
+
+
+def test_a_link_is_found_by_its_name_and_another_is_not() -> None:
+    with NetlinkKernel() as kernel:
+        found = kernel.link("lo")
+        assert found is not None
+        assert found.ifindex == socket.if_nametoindex("lo")
+        assert kernel.link("absent0") is None
+        assert kernel.link("a" * 15) is None
+
+
+def test_an_answer_to_a_request_that_was_given_up_is_skipped() -> None:
+    rtnetlink = RtNetlink()
+    try:
+        # The list of all links is asked for, and nobody takes the answer.
+        rtnetlink._put(links.RTM_GETLINK, bytes(16), 0x301)
+        found = links.link(rtnetlink, "lo")
+        assert found is not None
+        assert found.name == "lo"
+        assert "lo" in {link.name for link in links.links(rtnetlink)}
+    finally:
+        rtnetlink.close()
+
+
+class Spoken:
+    """An RtNetlink that answers with messages which pyroute2 has encoded: it knows the numbers."""
+
+    def __init__(self, *answers: Any) -> None:
+        self._answers = answers
+
+    def dump(self, what: str, kind: int, payload: bytes, fixed_size: int) -> list[Message]:
+        found = []
+        for answer in self._answers:
+            answer.encode()
+            body = bytes(answer.data)[16:]
+            found.append(Message(fixed=body[:fixed_size], attributes=unpacked(body, fixed_size)))
+        return found
+
+
+def message(ifindex: int, flags: int, *attrs: tuple[str, Any]) -> Any:
+    """Return an RTM_NEWLINK message of pyroute2."""
+    spoken = ifinfmsg()
+    spoken["index"], spoken["flags"], spoken["attrs"] = ifindex, flags, list(attrs)
+    return spoken
+
+
+def test_every_attribute_is_read_where_the_kernel_puts_it() -> None:
+    data = [
+        ("IFLA_BOND_MODE", 1),
+        ("IFLA_BOND_ACTIVE_SLAVE", 2),
+        ("IFLA_BOND_MIIMON", 100),
+        ("IFLA_BOND_PRIMARY", 3),
+        ("IFLA_BOND_PRIMARY_RESELECT", 2),
+        ("IFLA_BOND_FAIL_OVER_MAC", 1),
+        ("IFLA_BOND_NUM_PEER_NOTIF", 5),
+        ("IFLA_BOND_ALL_SLAVES_ACTIVE", 1),
+    ]
+    bond = message(
+        4,
+        0x1,
+        ("IFLA_IFNAME", "bond0"),
+        ("IFLA_ADDRESS", "52:54:00:aa:00:01"),
+        ("IFLA_MTU", 9000),
+        ("IFLA_OPERSTATE", "UP"),
+        ("IFLA_CARRIER", 1),
+        ("IFLA_IFALIAS", "guestagent: pair"),
+        ("IFLA_GROUP", 7),
+        (
+            "IFLA_LINKINFO",
+            {"attrs": [("IFLA_INFO_KIND", "bond"), ("IFLA_INFO_DATA", {"attrs": data})]},
+        ),
+        ("IFLA_AF_SPEC", {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}),
+    )
+    port = message(2, 0x1, ("IFLA_IFNAME", "ens3"), ("IFLA_MASTER", 4), ("IFLA_OPERSTATE", "DOWN"))
+    vlan = message(5, 0x0, ("IFLA_IFNAME", "vlan5"), ("IFLA_LINK", 4), ("IFLA_CARRIER", 1))
+    spoken: Any = Spoken(bond, port, vlan)
+    found = links.links(spoken)
+    assert found[0] == Link(
+        ifindex=4,
+        name="bond0",
+        address="52:54:00:aa:00:01",
+        kind="bond",
+        mtu=9000,
+        up=True,
+        carrier=True,
+        operational=True,
+        quiet=True,
+        alias="guestagent: pair",
+        group=7,
+        bond=BondState(
+            mode="active-backup",
+            active=2,
+            primary=3,
+            miimon_ms=100,
+            fail_over_mac=1,
+            primary_reselect=2,
+            announcements=5,
+            all_ports_active=True,
+        ),
+    )
+    assert (found[1].upper, found[1].up, found[1].carrier, found[1].quiet) == (
+        4,
+        True,
+        False,
+        False,
+    )
+    assert (found[2].lower, found[2].up, found[2].carrier, found[2].bond) == (
+        4,
+        False,
+        False,
+        None,
+    )

@@ -54,6 +54,19 @@ def disk(tmp_path: Path) -> Disk:
     return Disk(tmp_path)
 
 
+def test_a_file_that_has_changed_is_read_again(disk: Disk) -> None:
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n\n[Network]\nDHCP=yes\n")
+    networkd = disk.networkd
+
+    def content() -> str:
+        files = networkd.files(bond="bond0", mac=MAC, standby=NIC, properties=dict)
+        return files[-1].content
+
+    assert "DHCP=yes" in content()
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n\n[Network]\nDHCP=ipv4\n")
+    assert "DHCP=ipv4" in content()
+
+
 def test_the_bond_gets_the_nics_own_file_with_another_match(disk: Disk) -> None:
     disk.put("etc/50-lan.network", "[Match]\nName=en*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nX=1\n")
     content = disk.bond_file()
