@@ -1,4 +1,4 @@
-"""``run`` and ``early``: what the units start."""
+"""``run``, ``early`` and ``hide``: what the units start."""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ def add(commands: Commands) -> None:
         description="Make the bond of every pair that is present or was seen before, then end.",
     )
     early.set_defaults(command=_early)
+    hide = commands.add_parser(
+        "hide",
+        help="keep VFs out of cloud-init's sight until it has finished (at a first boot)",
+        description="Hide the VF of every pair in a network namespace of its own until cloud-init"
+        " has finished, five minutes at most; then end, which gives them back. cloud-init fails"
+        " on two NICs with one MAC address.",
+    )
+    hide.set_defaults(command=_hide)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -56,6 +64,15 @@ def _early(arguments: argparse.Namespace) -> int:
     policy = load(arguments.config)
     require_net_admin()
     make_bonds(policy)
+    return EXIT_DONE
+
+
+def _hide(arguments: argparse.Namespace) -> int:
+    from guestagent.guest import hide
+
+    policy = load(arguments.config)
+    require_net_admin()
+    hide.run(policy)
     return EXIT_DONE
 
 
