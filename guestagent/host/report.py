@@ -116,7 +116,8 @@ def brief(vm: Vm, result: str, *, json: bool) -> str:
         return dumps(document, indent=2)
     if result == "nothing":
         return f"{vm.name}: nothing to recover: every operation on it has finished"
-    return f"{vm.name}: forgotten: the operation counts as failed, and nothing was looked at"
+    kept = "VFs that it claimed stay so: see vf list and vf release"
+    return f"{vm.name}: forgotten: the operation counts as failed, nothing was looked at; {kept}"
 
 
 def _undone(state: State, command: str) -> str:
