@@ -142,18 +142,29 @@ def test_a_paused_guest_is_left_alone(
 def test_a_vf_that_the_destination_cannot_attach_is_told(
     source: Machine, destination: Machine, tmp_path: Path
 ) -> None:
-    more = 'destination_vf = { bus = "nowhere" }\n[timeouts]\nattach_tries = 2\n'
+    more = 'destination_vf = { netdev = "nowhere" }\n[timeouts]\nattach_tries = 2\n'
     description = describe(tmp_path, source, destination, more)
     report = run(description, "migrate")
     assert (report["result"], report["running_on"]) == ("failed", "destination")
     assert report["accelerated"] is False
-    assert "Bus 'nowhere' not found" in report["warnings"][0]
+    assert "nowhere" in report["warnings"][0]
     wait_on_standby(destination)
     # The operator does what the hint says.
     assert "attach --on destination" in report["hint"]
     report = run(describe(tmp_path, source, destination), "attach", "--on", "destination")
     assert (report["result"], report["accelerated"]) == ("done", True)
     wait_on_vf(destination)
+
+
+def test_a_port_that_the_destination_lacks_is_told_before_anything_is_taken_away(
+    source: Machine, destination: Machine, tmp_path: Path
+) -> None:
+    description = describe(tmp_path, source, destination, 'destination_vf = { bus = "nowhere" }')
+    report = run(description, "migrate")
+    assert "vf0 shall go to nowhere, which is no port" in report["message"]
+    assert source.has_device("vf0")
+    assert destination.qmp("query-status")["status"] == "inmigrate"
+    wait_on_vf(source)
 
 
 def test_inspect_shows_what_the_guest_sees(

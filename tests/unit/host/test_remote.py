@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from guestagent.errors import (
     BusyError,
     ConfigurationError,
+    GuestAgentError,
     UnknownOutcomeError,
 )
 from guestagent.host import remote, rpc
@@ -210,6 +211,25 @@ def test_no_line_ends_the_far_end(tmp_path_factory: pytest.TempPathFactory, line
     directory = tmp_path_factory.getbasetemp()
     answers = serve(directory, line.replace(b"\n", b" ") + b"\n", hello_to(directory))
     assert [answer["ok"] for answer in answers] == [False, True]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=12,
+)
+
+
+@given(value=JSON, ok=st.booleans(), name=st.sampled_from(sorted(rpc.CALLS)))
+@settings(max_examples=150, deadline=None)
+def test_no_answer_of_the_far_end_is_more_than_an_error(
+    value: object, name: str, *, ok: bool
+) -> None:
+    line = json.dumps({"v": 1, "id": 5, "ok": ok, "value": value, "error": value}).encode()
+    try:
+        rpc.read_answer(line, 5, name, "ssh://host2")
+    except GuestAgentError as error:
+        assert len(str(error)) < 1000  # noqa: PT017 - most are errors, a few are true answers
 
 
 def test_an_endless_line_ends_it(tmp_path: Path) -> None:
