@@ -34,9 +34,7 @@ def main(arguments: list[str]) -> int:
 
                 return demo()
             case "bench":
-                from lab.bench.race import main as bench
-
-                return bench(rest)
+                return _bench(rest)
     except GuestAgentError as error:
         print(f"{command}: {error}", file=sys.stderr)
         if error.hint:
@@ -44,6 +42,16 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     print(f"dev: there is no command {command!r} yet; see ./dev help", file=sys.stderr)
     return EXIT_USAGE
+
+
+def _bench(arguments: list[str]) -> int:
+    if arguments[:1] == ["boot"]:
+        from lab.bench.boot import main as boot
+
+        return boot(arguments[1:])
+    from lab.bench.race import main as race
+
+    return race(arguments)
 
 
 def _test(arguments: list[str]) -> int:

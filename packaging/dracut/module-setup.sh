@@ -12,7 +12,7 @@ depends() {
 }
 
 install() {
-	inst_rules 70-guestagent.rules
+	inst_rules 70-guestagent.rules 95-guestagent-name.rules
 	inst_multiple /usr/lib/udev/guestagent-port
 	inst_multiple -o \
 		/usr/lib/systemd/network/05-guestagent-bond.link \

@@ -7,7 +7,7 @@ from lab.guests import Guests
 from lab.machine import Machine
 from lab.setup import Pair, Setup
 from lab.waiting import wait_until
-from tests.guest.seen import look, wait_converged, wait_on_vf
+from tests.guest.seen import look, wait_converged, wait_on_standby, wait_on_vf
 
 PAIR = Pair(vf_at_boot=True)
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKs0ZjJ2ZXJ5bm90YXJlYWxrZXlhdGFsbHh4eHh4 someone"
@@ -18,6 +18,9 @@ users:
     ssh_authorized_keys: ["{KEY}"]
 runcmd:
   - touch /var/tmp/runcmd-was-here
+updates:
+  network:
+    when: [boot-new-instance, hotplug]
 """
 HIDDEN_S = 60.0
 BOOT_S = 300.0
@@ -42,16 +45,29 @@ def assert_cloud_init_did_its_work(guest: Machine) -> None:
     assert "status: done" in guest.run("cloud-init status --wait || true", timeout_s=180)
     guest.run("id someone && test -e /var/tmp/runcmd-was-here")
     assert KEY in guest.run("cat ~someone/.ssh/authorized_keys")
-    assert guest.run("systemctl --failed --no-legend") == ""
+    assert guest.run("systemctl --failed --no-legend 'cloud-*' guestagent-hide") == ""
 
 
-def test_first_boot_with_both_nics(guests: Guests) -> None:
+def test_first_boot_with_both_nics_and_what_follows(guests: Guests) -> None:
     guest = guests.boot(setup(Suite.TRIXIE))
     guest.wait_ready(timeout_s=BOOT_S)
     assert_cloud_init_did_its_work(guest)
     assert hidden(guest)
-    wait_on_vf(guest, PAIR)
+    first = wait_on_vf(guest, PAIR)
     wait_converged(guest)
+
+    # cloud-init's hotplug hook is armed, and not for the VF.
+    guest.run("grep --quiet hook /etc/udev/rules.d/*-cloud-init-hook-hotplug.rules")
+    guest.unplug_vf(PAIR)
+    wait_on_standby(guest, PAIR)
+    guest.plug_vf(PAIR)
+    assert wait_on_vf(guest, PAIR).name == first.name
+    assert guest.run("journalctl --boot --identifier cloud-init-hotplugd --output cat") == ""
+
+    guest.reboot()
+    assert not hidden(guest), "the instance is known"
+    assert wait_on_vf(guest, PAIR).name == first.name
+    assert_cloud_init_did_its_work(guest)
 
 
 def test_what_hides_a_vf_cannot_lose_it(guests: Guests) -> None:

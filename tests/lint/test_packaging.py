@@ -75,7 +75,10 @@ def test_every_file_meant_for_a_package_is_in_one() -> None:
     installed = " ".join(path.read_text() for path in DEBIAN.glob("*.install"))
     rooms = [
         ROOT / "udev",
-        *(ROOT / "packaging" / name for name in ("bin", "dracut", "networkd", "systemd")),
+        *(
+            ROOT / "packaging" / name
+            for name in ("bin", "cloud-init", "dracut", "networkd", "systemd")
+        ),
     ]
     for room in rooms:
         for path in room.iterdir():
