@@ -40,6 +40,10 @@ class System:
             f" ln -s {device} {link}/device"
         )
 
+    def never_settles(self) -> None:
+        self._adapter("0000:02:00.0")
+        self._udevadm("exit 1")
+
     def needs_early(self) -> bool:
         arguments = (self.root / "sys", self.root / "etc", self.root / "state")
         done = subprocess.run(
@@ -86,6 +90,12 @@ def test_a_pair_is_seen(system: System) -> None:
 def test_a_vf_whose_driver_is_still_loading_is_waited_for(system: System) -> None:
     system.nic("ens1", MAC, virtio=True)
     system.late_nic("ens2", MAC)
+    assert system.needs_early()
+
+
+def test_a_driver_that_takes_longer_is_left_to_the_agent(system: System) -> None:
+    system.nic("ens1", MAC, virtio=True)
+    system.never_settles()
     assert system.needs_early()
 
 
