@@ -45,7 +45,10 @@ def assert_cloud_init_did_its_work(guest: Machine) -> None:
     assert "status: done" in guest.run("cloud-init status --wait || true", timeout_s=180)
     guest.run("id someone && test -e /var/tmp/runcmd-was-here")
     assert KEY in guest.run("cat ~someone/.ssh/authorized_keys")
-    assert guest.run("systemctl --failed --no-legend 'cloud-*' guestagent-hide") == ""
+    assert (
+        guest.run("systemctl list-units --failed --no-legend 'cloud-*' guestagent-hide.service")
+        == ""
+    )
 
 
 def test_first_boot_with_both_nics_and_what_follows(guests: Guests) -> None:
