@@ -8,14 +8,6 @@ from pathlib import Path
 
 from guestagent import __version__, log
 from guestagent.errors import GuestAgentError
-from guestagent.guest.commands import (
-    doctor,
-    render,
-    services,
-    switches,
-    undoing,
-    views,
-)
 from guestagent.guest.config import CONFIGURATION
 
 _DESCRIPTION = """\
@@ -36,7 +28,8 @@ exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 75 try again later
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(at_boot=words[:1] == ["early"]).parse_args(words)
     log.setup(verbose=arguments.verbose)
     try:
         code: int = arguments.command(arguments)
@@ -48,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, at_boot: bool = False) -> argparse.ArgumentParser:
+    """Return the parser; the boot waits for one command, and nothing is loaded for the others."""
+    from guestagent.guest.commands import services
+
     parser = argparse.ArgumentParser(
         prog="guestagent",
         description=_DESCRIPTION,
@@ -65,8 +61,12 @@ def _parser() -> argparse.ArgumentParser:
         help="configuration file (default: %(default)s, which need not exist)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (services, views, doctor, switches, undoing, render):
-        group.add(commands)
+    services.add(commands)
+    if not at_boot:
+        from guestagent.guest.commands import doctor, render, switches, undoing, views
+
+        for group in (views, doctor, switches, undoing, render):
+            group.add(commands)
     return parser
 
 
