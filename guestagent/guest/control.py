@@ -44,8 +44,8 @@ class ControlSocket:
         except (KeyError, PermissionError) as error:
             raise ConfigurationError(
                 f"control-group {group} cannot be given the control socket: {error}",
-                hint=f"create the group, and set SupplementaryGroups={group} in a drop-in of"
-                " guestagent.service (systemctl edit guestagent)",
+                hint=f"create the group, and set SupplementaryGroups={group} and"
+                " SystemCallFilter=@chown in a drop-in (systemctl edit guestagent)",
             ) from error
         self._path.chmod(0o660)
 

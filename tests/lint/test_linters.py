@@ -14,8 +14,11 @@ from tests.lint.tree import ROOT, python_files, shell_scripts
 
 CACHE = ROOT / "build" / "cache"
 UNITS = sorted((ROOT / "packaging" / "systemd").glob("*.service"))
-# systemd-analyze(1), security; as exposed as systemd-networkd itself, times ten.
+# systemd-analyze(1), security, times ten: a unit is no more exposed than systemd-networkd itself.
 EXPOSURE_LIMIT = 29
+# Root with the network in its hands, packet sockets and the host's channel (which PrivateDevices=
+# would hide) make out all of the 18; the early unit has no channel.
+EXPOSURE_LIMITS = {"guestagent.service": 18, "guestagent-early.service": 17}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +114,9 @@ def test_a_wrong_line_in_a_unit_is_found(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_is_no_more_exposed_than_networkd(unit: Path) -> None:
-    done = _analyze("security", "--offline=true", f"--threshold={EXPOSURE_LIMIT}", str(unit))
+def test_a_unit_is_no_more_exposed_than_it_must_be(unit: Path) -> None:
+    limit = EXPOSURE_LIMITS.get(unit.name, EXPOSURE_LIMIT)
+    done = _analyze("security", "--offline=true", f"--threshold={limit}", str(unit))
     assert done.returncode == 0, done.stdout
 
 
