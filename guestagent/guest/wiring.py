@@ -43,10 +43,7 @@ def make_observer(
     udev_grace_s: float = UDEV_GRACE_S,
     released: Released | None = None,
 ) -> Observer:
-    """Return an observer of the real system that asks a kernel that is open already.
-
-    A thread has one such socket at a time: a second one does not work in pyroute2 0.9.
-    """
+    """Return an observer of the real system that asks a kernel that is open already."""
     return Observer(
         kernel=kernel,
         udev=UdevDatabase(),

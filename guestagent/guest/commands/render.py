@@ -25,10 +25,10 @@ def add(commands: Commands) -> None:
         help="write the present state as a static configuration that needs no agent",
         description="Print the files by which systemd-networkd, netplan or NetworkManager alone"
         " keep the pairs bonded, with the VF as primary and with the addresses, routes and name"
-        " servers of now. Nothing is changed: to use them, put them in place, remove the agent"
+        " servers of now. Nothing is changed: to use them, remove the agent, put them in place"
         " and boot. What is lost with the agent: planned switches, the handshake with the host"
         " and the announcements after a migration.",
-        epilog="example: guestagent render networkd --output /etc/systemd/network",
+        epilog="example: guestagent render networkd --output static",
     )
     render.add_argument("target", choices=_TARGETS, help="whose files to write")
     render.add_argument(
@@ -47,7 +47,7 @@ def _render(arguments: argparse.Namespace) -> int:
     else:
         _write(arguments.output, files)
         print(
-            f"in use after: apt remove guestagent; reboot (they belong into {directory})",
+            f"to use them: apt remove guestagent; cp -p {arguments.output}/* {directory}; reboot",
             file=sys.stderr,
         )
     return EXIT_DONE

@@ -24,6 +24,10 @@ from guestagent.guest.render.model import (
 
 DIRECTORY = "/etc/NetworkManager/system-connections"
 _FAIL_OVER_MAC = {0: "none", 1: "active", 2: "follow"}
+_FOLLOWS_THE_ACTIVE = 1
+"""With this fail_over_mac the kernel takes no MAC for a bond, in silence, and NetworkManager gives
+up on it; the bond has its active port's (K: drivers/net/bonding/bond_main.c,
+bond_set_mac_address (6.12))."""
 _BEFORE_OTHERS = ("autoconnect-priority", "100")
 """A profile that the NIC has of old may match it too."""
 
@@ -53,9 +57,12 @@ def _bond(pair: StaticPair) -> tuple[Section, ...]:
         *([("primary", pair.vf_name)] if pair.vf_name is not None else []),
     ]
     head = (("id", pair.bond), ("type", "bond"), ("interface-name", pair.bond), _BEFORE_OTHERS)
+    ethernet: tuple[tuple[str, str], ...] = (("mtu", str(pair.mtu)),)
+    if pair.options.fail_over_mac != _FOLLOWS_THE_ACTIVE:
+        ethernet = (("cloned-mac-address", pair.mac), *ethernet)
     return (
         ("connection", head),
-        ("ethernet", (("cloned-mac-address", pair.mac), ("mtu", str(pair.mtu)))),
+        ("ethernet", ethernet),
         ("bond", tuple(options)),
         *_addresses(pair.settings),
     )

@@ -205,7 +205,10 @@ def test_networkmanager_gets_private_profiles_that_go_before_those_of_the_nic() 
         parsed[file.name].read_string(file.content)
     bond = parsed["bond0.nmconnection"]
     assert bond["bond"]["primary"] == "ens3"
-    assert bond["ethernet"]["cloned-mac-address"] == MAC
+    assert dict(bond["ethernet"]) == {"mtu": "9000"}, "the kernel would take no MAC"
+    written = replace(PAIR, options=BondOptions(fail_over_mac=0))
+    text = named(tuple(networkmanager.files((written,))), "bond0.nmconnection")
+    assert f"[ethernet]\ncloned-mac-address={MAC}\nmtu=9000\n" in text
     assert bond["ipv4"]["address1"] == "198.18.0.10/24"
     assert (bond["ipv4"]["method"], bond["ipv4"]["route1"]) == ("manual", "0.0.0.0/0,198.18.0.1")
     assert (bond["ipv4"]["dns"], bond["ipv6"]["method"]) == ("192.0.2.53;", "manual")
