@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 from guestagent.guest.kernel.protocol import Kernel
 from guestagent.guest.model import Address, Route
@@ -146,6 +147,16 @@ def a_route_of_ipv6_is_there_twice_until_one_is_deleted(kernel: Kernel, ground: 
         kernel.delete_route(nic, DEFAULT6)
     assert gateways(kernel, nic) == []
     assert gateways(kernel, other) == [OTHER_DEFAULT6.gateway]
+
+
+@claim
+def a_route_of_a_router_keeps_its_time_and_its_rank(kernel: Kernel, ground: Ground) -> None:
+    nic = in_use(kernel, ground)
+    kernel.put_route(nic, replace(DEFAULT6, expires_s=600, preference=1, protocol=9))
+    (found,) = [route for route in kernel.routes(nic) if route.gateway == DEFAULT6.gateway]
+    assert (found.preference, found.protocol) == (1, 9)
+    assert found.expires_s is not None
+    assert 500 < found.expires_s <= 600
 
 
 @claim

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from ipaddress import ip_interface
 
+from guestagent.guest.kernel import addresses
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.rtnetlink import (
     NLM_F_CREATE,
@@ -22,7 +24,7 @@ from guestagent.guest.kernel.rtnetlink import (
     u32,
     unpacked,
 )
-from guestagent.guest.model import Route
+from guestagent.guest.model import Address, Route
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
@@ -32,6 +34,8 @@ RTAX_MTU = 2
 ROUTE_PROTOCOL_UNKNOWN = 0
 ROUTE_PROTOCOL_REDIRECT = 1
 ROUTE_PROTOCOL_KERNEL = 2
+ROUTE_PROTOCOL_RA = 9
+IFA_F_NOPREFIXROUTE = 0x200
 ROUTE_FLAG_CLONED = 0x200
 ROUTE_FLAG_ONLINK = 0x4
 _USER_HZ = 100
@@ -46,7 +50,8 @@ _GONE = {errno.ENODEV, errno.ESRCH}
 
 def routes(rtnetlink: RtNetlink, ifindex: int) -> tuple[Route, ...]:
     """Return the routes through a link alone that the kernel did not make by itself."""
-    found = (_decoded(message, ifindex) for message in _all(rtnetlink))
+    prefixes = _prefixes(addresses.addresses(rtnetlink, ifindex))
+    found = (_decoded(message, ifindex, prefixes) for message in _all(rtnetlink))
     return tuple(route for route in found if route is not None)
 
 
@@ -59,8 +64,9 @@ def put_route(rtnetlink: RtNetlink, ifindex: int, route: Route) -> None:
     """Add a route through a link, in place of one to the same destination and metric.
 
     IPv6 keeps one entry for each next hop: there the former one is deleted
-    apart, and one that is there already is answered with EEXIST, which is fine
-    (K: net/ipv6/ip6_fib.c, fib6_add_rt2node (6.12)).
+    apart. One that is there already is answered with EEXIST, which is fine: by
+    IPv6 always, by IPv4 when another one comes before it (K: net/ipv6/ip6_fib.c,
+    fib6_add_rt2node; net/ipv4/fib_trie.c, fib_table_insert (6.12)).
     """
     attributes = _naming(ifindex, route)
     if route.expires_s is not None:
@@ -74,7 +80,7 @@ def put_route(rtnetlink: RtNetlink, ifindex: int, route: Route) -> None:
             flags,
         )
     except KernelError as error:
-        if error.code != errno.EEXIST or route.family != socket.AF_INET6:
+        if error.code != errno.EEXIST:
             raise
 
 
@@ -96,22 +102,42 @@ def _all(rtnetlink: RtNetlink) -> list[Message]:
     return found
 
 
-def _decoded(message: Message, ifindex: int) -> Route | None:
-    """Return the route, or None when it leaves elsewhere or is the kernel's own."""
+def _prefixes(given: tuple[Address, ...]) -> frozenset[tuple[str, int]]:
+    """Return the prefixes for which somebody else than the kernel has made the route.
+
+    NetworkManager has the kernel make none (noprefixroute), and makes it as the
+    kernel would, with a metric of its own.
+    """
+    return frozenset(
+        (str(network.network_address), network.prefixlen)
+        for address in given
+        if address.flags & IFA_F_NOPREFIXROUTE
+        for network in (ip_interface(f"{address.address}/{address.prefix_length}").network,)
+    )
+
+
+def _decoded(message: Message, ifindex: int, prefixes: frozenset[tuple[str, int]]) -> Route | None:
+    """Return the route, or None when it leaves elsewhere or is the kernel's own.
+
+    Of those that bear the kernel's name, the ones to ``prefixes`` are somebody else's.
+    """
     fixed = _FIXED.unpack(message.fixed)
     family, dst_len, src_len, tos, table, protocol, scope, kind, flags = fixed
     attributes = message.attributes
     if (
         number(attributes, RTA_OIF) != ifindex
-        or protocol in {ROUTE_PROTOCOL_UNKNOWN, ROUTE_PROTOCOL_KERNEL, ROUTE_PROTOCOL_REDIRECT}
+        or protocol in {ROUTE_PROTOCOL_UNKNOWN, ROUTE_PROTOCOL_REDIRECT}
         or flags & ROUTE_FLAG_CLONED
     ):
+        return None
+    destination = ip_address(family, attributes, RTA_DST)
+    if protocol == ROUTE_PROTOCOL_KERNEL and (destination, dst_len) not in prefixes:
         return None
     rest = {key: value for key, value in attributes.items() if key not in _KNOWN}
     preference = attributes.get(RTA_PREF)
     return Route(
         family=family,
-        destination=ip_address(family, attributes, RTA_DST),
+        destination=destination,
         prefix_length=dst_len,
         gateway=ip_address(family, attributes, RTA_GATEWAY),
         source=ip_address(family, attributes, RTA_PREFSRC),
@@ -140,7 +166,9 @@ def _is_shared(message: Message, ifindex: int) -> bool:
         if size < _NEXT_HOP.size:
             break
         at += (size + 3) & ~3
-    by_object = number(message.attributes, RTA_NH_ID) is not None
+    # networkd has an object for each router, which a route without one can replace.
+    by_router = _FIXED.unpack(message.fixed)[5] == ROUTE_PROTOCOL_RA
+    by_object = number(message.attributes, RTA_NH_ID) is not None and not by_router
     return by_object and number(message.attributes, RTA_OIF) == ifindex
 
 
