@@ -80,8 +80,17 @@ class WriteStackFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LetGo:
+    """Make the network stack leave a NIC, or the bond, alone with the addresses that it has."""
+
+    bond: str
+    port: PortRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadStack:
-    """Make the network stack read the files that were written."""
+    """Make the network stack configure the bond, from the files that were written."""
 
     bond: str
     reason: str
@@ -236,6 +245,7 @@ Action = (
     | DeleteBond
     | MarkBond
     | WriteStackFile
+    | LetGo
     | ReloadStack
     | OpenWindow
     | CloseWindow
@@ -274,6 +284,8 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
             return f"mark {action.bond} as the agent's"
         case WriteStackFile():
             return f"write {action.path}"
+        case LetGo():
+            return f"have the network stack leave {action.port.name} alone"
         case ReloadStack():
             return "reload the network stack"
         case OpenWindow():

@@ -26,6 +26,7 @@ from guestagent.guest.actions import (
     FreeBond,
     FreePort,
     GiveBack,
+    LetGo,
     MarkBond,
     MoveNetwork,
     OpenWindow,
@@ -48,6 +49,7 @@ from guestagent.guest.messages import Message, fields
 from guestagent.guest.model import (
     BIRTHMARK,
     RP_FILTER,
+    STANDBY_DRIVER,
     Address,
     Link,
     Remembered,
@@ -65,11 +67,14 @@ class StackWriter(Protocol):
     def write(self, path: str, content: str) -> None:
         """Put a file in place."""
 
-    def reload(self) -> None:
-        """Make the stack read its files."""
+    def let_go(self, bond: str, nic: str) -> None:
+        """Make the stack leave a NIC alone, with its addresses on it."""
+
+    def reload(self, bond: str) -> None:
+        """Make the stack configure the bond."""
 
     def remove(self, bond: str) -> None:
-        """Take away the files of a bond."""
+        """Take away the files of a bond, and let the stack have its NIC back."""
 
 
 class PairMemory(Protocol):
@@ -107,13 +112,17 @@ class Applier:
     def abandon(self) -> None:
         """Take away bonds that were begun and have no port, with their stack files.
 
-        Nothing depends on such a bond, and a NIC whose configuration was handed
-        to it must have it back.
+        Nothing depends on such a bond. A NIC that has not joined has its
+        configuration back in any case: what happens next may take long.
         """
         links = self._kernel.links()
         for bond in links:
-            if bond.ours and not bond.complete and all(n.upper != bond.ifindex for n in links):
-                self._delete(bond)
+            if bond.ours and not bond.complete:
+                ports = [link for link in links if link.upper == bond.ifindex]
+                if not ports:
+                    self._delete(bond)
+                elif all(port.driver != STANDBY_DRIVER for port in ports):
+                    self._stack.remove(bond.name)
 
     def _perform(self, action: Action) -> None:  # noqa: C901 - one line per action is the point
         kernel = self._kernel
@@ -139,8 +148,10 @@ class Applier:
                 kernel.set_alias(self._bond(action.bond).ifindex, bond_alias(action.mac))
             case WriteStackFile():
                 self._stack.write(action.path, action.content)
+            case LetGo():
+                self._stack.let_go(action.bond, action.port.name)
             case ReloadStack():
-                self._stack.reload()
+                self._stack.reload(action.bond)
             case OpenWindow() | CloseWindow():
                 kernel.set_all_ports_active(
                     self._bond(action.bond).ifindex, enabled=isinstance(action, OpenWindow)

@@ -200,7 +200,7 @@ class Observer:
             files[bond] = self._stack.files(
                 bond=bond,
                 mac=pair.mac,
-                standby=standby,
+                standby=details.get(standby.ifindex, standby),
                 properties=partial(self._udev.properties, standby.name),
             )
         links = tuple(details.get(link.ifindex, link) for link in snapshot.links)

@@ -26,6 +26,7 @@ from guestagent.guest.actions import (
     CreateBond,
     DeleteBond,
     FreeBond,
+    LetGo,
     MarkBond,
     MoveNetwork,
     OpenWindow,
@@ -268,6 +269,9 @@ class _PairPlanner:
                 yield BondUp(bond=self.bond_name, reason=f"it relieves {standby.name}")
             if not self._carries():
                 return
+            yield LetGo(
+                bond=self.bond_name, port=_ref(standby), reason="its addresses are to move"
+            )
             yield MoveNetwork(
                 bond=self.bond_name,
                 port=_ref(standby),

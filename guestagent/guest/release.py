@@ -20,6 +20,7 @@ from guestagent.guest.actions import (
     DeleteBond,
     FreePort,
     GiveBack,
+    LetGo,
     OpenWindow,
     PortRef,
     PortUp,
@@ -129,6 +130,7 @@ class _Releaser:
                 yield OpenWindow(bond=bond, reason=f"{heir.name} leaves")
             if not heir.quiet:
                 yield QuietPort(bond=bond, port=port, reason="the bond has the addresses")
+            yield LetGo(bond=bond, port=port, reason="its addresses come back first")
             yield ReleasePort(bond=bond, port=port, reason="it goes on by itself")
         if self.bond.up and (self._joined(heir) or not heir.up):
             yield PortUp(bond=bond, port=port, reason="it takes the traffic")
@@ -136,6 +138,7 @@ class _Releaser:
     def _give_back(self, heir: Link) -> Iterator[Action]:
         bond = self.bond
         if bond.addresses or bond.routes:
+            yield LetGo(bond=bond.name, port=_ref(bond), reason="its addresses are to move")
             yield GiveBack(
                 bond=bond.name,
                 port=_ref(heir),

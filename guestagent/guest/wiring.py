@@ -14,7 +14,7 @@ from guestagent.guest.model import Policy
 from guestagent.guest.observe import UDEV_GRACE_S, Moments, Observer, Released
 from guestagent.guest.released import ReleasedPairs
 from guestagent.guest.remembered import PairStore
-from guestagent.guest.stacks.networkd import Networkd
+from guestagent.guest.stacks.owners import Owners
 
 
 def make_moments() -> Moments:
@@ -32,7 +32,7 @@ def make_engine(
     """Return an engine on the real system; call it in the thread that will own it."""
     kernel = NetlinkKernel()
     observer = make_observer(kernel, moments, udev_grace_s=udev_grace_s, released=released)
-    applier = Applier(kernel=kernel, stack=Networkd(), memory=PairStore(), send=packet.send)
+    applier = Applier(kernel=kernel, stack=Owners(), memory=PairStore(), send=packet.send)
     return Engine(policy=policy, kernel=kernel, observer=observer, applier=applier)
 
 
@@ -47,7 +47,7 @@ def make_observer(
     return Observer(
         kernel=kernel,
         udev=UdevDatabase(),
-        stack=Networkd(),
+        stack=Owners(),
         memory=PairStore(),
         released=released or ReleasedPairs(),
         moments=moments,

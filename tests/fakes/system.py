@@ -33,6 +33,7 @@ class FakeStack:
 
     disk: dict[str, str] = field(default_factory=dict)
     loaded: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
 
     def files(
         self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
@@ -44,7 +45,10 @@ class FakeStack:
     def write(self, path: str, content: str) -> None:
         self.disk[path] = content
 
-    def reload(self) -> None:
+    def let_go(self, bond: str, nic: str) -> None:
+        self.left.append(nic)
+
+    def reload(self, bond: str) -> None:
         self.loaded = dict(self.disk)
 
     def remove(self, bond: str) -> None:

@@ -77,7 +77,7 @@ def test_every_file_meant_for_a_package_is_in_one() -> None:
         ROOT / "udev",
         *(
             ROOT / "packaging" / name
-            for name in ("bin", "cloud-init", "dracut", "networkd", "systemd")
+            for name in ("bin", "cloud-init", "dracut", "ifupdown", "networkd", "systemd")
         ),
     ]
     for room in rooms:

@@ -5,7 +5,17 @@ it leave the ports alone and treat the bond as it treated the standby: one
 that declares every physical NIC of the pair's MAC unmanaged, one that is the
 standby's own file with another [Match] section. Both are derived from the
 files on disk, so they are the same before networkd has started, and they go
-with a reboot. A bond that the user's own files match already gets no file.
+with a reboot. A bond for which the user has a file of its own gets none.
+netplan's files for networkd are among them: it writes them to /run at boot.
+
+Two things are added to the standby's own words. The IAID, which networkd
+derives from the name of the interface: without it the bond would be another
+client to a DHCP server. And ``KeepConfiguration=yes`` when the bond takes over
+a NIC in use: networkd drops what it finds on an interface that it begins to
+configure and asks for it anew, which leaves the guest without its address
+for as long as the servers take. Such a file stays as it is until the next
+boot; rewriting it would make networkd release the lease (systemd:
+src/network/networkd-link.c, link_reconfigure_impl (252)).
 
 Matching follows systemd.network(5), section [Match]: files are taken in the
 order of their base names, /etc before /run before /usr/lib for one name, and
@@ -15,15 +25,16 @@ the first match wins.
 from __future__ import annotations
 
 import fnmatch
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from guestagent.errors import PeerError
 from guestagent.guest.model import Link, StackFile
 from guestagent.guest.remembered import write_whole
+from guestagent.guest.stacks.iaid import iaid
+from guestagent.guest.stacks.sections import Sections, parse, value_of
 from guestagent.guest.stacks.stamps import Stamps, stamps
+from guestagent.guest.stacks.tool import ask, make_directory, runs
 
 CONFIGURATION_DIRS = (
     Path("/etc/systemd/network"),
@@ -34,7 +45,14 @@ CONFIGURATION_DIRS = (
 RUNTIME_DIR = Path("/run/systemd/network")
 NETWORKD_STATE = Path("/run/systemd/netif/state")
 PREFIX = "05-guestagent-"
-RELOAD_TIMEOUT_S = 10.0
+_PERSISTENT_NAMES = (
+    "ID_NET_NAME_ONBOARD",
+    "ID_NET_NAME_SLOT",
+    "ID_NET_NAME_PATH",
+    "ID_NET_NAME_MAC",
+)
+"""systemd: src/shared/netif-util.c, net_get_persistent_name (257)."""
+_OFF = {"no", "false", "off", "0", "n", "f", "none"}
 # A bridge or VRF takes the bond as it took the NIC; these want the NIC itself.
 _JOINS_ANOTHER = {"bond", "batmanadvanced"}
 
@@ -84,7 +102,7 @@ class NetworkFile:
     """A .network file with its drop-ins, as sections of key and value in order."""
 
     path: Path
-    sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    sections: Sections
 
     def matches(self, link: Matchable) -> bool:
         """Whether every key of the [Match] sections holds for the link.
@@ -113,6 +131,13 @@ class NetworkFile:
             for key, value in pairs
         )
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether addresses come from a DHCP server or a router."""
+        dhcp = value_of(self.sections, "Network", "DHCP") or "no"
+        accepts = value_of(self.sections, "Network", "IPv6AcceptRA") or "yes"
+        return dhcp.lower() not in _OFF or accepts.lower() not in _OFF
+
     def joins_another(self) -> bool:
         """Whether it makes the NIC a port of something or leaves it unmanaged."""
         return self.unmanaged or any(
@@ -129,11 +154,11 @@ class Networkd:
         self,
         dirs: tuple[Path, ...] = CONFIGURATION_DIRS,
         runtime: Path = RUNTIME_DIR,
-        state: Path = NETWORKD_STATE,
+        root: Path = Path("/"),
     ) -> None:
         self._dirs = dirs
         self._runtime = runtime
-        self._state = state
+        self._root = root
         self._read: tuple[NetworkFile, ...] = ()
         self._read_at: Stamps | None = None
 
@@ -142,15 +167,33 @@ class Networkd:
     ) -> tuple[StackFile, ...]:
         """Return what must be on disk for a pair, and whether it is."""
         ports = f"[Match]\nPermanentMACAddress={mac}\nKind=!bond\n\n[Link]\nUnmanaged=yes\n"
-        wanted = {f"{PREFIX}{bond}-ports.network": f"{_header('the ports of ' + bond)}{ports}"}
+        files = [
+            self._stack_file(
+                f"{PREFIX}{bond}-ports.network", f"{_header('the ports of ' + bond)}{ports}"
+            )
+        ]
         present = [file for file in self._network_files() if PREFIX not in file.path.name]
-        source = next(
-            (file for file in present if file.matches(Matchable.nic(standby, properties))), None
-        )
-        taken = any(file.matches(Matchable.bond(bond, mac)) for file in present)
-        if source is not None and not taken and not source.joins_another():
-            wanted[f"{PREFIX}{bond}.network"] = _for_bond(source, bond)
-        return tuple(self._stack_file(name, content) for name, content in wanted.items())
+        source = _first(present, Matchable.nic(standby, properties))
+        taken = _first(present, Matchable.bond(bond, mac))
+        # A file of the NIC that matches the bond as well will do, but for the identity.
+        lacking = taken is None or (taken is source and taken.dynamic)
+        if source is not None and lacking and not source.joins_another():
+            own = _for_bond(source, bond) + _identity(source, mac, properties)
+            kept = own + _keep(source)
+            content = kept if standby.addresses else own
+            # What was written for a live take-over holds until the next boot.
+            files.append(self._stack_file(f"{PREFIX}{bond}.network", content, also=kept))
+        return tuple(files)
+
+    def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
+        """Whether a file on disk gives the NIC a configuration."""
+        files = [file for file in self._network_files() if PREFIX not in file.path.name]
+        source = _first(files, Matchable.nic(standby, properties))
+        return source is not None and not source.unmanaged
+
+    def owns(self, path: str) -> bool:
+        """Whether a file is one of this stack's."""
+        return Path(path).parent == self._runtime
 
     def first_match(self, link: Matchable) -> NetworkFile | None:
         """Return the file that networkd takes for a link, of all that are on disk."""
@@ -158,7 +201,7 @@ class Networkd:
 
     def write(self, path: str, content: str) -> None:
         """Put a file in place. Raises OSError."""
-        self._runtime.mkdir(parents=True, exist_ok=True)
+        make_directory(self._runtime)
         write_whole(Path(path), content)
 
     def remove(self, bond: str) -> None:
@@ -172,28 +215,16 @@ class Networkd:
         ``networkctl reload`` returns when the new files are read and every link
         that they concern is being reconfigured (networkctl(1)).
         """
-        if not self._state.exists():
-            return
-        command = ["networkctl", "reload"]
-        try:
-            subprocess.run(
-                command, check=True, capture_output=True, text=True, timeout=RELOAD_TIMEOUT_S
+        if runs("systemd-networkd.service", self._root):
+            ask(
+                *("networkctl", "reload"),
+                hint="the files are in place; look at `journalctl -u systemd-networkd`",
             )
-        except subprocess.CalledProcessError as error:
-            raise PeerError(
-                f"systemd-networkd did not reload its files: {error.stderr.strip()}",
-                hint="run `networkctl reload` and look at `journalctl -u systemd-networkd`",
-            ) from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise PeerError(
-                f"could not run {' '.join(command)}: {error}",
-                hint="run it by hand; the files are in place",
-            ) from error
 
-    def _stack_file(self, name: str, content: str) -> StackFile:
+    def _stack_file(self, name: str, content: str, *, also: str | None = None) -> StackFile:
         path = self._runtime / name
         try:
-            in_place = path.read_text() == content
+            in_place = path.read_text() in (content, also)
         except OSError:
             in_place = False
         return StackFile(path=str(path), content=content, in_place=in_place)
@@ -218,7 +249,7 @@ class Networkd:
                 continue
             # An empty file, or a link to /dev/null, masks those of its name.
             if text.strip():
-                yield NetworkFile(path=paths[name], sections=_parse(text + drop_ins))
+                yield NetworkFile(path=paths[name], sections=parse(text + drop_ins))
 
     def _drop_ins(self, name: str) -> list[Path]:
         found: dict[str, Path] = {}
@@ -242,19 +273,29 @@ def _for_bond(source: NetworkFile, bond: str) -> str:
     return "".join(lines)
 
 
-def _parse(text: str) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """Split a unit-style file into sections; repeated sections stay apart (systemd.syntax(7))."""
-    sections: list[tuple[str, list[tuple[str, str]]]] = []
-    for raw in text.replace("\\\n", " ").splitlines():
-        line = raw.strip()
-        if not line or line[0] in "#;":
-            continue
-        if line.startswith("[") and line.endswith("]"):
-            sections.append((line[1:-1], []))
-        elif "=" in line and sections:
-            key, value = line.split("=", 1)
-            sections[-1][1].append((key.strip(), value.strip()))
-    return tuple((name, tuple(pairs)) for name, pairs in sections)
+def _identity(source: NetworkFile, mac: str, properties: Callable[[], Mapping[str, str]]) -> str:
+    """Return what makes the bond the DHCP client that the NIC was."""
+    if not source.dynamic:
+        return ""
+    set_already = any(
+        value_of(source.sections, section, "IAID") for section in ("DHCPv4", "DHCP", "DHCPv6")
+    )
+    if set_already:
+        return ""
+    known = properties()
+    name = next((known[key] for key in _PERSISTENT_NAMES if key in known), None)
+    number = iaid(bytes.fromhex(mac.replace(":", "")) if name is None else name.encode())
+    return f"\n[DHCPv4]\nIAID={number}\n\n[DHCPv6]\nIAID={number}\n"
+
+
+def _keep(source: NetworkFile) -> str:
+    """Return what makes networkd take over addresses that are there already."""
+    given = value_of(source.sections, "Network", "KeepConfiguration")
+    return "" if given or not source.dynamic else "\n[Network]\nKeepConfiguration=yes\n"
+
+
+def _first(files: list[NetworkFile], link: Matchable) -> NetworkFile | None:
+    return next((file for file in files if file.matches(link)), None)
 
 
 def _holds(key: str, value: str, link: Matchable) -> bool:

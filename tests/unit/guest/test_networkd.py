@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from guestagent.guest.model import Link, StackFile
+from guestagent.guest.model import Address, Link, StackFile
 from guestagent.guest.stacks.networkd import Networkd
 
 MAC = "52:54:00:00:00:01"
@@ -36,11 +36,13 @@ class Disk:
     @property
     def networkd(self) -> Networkd:
         dirs = tuple(self.root / name for name in ("etc", "run", "usr"))
-        return Networkd(dirs=dirs, runtime=self.root / "run", state=self.root / "absent")
+        return Networkd(dirs=dirs, runtime=self.root / "run", root=self.root)
 
-    def files(self, properties: Mapping[str, str] | None = None) -> dict[str, StackFile]:
+    def files(
+        self, properties: Mapping[str, str] | None = None, nic: Link = NIC
+    ) -> dict[str, StackFile]:
         found = self.networkd.files(
-            bond="bond0", mac=MAC, standby=NIC, properties=lambda: properties or {}
+            bond="bond0", mac=MAC, standby=nic, properties=lambda: properties or {}
         )
         return {Path(file.path).name: file for file in found}
 
@@ -68,7 +70,8 @@ def test_a_file_that_has_changed_is_read_again(disk: Disk) -> None:
 
 
 def test_the_bond_gets_the_nics_own_file_with_another_match(disk: Disk) -> None:
-    disk.put("etc/50-lan.network", "[Match]\nName=en*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nX=1\n")
+    lines = "[Match]\nName=en*\n\n[Network]\nIPv6AcceptRA=no\n\n[Address]\nX=1\n"
+    disk.put("etc/50-lan.network", lines)
     content = disk.bond_file()
     assert content is not None
     assert content.splitlines()[1:] == [
@@ -77,11 +80,53 @@ def test_the_bond_gets_the_nics_own_file_with_another_match(disk: Disk) -> None:
         "Kind=bond",
         "",
         "[Network]",
-        "DHCP=yes",
+        "IPv6AcceptRA=no",
         "",
-        "[DHCPv4]",
+        "[Address]",
         "X=1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("properties", "number"),
+    [
+        # What networkd 257 and NetworkManager 1.52 asked with for a NIC of this name.
+        ({"ID_NET_NAME_PATH": "enp1s0", "ID_NET_NAME_MAC": "enx525400000001"}, 0x56504D98),
+        ({"ID_NET_NAME_SLOT": "enp1s0", "ID_NET_NAME_PATH": "enp9s0"}, 0x56504D98),
+    ],
+)
+def test_the_bond_is_the_dhcp_client_that_the_nic_was(
+    disk: Disk, properties: Mapping[str, str], number: int
+) -> None:
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=ipv4\n")
+    content = disk.bond_file(properties) or ""
+    assert f"[DHCPv4]\nIAID={number}\n" in content
+    assert f"[DHCPv6]\nIAID={number}\n" in content
+
+
+def test_an_iaid_that_the_user_has_chosen_stays(disk: Disk) -> None:
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n[DHCPv4]\nIAID=7\n")
+    assert (disk.bond_file() or "").count("IAID") == 1
+
+
+def test_a_bond_that_takes_over_a_nic_in_use_keeps_what_it_finds_until_the_next_boot(
+    disk: Disk,
+) -> None:
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    used = replace(NIC, addresses=(Address(family=2, address="192.0.2.1", prefix_length=24),))
+    kept = disk.files(nic=used)["05-guestagent-bond0.network"]
+    assert kept.content.endswith("[Network]\nKeepConfiguration=yes\n")
+    assert "KeepConfiguration" not in (disk.bond_file() or "")
+    disk.networkd.write(kept.path, kept.content)
+    assert disk.files()["05-guestagent-bond0.network"].in_place
+
+
+def test_static_addresses_need_nothing_to_be_kept(disk: Disk) -> None:
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nIPv6AcceptRA=no\n")
+    used = replace(NIC, addresses=(Address(family=2, address="192.0.2.1", prefix_length=24),))
+    content = disk.files(nic=used)["05-guestagent-bond0.network"].content
+    assert "Keep" not in content
+    assert "IAID" not in content
 
 
 def test_the_ports_are_declared_unmanaged(disk: Disk) -> None:
@@ -90,8 +135,15 @@ def test_the_ports_are_declared_unmanaged(disk: Disk) -> None:
     assert content.endswith("[Link]\nUnmanaged=yes\n")
 
 
-def test_a_file_that_matches_the_bond_itself_is_left_to_the_user(disk: Disk) -> None:
+def test_a_file_of_the_nic_that_happens_to_match_the_bond_is_not_the_bonds_own(disk: Disk) -> None:
     disk.put("etc/50-lan.network", f"[Match]\nMACAddress={MAC.upper()}\n[Network]\nDHCP=yes\n")
+    assert "IAID=" in (disk.bond_file() or "")
+
+
+def test_static_addresses_of_a_file_that_matches_the_bond_too_are_left_as_they_are(
+    disk: Disk,
+) -> None:
+    disk.put("etc/50-lan.network", f"[Match]\nMACAddress={MAC}\n[Network]\nIPv6AcceptRA=no\n")
     assert disk.bond_file() is None
 
 
@@ -150,11 +202,8 @@ def test_a_nic_that_belongs_to_something_else_gives_the_bond_nothing(
 )
 def test_match_sections_are_judged_as_networkd_does(disk: Disk, match: str, matches: bool) -> None:
     disk.put("etc/50-lan.network", f"[Match]\n{match}\n[Network]\nDHCP=yes\n")
-    # A bond of this name would match some of these too; the user's file then counts.
-    disk.put("etc/40-bond.network", "[Match]\nName=absent\n[Network]\nDHCP=no\n")
-    taken = "!en" in match or "!eth" in match or "Property=!" in match
     properties = {"ID_PATH": "pci-0000:01:00.0", "COLOUR": "blue"}
-    assert (disk.bond_file(properties) is not None) == (matches and not taken)
+    assert (disk.bond_file(properties) is not None) == matches
 
 
 def test_a_file_in_place_is_recognised_and_a_changed_source_is_noticed(disk: Disk) -> None:

@@ -1,0 +1,67 @@
+"""D-Bus by ``busctl``, which every systemd has: values as it prints them, as it takes them.
+
+In its JSON a variant is an object of ``type`` and ``data``, a dictionary an
+object, an array or a structure an array. On its command line every value is
+written out by its signature, each array and dictionary behind its length
+(busctl(1), PARAMETER FORMATTING).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from guestagent.guest.stacks.tool import ask
+
+_PAIRS = {"(": ")", "{": "}"}
+
+
+def call(
+    service: str, path: str, interface: str, method: str, *arguments: str, hint: str
+) -> list[Any]:
+    """Call a method of the system bus and return what it returns. Raises PeerError."""
+    command = ("busctl", "--json=short", "call", service, path, f"{service}{interface}", method)
+    answer = ask(*command, *arguments, hint=hint).strip()
+    data: list[Any] = json.loads(answer)["data"] if answer else []
+    return data
+
+
+def words(signature: str, value: Any) -> Iterator[str]:
+    """Yield a value of ``busctl``'s JSON as words of its command line."""
+    kind = signature[0]
+    if kind == "v":
+        yield value["type"]
+        yield from words(value["type"], value["data"])
+    elif signature.startswith("a{"):
+        yield str(len(value))
+        for key, item in value.items():
+            yield str(key)
+            yield from words(signature[3:-1], item)
+    elif kind == "a":
+        yield str(len(value))
+        for item in value:
+            yield from words(signature[1:], item)
+    elif kind == "(":
+        for part, item in zip(_parts(signature[1:-1]), value, strict=True):
+            yield from words(part, item)
+    elif kind == "b":
+        yield "true" if value else "false"
+    else:
+        yield str(value)
+
+
+def _parts(signature: str) -> Iterator[str]:
+    """Yield the complete types that a signature is made of."""
+    begin = 0
+    while begin < len(signature):
+        end = begin
+        while signature[end] == "a":
+            end += 1
+        if signature[end] in _PAIRS:
+            opening, depth = signature[end], 1
+            while depth:
+                end += 1
+                depth += (signature[end] == opening) - (signature[end] == _PAIRS[opening])
+        yield signature[begin : end + 1]
+        begin = end + 1

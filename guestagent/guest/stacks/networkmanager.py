@@ -1,0 +1,259 @@
+"""NetworkManager: the bond gets the settings of the profile that the NIC had.
+
+NetworkManager takes a bond that it did not make for *externally* configured,
+and activating a profile on it would throw its ports out. Two of its ways take
+a bond over as it is, ports and addresses included:
+
+- while it runs, ``Reapply`` of the NIC's settings on the running device
+  (NetworkManager: src/core/devices/nm-device.c, reapply_cb (1.52)). Addresses
+  that are there already stay (NM_DEVICE_REAPPLY_FLAGS_PRESERVE_EXTERNAL_IP, 1.42).
+  The profile that it had made up for the bond, a file in /run, gets them too;
+- when it starts, it *assumes* the profile that its state file names for the
+  device, as after a restart (src/core/nm-manager.c, get_existing_connection;
+  src/core/nm-config.c, nm_config_device_state_load (1.52)).
+
+The VF is off limits by the udev property NM_UNMANAGED. The standby is so only
+while it loses its addresses and joins (``nmcli device set``, which leaves them
+on the NIC until they are moved): a port that it does not make out to be
+configured externally does not count, and no address is asked for on a bond
+without ports (src/core/devices/nm-device.c, have_any_ready_ports (1.52)).
+
+A stable-privacy address depends on the interface's name; the bond is given the
+interface identifier that the NIC had as a token, which is remembered for boots
+at which the bond is there first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from guestagent.errors import DeadlineError
+from guestagent.guest.model import Link, StackFile
+from guestagent.guest.remembered import write_whole
+from guestagent.guest.stacks import busctl, keyfile
+from guestagent.guest.stacks.keyfile import Profile
+from guestagent.guest.stacks.sections import parse, value_of
+from guestagent.guest.stacks.tool import ask, make_directory, runs, standby_of
+
+NAMESPACE = uuid.UUID("5d3e6a52-40d8-4a8f-9a5e-6f0f4f2b7a11")
+SEEN_TIMEOUT_S = 10.0
+_HINT = "look at `nmcli device` and `journalctl -u NetworkManager`; it is tried again"
+_BUS_NAME = "org.freedesktop.NetworkManager"
+_OBJECTS = "/org/freedesktop/NetworkManager"
+_PRESERVE_EXTERNAL_IP = "1"
+_PREPARE = 40
+"""NM_DEVICE_STATE_PREPARE: from here on a device can be reapplied."""
+
+
+class NetworkManager:
+    """The profiles of one system's NetworkManager; ``root`` is where its files are."""
+
+    def __init__(self, root: Path = Path("/"), *, state_dir: Path | None = None) -> None:
+        self._root = root
+        self._run = root / "run/NetworkManager"
+        self._kept = root / "run/guestagent/networkmanager"
+        self._tokens = state_dir or root / "var/lib/guestagent/networkmanager"
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is there at all."""
+        return any(
+            (self._root / path / "NetworkManager").exists() for path in ("usr/sbin", "usr/bin")
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether it can be asked."""
+        return runs("NetworkManager.service", self._root)
+
+    def manages(self, nic: Link) -> bool | None:
+        """Whether it manages a NIC by its own word; None when it has none."""
+        state = self._state_of(nic.ifindex)
+        managed = value_of(parse(state), "device", "managed")
+        return None if managed is None else managed == "true"
+
+    def told(self, bond: str) -> bool:
+        """Whether it has been told of a bond."""
+        return self._profile(bond).exists()
+
+    def files(self, *, bond: str, mac: str, standby: Link) -> tuple[StackFile, ...]:
+        """Return what must be on disk for a pair, and whether it is."""
+        source = keyfile.choose(self._profiles(), standby)
+        if source is not None and source.joins_another():
+            return ()
+        token = self._token(mac, standby)
+        profile = keyfile.for_bond(
+            source,
+            bond=bond,
+            nic=standby.name,
+            identity=str(uuid.uuid5(NAMESPACE, f"{mac} {bond}")),
+            token=token,
+        )
+        wanted = {self._profile(bond): profile}
+        if token is not None:
+            wanted[self._token_file(mac)] = f"{token}\n"
+        return tuple(
+            StackFile(path=str(path), content=content, in_place=_read(path) == content)
+            for path, content in wanted.items()
+        )
+
+    def write(self, path: str, content: str) -> None:
+        """Put a file in place. Raises OSError."""
+        make_directory(Path(path).parent)
+        write_whole(Path(path), content, mode=0o600)
+
+    def let_go(self, bond: str, nic: str) -> None:
+        """Have it leave a NIC alone, which keeps its addresses. Raises PeerError."""
+        if self.told(bond) and self.running:
+            ask("nmcli", "device", "set", nic, "managed", "no", hint=_HINT)
+
+    def reload(self, bond: str) -> None:
+        """Make it configure the bond: now if it runs, else when it starts. Raises PeerError."""
+        profile = _read(self._profile(bond))
+        ifindex = _read(self._root / f"sys/class/net/{bond}/ifindex")
+        if profile is None or ifindex is None:
+            return
+        if not self.running:
+            self.write(str(self._own_profile(bond)), profile)
+            identity = value_of(parse(profile), "connection", "uuid")
+            state = f"[device]\nmanaged=true\nconnection-uuid={identity}\n"
+            path = self._run / "devices" / ifindex.strip()
+            make_directory(path.parent)
+            write_whole(path, state)
+            return
+        standby = standby_of(bond, self._root)
+        if standby is not None:
+            ask("nmcli", "device", "set", standby, "managed", "yes", hint=_HINT)
+            self._wait_external(standby)
+        made_up = self._made_up_profile(bond)
+        given = _read(made_up) or ""
+        self._reapply(bond, profile)
+        # What it reads when it starts again. Reading it now would have it drop the
+        # addresses that it has no lease for yet.
+        self.write(str(made_up), keyfile.merged(given, profile))
+
+    def _reapply(self, bond: str, profile: str) -> None:
+        """Give a running device the settings of a profile, and leave the addresses it has."""
+        path = self._own_profile(bond)
+        identity = value_of(parse(profile), "connection", "uuid") or ""
+        self.write(str(path), keyfile.inactive(profile))
+        try:
+            ask("nmcli", "connection", "load", str(path), hint=_HINT)
+            (device,) = self._call("", "", "GetDeviceByIpIface", "s", bond)
+            (known,) = self._call("/Settings", ".Settings", "GetConnectionByUuid", "s", identity)
+            object_path = known.removeprefix(_OBJECTS)
+            (wanted,) = self._call(object_path, ".Settings.Connection", "GetSettings")
+            device_path = device.removeprefix(_OBJECTS)
+            applied, _ = self._call(device_path, ".Device", "GetAppliedConnection", "u", "0")
+            words = busctl.words("a{sa{sv}}", keyfile.reapplied(applied, wanted))
+            arguments = ("a{sa{sv}}tu", *words, "0", _PRESERVE_EXTERNAL_IP)
+            self._call(device_path, ".Device", "Reapply", *arguments)
+        finally:
+            path.unlink(missing_ok=True)
+            ask("nmcli", "connection", "reload", hint=_HINT)
+
+    def _call(self, path: str, interface: str, method: str, *arguments: str) -> list[Any]:
+        return busctl.call(
+            _BUS_NAME, f"{_OBJECTS}{path}", interface, method, *arguments, hint=_HINT
+        )
+
+    def remove(self, bond: str) -> None:
+        """Take away the files of a bond and give its NIC back. Raises OSError, PeerError."""
+        if not self.told(bond):
+            return
+        profile = _read(self._profile(bond)) or ""
+        self._profile(bond).unlink()
+        for path in self._profiles_of(bond):
+            path.unlink()
+        if self.running:
+            nic = keyfile.nic_of(profile)
+            ask("nmcli", "connection", "reload", hint=_HINT)
+            if nic is not None:
+                ask("nmcli", "device", "set", nic, "managed", "yes", hint=_HINT)
+                # It would take a NIC with addresses for configured externally, and renew none.
+                ask("nmcli", "--wait", "0", "device", "connect", nic, hint=_HINT)
+
+    def _wait_external(self, device: str) -> str:
+        """Wait until it takes a device for configured externally; return its state in any case."""
+        deadline = time.monotonic() + SEEN_TIMEOUT_S
+        while True:
+            state = ask("nmcli", "-g", "GENERAL.STATE", "device", "show", device, hint=_HINT)
+            if state.startswith("100") or time.monotonic() > deadline:
+                return state
+            time.sleep(0.05)
+
+    def _made_up_profile(self, bond: str) -> Path:
+        """Return the file of the profile that it has made up for a bond it has just seen."""
+        state = self._wait_external(bond)
+        found = self._profiles_of(bond)
+        if not found or not state[:1].isdigit() or int(state.split()[0]) < _PREPARE:
+            raise DeadlineError(
+                f"NetworkManager has not taken notice of {bond}: its state is {state.strip()}",
+                hint=_HINT,
+            )
+        return found[0]
+
+    def _profiles_of(self, bond: str) -> list[Path]:
+        return [
+            profile.path
+            for profile in self._read_profiles(self._run / "system-connections", made_up=True)
+            if profile.kind == "bond" and profile.interface == bond
+        ]
+
+    def _profiles(self) -> tuple[Profile, ...]:
+        """Return the profiles of the user; those in /etc hide others of the same name."""
+        found: dict[str, Profile] = {}
+        for directory in (
+            self._root / "usr/lib/NetworkManager/system-connections",
+            self._run / "system-connections",
+            self._root / "etc/NetworkManager/system-connections",
+        ):
+            found.update({item.path.name: item for item in self._read_profiles(directory)})
+        return tuple(found.values())
+
+    def _read_profiles(self, directory: Path, *, made_up: bool = False) -> Iterator[Profile]:
+        used = dict(
+            value
+            for name, pairs in parse(_read(self._root / "var/lib/NetworkManager/timestamps") or "")
+            if name == "timestamps"
+            for value in pairs
+        )
+        for path in sorted(directory.glob("*.nmconnection")) if directory.is_dir() else ():
+            text = _read(path)
+            profile = Profile.read(path, text, used) if text is not None else None
+            if profile is not None and (made_up or not profile.made_up):
+                yield profile
+
+    def _own_profile(self, bond: str) -> Path:
+        return self._run / "system-connections" / f"guestagent-{bond}.nmconnection"
+
+    def _profile(self, bond: str) -> Path:
+        return self._kept / f"{bond}.nmconnection"
+
+    def _token_file(self, mac: str) -> Path:
+        return self._tokens / f"{mac.replace(':', '')}.token"
+
+    def _token(self, mac: str, standby: Link) -> str | None:
+        """Return the interface identifier of the NIC's global address: now, or as remembered."""
+        for address in standby.addresses:
+            if address.family == socket.AF_INET6 and address.scope == 0 and address.valid_s:
+                packed = ipaddress.IPv6Address(address.address).packed
+                return str(ipaddress.IPv6Address(bytes(8) + packed[8:]))
+        remembered = _read(self._token_file(mac))
+        return remembered.strip() if remembered else None
+
+    def _state_of(self, ifindex: int) -> str:
+        return _read(self._run / "devices" / str(ifindex)) or ""
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None

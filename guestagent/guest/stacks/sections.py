@@ -1,0 +1,43 @@
+"""Files of sections with keys and values, as systemd and NetworkManager write them."""
+
+from __future__ import annotations
+
+Sections = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+def parse(text: str) -> Sections:
+    """Split a file into sections; repeated sections and keys stay apart, in order.
+
+    systemd.syntax(7); nm-settings-keyfile(5) is the same but for quoting, which is
+    kept as it stands.
+    """
+    sections: list[tuple[str, list[tuple[str, str]]]] = []
+    for raw in text.replace("\\\n", " ").splitlines():
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            sections.append((line[1:-1], []))
+        elif "=" in line and sections:
+            key, value = line.split("=", 1)
+            sections[-1][1].append((key.strip(), value.strip()))
+    return tuple((name, tuple(pairs)) for name, pairs in sections)
+
+
+def value_of(sections: Sections, name: str, key: str) -> str | None:
+    """Return the last value of a key, or None."""
+    values = [
+        value
+        for section, pairs in sections
+        for other, value in pairs
+        if (section, other) == (name, key)
+    ]
+    return values[-1] if values else None
+
+
+def write(sections: Sections) -> str:
+    """Return the text of sections."""
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in pairs)
+        for name, pairs in sections
+    )

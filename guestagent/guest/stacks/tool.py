@@ -1,0 +1,55 @@
+"""What the stacks share: asking a program, whether a service runs, directories for files."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from guestagent.errors import PeerError
+from guestagent.guest.model import STANDBY_DRIVER
+
+
+def ask(*command: str, hint: str, timeout_s: float = 15.0) -> str:
+    """Run a program and return what it prints. Raises PeerError, with its words."""
+    try:
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=timeout_s
+        )
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or error.stdout).strip()
+        raise PeerError(f"{' '.join(command)} failed: {said}", hint=hint) from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PeerError(f"could not run {' '.join(command)}: {error}", hint=hint) from error
+    return done.stdout
+
+
+def runs(service: str, root: Path = Path("/")) -> bool:
+    """Whether a service of systemd has processes: asked of its control group, which costs nothing.
+
+    With the unified hierarchy it is at the first place, else at the second (systemd:
+    docs/CGROUP_DELEGATION.md). The group of a service that has ended is removed.
+    """
+    groups = root / "sys/fs/cgroup"
+    return any(
+        (place / "system.slice" / service).is_dir() for place in (groups, groups / "systemd")
+    )
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that others can read, whatever the process's umask. Raises OSError.
+
+    networkd runs as a user of its own, and NetworkManager has files for everybody there.
+    """
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)
+
+
+def standby_of(bond: str, root: Path = Path("/")) -> str | None:
+    """Return the name of the virtio NIC in a bond, as sysfs has it."""
+    for port in sorted((root / "sys/class/net").glob(f"{bond}/lower_*")):
+        driver = port / "device/driver"
+        if driver.exists() and driver.resolve().name == STANDBY_DRIVER:
+            return port.name.removeprefix("lower_")
+    return None
