@@ -40,7 +40,16 @@ from guestagent.guest.actions import (
     WriteStackFile,
     describe,
 )
-from guestagent.guest.model import BondOptions, Link, Pair, Policy, Refusal, Snapshot
+from guestagent.guest.model import (
+    RP_FILTER,
+    BondOptions,
+    Link,
+    Pair,
+    Policy,
+    Refusal,
+    Setting,
+    Snapshot,
+)
 from guestagent.guest.pairing import pair_up
 from guestagent.guest.release import release
 
@@ -225,13 +234,19 @@ class _PairPlanner:
 
     def _carry(self) -> Iterator[Action]:
         """Give the bond the NIC's settings: when it is made, and before it takes over."""
-        settings = self.pair.standby.settings
+        standby = self.pair.standby
+        settings = standby.settings
+        if self._live() and standby.strict:
+            # Until the routes have moved, the bond would drop what the VF receives; the burst
+            # ends with the value that the NIC had.
+            kept = tuple(item for item in settings if item.key != RP_FILTER)
+            settings = (*kept, Setting(key=RP_FILTER, value="2"))
         due = self.pair.bond is None or self._carries() or not self._live()
         if settings and due and not self._is_complete():
             yield CarrySettings(
                 bond=self.bond_name,
                 settings=settings,
-                reason=f"{self.pair.standby.name} has them",
+                reason=f"{standby.name} has them",
             )
 
     def _tune(self) -> Iterator[Action]:

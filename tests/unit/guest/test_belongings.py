@@ -99,3 +99,14 @@ def test_a_bond_that_is_made_at_boot_has_the_settings_of_its_nic() -> None:
     assert system.engine().converge().error is None
     assert Setting(key="ipv4/conf/arp_ignore", value="1") in system.kernel.settings("bond0")
     assert system.engine().look().plan.actions == ()
+
+
+def test_the_bond_of_a_strict_nic_drops_nothing_before_the_routes_have_moved() -> None:
+    system = FakeSystem()
+    _, vf = in_use(system)
+    system.kernel.set_carrier(vf, carrier=False)
+    assert system.engine().converge().error is None
+    assert not system.kernel.is_strict("bond0")
+    system.kernel.set_carrier(vf, carrier=True)
+    assert system.engine().converge().error is None
+    assert system.kernel.is_strict("bond0")
