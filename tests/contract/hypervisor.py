@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.qemu import Qemu
@@ -118,6 +118,42 @@ async def a_guest_moves_and_both_sides_know(both: Both) -> None:
     assert figures.transferred_bytes > 0
     assert "stop" in [moment.name for moment in both.source.moments]
     assert "resume" in [moment.name for moment in both.destination.moments]
+
+
+@claim
+async def a_guest_moves_over_several_connections(both: Both) -> None:
+    several = replace(SETTINGS, multifd_channels=2, auto_converge=True)
+    await both.destination.expect_migration(both.uri, several)
+    await both.source.start_migration(both.uri, several)
+    async for _ in both.source.follow_migration(several):
+        pass
+    for _ in range(20):
+        if await both.owner() is not Owner.ARRIVING:
+            break
+        await both.destination.wait_for_change(0.2)
+    assert await both.owner() is Owner.DESTINATION
+
+
+@claim
+async def both_tell_what_they_can_do(both: Both) -> None:
+    for qemu in (both.source, both.destination):
+        means = await qemu.means()
+        everything = replace(SETTINGS, postcopy=True, multifd_channels=2, auto_converge=True)
+        assert set(everything.capabilities) <= means.capabilities
+        assert means.memory_bytes > 0
+
+
+@claim
+async def ports_and_standby_are_seen_before_the_guest_is_there(both: Both) -> None:
+    there, here = await both.destination.topology(), await both.source.topology()
+    places = [
+        {port.id: (port.address, port.device) for port in side.ports} for side in (here, there)
+    ]
+    assert places[0] == places[1]
+    assert places[0]["rp2"][1] is None
+    for side in (here, there):
+        (standby,) = [each for each in side.devices if each.id == "net0"]
+        assert (standby.mac, standby.port) == ("52:54:00:aa:00:01", "rp1")
 
 
 @claim
