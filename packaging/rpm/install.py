@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEBIAN_SITE = "usr/lib/python3/dist-packages"
 DEBIAN_UNITS = "lib/systemd/system"
+# ifupdown is Debian's alone: its hooks and the drop-ins of its units have nothing to do elsewhere.
+OF_IFUPDOWN = ("packaging/ifupdown/", "ifup@", "ifupdown@", "networking.service.d")
 
 
 def install(buildroot: Path, site: str) -> None:
@@ -19,6 +21,8 @@ def install(buildroot: Path, site: str) -> None:
     for listed in sorted((ROOT / "packaging" / "debian").glob("*.install")):
         for line in listed.read_text().splitlines():
             pattern, target = line.split()
+            if any(mark in pattern for mark in OF_IFUPDOWN):
+                continue
             if target.startswith(DEBIAN_SITE):
                 target = site.lstrip("/") + target.removeprefix(DEBIAN_SITE)
             elif target == DEBIAN_UNITS:
