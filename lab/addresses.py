@@ -72,12 +72,13 @@ class AddressServer:
 
     def __enter__(self) -> Self:
         log = self._directory / "log"
-        self._process = subprocess.Popen(
-            [*self._enter, "setpriv", "--pdeathsig", "KILL", "dnsmasq", *self._arguments(log)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log.open("ab"),
-        )
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*self._enter, "setpriv", "--pdeathsig", "KILL", "dnsmasq", *self._arguments(log)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+            )
         try:
             wait_until("dnsmasq serves", lambda: self._serves(log), timeout_s=START_TIMEOUT_S)
         except BaseException:
