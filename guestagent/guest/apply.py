@@ -119,10 +119,14 @@ class Applier:
         for bond in links:
             if bond.ours and not bond.complete:
                 ports = [link for link in links if link.upper == bond.ifindex]
-                if not ports:
-                    self._delete(bond)
-                elif all(port.driver != STANDBY_DRIVER for port in ports):
-                    self._stack.remove(bond.name)
+                try:
+                    if not ports:
+                        self._delete(bond)
+                    elif all(port.driver != STANDBY_DRIVER for port in ports):
+                        self._stack.remove(bond.name)
+                except OSError as error:
+                    # The failure that led here is what is reported; this is tried again with it.
+                    _log.warning("while going back from %s: %s, ignoring", bond.name, error)
 
     def _perform(self, action: Action) -> None:  # noqa: C901 - one line per action is the point
         kernel = self._kernel
