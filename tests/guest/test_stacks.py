@@ -143,17 +143,7 @@ class Story:
         return result
 
 
-FLAVOURS = [
-    Flavour(suite=suite, stack=stack, dhcp=dhcp)
-    for suite in (Suite.TRIXIE, Suite.BOOKWORM)
-    for stack, dhcp in (
-        (Stack.NETWORKMANAGER, True),
-        (Stack.NETWORKD, True),
-        (Stack.IFUPDOWN, True),
-        (Stack.IFUPDOWN, False),
-        (Stack.CLOUD_INIT, True),
-    )
-]
+FLAVOURS = [Flavour(suite=Suite.TRIXIE, stack=Stack.NETWORKD, dhcp=True)]
 
 
 @pytest.mark.parametrize(
