@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from ipaddress import ip_interface
 from pathlib import Path
 
 from lab.flavour import Flavour, Stack, Suite
@@ -99,7 +100,7 @@ def test_a_guest_of_another_release_asks_the_peer_for_its_addresses(
     pair = machine.setup.pairs[0]
     (lease,) = network.leases()
     assert (lease.mac, f"{lease.address}/24") == (pair.mac, pair.addresses[0])
-    prefix = pair.addresses[1].partition("::")[0]
+    prefix = str(ip_interface(pair.addresses[1]).network.network_address).rstrip(":")
     advertised = f"ip -6 address show dynamic | grep {prefix}:"
     wait_until(
         "the advertised prefix", lambda: machine.execute(advertised).code == 0, timeout_s=60
