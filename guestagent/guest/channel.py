@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
 from guestagent.guest.conversation import Handler, converse
-from guestagent.guest.kernel.serial import PORT, SerialPort
+from guestagent.guest.kernel.serial import SerialPort, port_path
 from guestagent.guest.messages import Message, fields
 
 _log = logging.getLogger("guestagent.channel")
@@ -18,7 +19,8 @@ _log = logging.getLogger("guestagent.channel")
 class HostChannel:
     """Answers the host on its port for as long as there is one."""
 
-    def __init__(self, handler: Handler, path: Path = PORT) -> None:
+    def __init__(self, handler: Handler, path: Callable[[], Path] = port_path) -> None:
+        """``path`` tells where the port is, or would be; it is asked before each try."""
         self._handler = handler
         self._path = path
         self._changed = asyncio.Event()
@@ -31,17 +33,21 @@ class HostChannel:
         """Serve until cancelled."""
         while True:
             self._changed.clear()
+            path = self._path()
             try:
-                with SerialPort(self._path) as port:
+                with SerialPort(path) as port:
                     told = fields(Message.CHANNEL_OPEN)
-                    _log.info("the channel to the host is open: %s", self._path, extra=told)
+                    _log.info("the channel to the host is open: %s", path, extra=told)
                     while True:
                         # Each host that connects begins a conversation of its own: what
                         # the one before left unfinished must not stand before its line.
                         async with aclosing(port.chunks()) as chunks:
                             await converse(chunks, port.send, self._handler)
             except FileNotFoundError:
-                _log.debug("no channel to the host: %s does not exist", self._path)
+                _log.debug("no channel to the host: %s does not exist", path)
+            except PermissionError:
+                why = "it came after this service began; systemctl restart guestagent"
+                _log.warning("the channel to the host cannot be opened: %s: %s", path, why)
             except OSError as error:
                 level = logging.INFO if error.errno == errno.ENODEV else logging.WARNING
                 _log.log(level, "the channel to the host is closed: %s", error)

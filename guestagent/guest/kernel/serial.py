@@ -16,15 +16,23 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Self
 
-PORT = Path("/dev/virtio-ports/org.guestagent.0")
+NAME = "org.guestagent.0"
+DEVICES = (Path("/run/guestagent/dev"), Path("/dev"))
+"""Where device nodes may be: guestagent.service has a /dev of its own, and there the system's."""
 SEND_TIMEOUT_S = 5.0
 _CHUNK_BYTES = 16 * 1024
+
+
+def port_path() -> Path:
+    """Return where the port to the host is, or would be."""
+    ports = [device / "virtio-ports" / NAME for device in DEVICES]
+    return next((port for port in ports if port.exists()), ports[-1])
 
 
 class SerialPort:
     """An open port; a context that closes it."""
 
-    def __init__(self, path: Path = PORT) -> None:
+    def __init__(self, path: Path) -> None:
         """Open the port. Raises OSError: FileNotFoundError without one, EBUSY when it is taken."""
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._epoll = select.epoll()
