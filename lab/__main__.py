@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 from guestagent.errors import EXIT_USAGE, GuestAgentError
 from lab.paths import PACKAGES, ROOT
@@ -45,10 +46,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _bench(arguments: list[str]) -> int:
-    if arguments[:1] == ["boot"]:
-        from lab.bench.boot import main as boot
-
-        return boot(arguments[1:])
+    name = arguments[0] if arguments else ""
+    if name in {"boot", "crowd", "rest", "soak"}:
+        measure = import_module(f"lab.bench.{name}")
+        return int(measure.main(arguments[1:]))
     from lab.bench.race import main as race
 
     return race(arguments)

@@ -20,6 +20,8 @@ from lab.network import GUEST_STATION, PEER_STATION, Subnet, mac_of_pair
 from lab.seed import Files
 
 SPARE_PORTS = 2
+SLOTS = 16
+"""How many root ports get a slot of their own on the root bus, which has 32."""
 PF_PORT = "rp-pf"
 PF_MAC = "52:54:00:5b:00:00"
 
@@ -155,8 +157,10 @@ class Setup:
             yield from ("-netdev", "hubport,id=pf,hubid=0")
             yield from ("-device", f"igb,id=pf,bus={PF_PORT},netdev=pf,mac={PF_MAC},romfile=")
         yield from ("-m", str(self.memory_mib), "-smp", str(self.cpus))
-        for number in range(2 * len(self.pairs) + SPARE_PORTS):
-            yield from ("-device", f"pcie-root-port,id=rp{number},chassis={number},slot={number}")
+        ports = 2 * len(self.pairs) + SPARE_PORTS
+        for number in range(ports):
+            at = f"chassis={number},slot={number}" + (_function(number) if ports > SLOTS else "")
+            yield from ("-device", f"pcie-root-port,id=rp{number},{at}")
         for pair in self.pairs:
             for kind, netdev in (("s", f"standby{pair.index}"), ("v", pair.vf)):
                 tap = self.tap(pair, kind)
@@ -169,3 +173,8 @@ class Setup:
             if with_vfs and pair.vf_at_boot:
                 device = ",".join(f"{key}={value}" for key, value in pair.vf_device().items())
                 yield from ("-device", device.replace("driver=", "", 1))
+
+
+def _function(number: int) -> str:
+    """Return where a root port is that shares its slot; it keeps no I/O ports, which are few."""
+    return f",addr={SLOTS + number // 8:#x}.{number % 8},multifunction=on,io-reserve=0"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
-import tempfile
 import time
 from pathlib import Path
 
@@ -13,13 +11,13 @@ from guestagent.errors import PeerError
 from lab import migration
 from lab.bench.linkevents import MONITOR, appear_ms
 from lab.bench.methods import Method
-from lab.image import Image, ensure_agent_package, ensure_image
+from lab.debs import newer_agent
+from lab.image import Image, ensure_image
 from lab.machine import Frozen, Machine
 from lab.network import Network
 from lab.process import run
 
 ACTIVE_TIMEOUT_S = 60.0
-NEWER_VERSION = "999~bench"
 
 _FIND_VF = (
     "for n in /sys/class/net/*; do d=$(readlink $n/device/driver); "
@@ -41,7 +39,7 @@ def prepare(method: Method, *, network: Network, directory: Path, logs: Path) ->
     """Boot a guest, set it up as the method wants it, and freeze it."""
     image = image_of(method)
     if method.with_agent:
-        _newer_package()  # before the sources can change
+        newer_agent()  # before the sources can change
     with Machine(image=image, network=network, setup=method.setup, logs=logs) as machine:
         machine.wait_ready()
         machine.run(method.commands or "true")
@@ -132,23 +130,5 @@ class Contestant:
 
     def bring_newer_agent(self) -> None:
         """Put a package of the agent with a higher version into the guest."""
-        package = base64.b64encode(_newer_package()).decode()
+        package = base64.b64encode(newer_agent()).decode()
         self.machine.run("base64 --decode >/run/newer.deb", stdin=package)
-
-
-@functools.cache
-def _newer_package() -> bytes:
-    with tempfile.TemporaryDirectory() as work:
-        tree = Path(work, "tree")
-        run("dpkg-deb", "--raw-extract", ensure_agent_package(), tree)
-        control = tree / "DEBIAN" / "control"
-        lines = control.read_text().splitlines()
-        control.write_text(
-            "".join(
-                f"Version: {NEWER_VERSION}\n" if line.startswith("Version:") else f"{line}\n"
-                for line in lines
-            )
-        )
-        target = Path(work, "newer.deb")
-        run("dpkg-deb", "--build", "--root-owner-group", tree, target)
-        return target.read_bytes()

@@ -96,16 +96,6 @@ class Network:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What the agent's process takes."""
-
-    resident_kib: int
-    descriptors: int
-    wakeups: int
-    """Since it was started, of all its threads."""
-
-
 def configure(guest: Machine, match: str) -> None:
     """Have networkd find the guest's NIC in this way, and give it default routes."""
     pair = guest.setup.pairs[0]
@@ -156,17 +146,6 @@ def wait_converged(guest: Machine, *, timeout_s: float = CONVERGED_S) -> Json:
         return status if done else None
 
     return wait_until("the agent has converged", converged, timeout_s=timeout_s)
-
-
-def agent_usage(guest: Machine) -> Usage:
-    """Return what the running agent takes now."""
-    words = guest.run(
-        "cd /proc/$(systemctl show --property MainPID --value guestagent) && "
-        "sed -n 's/^VmRSS:\\s*\\([0-9]*\\).*/\\1/p' status && ls fd | wc -l && "
-        "sed -n 's/^voluntary_ctxt_switches:\\s*//p' task/*/status"
-    ).split()
-    resident, descriptors, *wakeups = (int(word) for word in words)
-    return Usage(resident_kib=resident, descriptors=descriptors, wakeups=sum(wakeups))
 
 
 def configuration(guest: Machine) -> str:
