@@ -9,8 +9,8 @@ import pytest
 from lab.machine import Machine
 from lab.network import Network
 from lab.setup import Pair
+from lab.usage import agent_usage
 from tests.guest.seen import (
-    agent_usage,
     configuration,
     configure,
     look,
@@ -127,3 +127,58 @@ def test_the_bond_of_a_guest_survives_what_is_done_to_networkd(
     assert configuration(guest) == before
     guest.unplug_vf()
     wait_on_standby(guest)
+
+
+AGENT = "systemctl show --property MainPID --value guestagent"
+# libudev gives its monitors 128 MiB, which would take an hour to fill: the socket is borrowed
+# (pidfd_getfd(2), which the C library does not know) and its buffer made small.
+NARROW = f"""
+python3 - $({AGENT}) <<'END'
+import ctypes, os, socket, sys
+PIDFD_GETFD, UEVENT = 438, 15
+pid = int(sys.argv[1])
+pidfd = os.pidfd_open(pid)
+for name in os.listdir(f"/proc/{{pid}}/fd"):
+    if os.readlink(f"/proc/{{pid}}/fd/{{name}}").startswith("socket:"):
+        borrowed = ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, int(name), 0)
+        with socket.socket(fileno=borrowed) as it:
+            if (it.family, it.proto) == (socket.AF_NETLINK, UEVENT):
+                it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+END
+"""
+FLOOD = f"""
+kill -STOP $({AGENT})
+for n in $(seq 1500); do echo link set dev lo mtu $((60000 + n)); done | ip -batch -
+for _ in $(seq 20); do echo change >/sys/class/net/lo/uevent; done
+udevadm settle
+"""
+OVERFLOWN = f"""
+ls -l /proc/$({AGENT})/fd |
+    sed -n 's/.*socket:\\[\\([0-9]*\\)\\].*/\\1/p' |
+    awk 'NR == FNR {{ own[$1]; next }} $10 in own && $9 > 0 {{ print $2 }}' - /proc/net/netlink |
+    sort -nu
+"""
+ROUTE, UEVENT = "0", "15"
+"""Netlink protocols, as /proc/net/netlink numbers them (K: include/uapi/linux/netlink.h)."""
+
+
+def test_lost_events_of_the_kernel_and_of_udev_are_made_up_for(guest: Machine) -> None:
+    guest.plug_vf()
+    wait_on_vf(guest)
+    wait_converged(guest)
+    pid = guest.run(AGENT)
+    guest.run(NARROW + FLOOD)
+    guest.unplug_vf()
+    guest.plug_vf(bus=OTHER_PORT)
+    guest.run("udevadm settle")
+    overflown = guest.run(OVERFLOWN).split()
+    assert overflown == [ROUTE, UEVENT], "both monitors have lost what they were not read for"
+    guest.run(f"kill -CONT $({AGENT})")
+    wait_on_vf(guest)
+    wait_converged(guest)
+    # What comes after that is heard of by both again.
+    guest.unplug_vf()
+    wait_on_standby(guest)
+    guest.plug_vf()
+    wait_on_vf(guest)
+    assert guest.run(AGENT) == pid
