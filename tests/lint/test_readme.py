@@ -25,8 +25,3 @@ def test_every_command_of_dev_exists() -> None:
     usage = (ROOT / "dev").read_text().partition("cat <<'EOF'")[2].partition("\nEOF")[0]
     offered = set(re.findall(r"^  (\w+) ", usage, re.MULTILINE))
     assert set(re.findall(r"\./dev (\w+)", README)) <= offered
-
-
-def test_every_linked_file_exists() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert [link for link in links if not (ROOT / link).exists()] == []
