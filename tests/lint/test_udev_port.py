@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from guestagent.guest.model import BIRTHMARK
 from tests.lint.tree import ROOT
 
 HELPER = ROOT / "udev" / "guestagent-port"
@@ -35,8 +36,9 @@ class Sysfs:
             (root / "bus" / driver).mkdir(parents=True)
         self.virtual("lo", "00:00:00:00:00:00")
 
-    def virtual(self, name: str, mac: str, *, alias: str = "") -> None:
+    def virtual(self, name: str, mac: str, *, alias: str = "", group: int = 0) -> None:
         (self.net / name).mkdir(parents=True)
+        (self.net / name / "netdev_group").write_text(f"{group}\n")
         (self.net / name / "address").write_text(f"{mac}\n")
         (self.net / name / "ifalias").write_text(f"{alias}\n" if alias else "")
 
@@ -121,6 +123,16 @@ def test_both_ports_of_our_bond_are_marked_whatever_their_address_now(sysfs: Sys
     assert sysfs.ask("eth0") == MARKED
     assert sysfs.ask("eth1") == MARKED
     assert sysfs.ask("bond0") == ""
+
+
+def test_both_ports_of_a_bond_that_is_still_being_made_are_marked(sysfs: Sysfs) -> None:
+    sysfs.nic("eth0", VIRTIO)
+    sysfs.nic("eth1", E1000E)
+    sysfs.virtual("bond0", MAC, group=BIRTHMARK)
+    sysfs.join("eth1", "bond0")
+    assert (sysfs.ask("eth0"), sysfs.ask("eth1")) == ("", MARKED)
+    sysfs.join("eth0", "bond0")
+    assert (sysfs.ask("eth0"), sysfs.ask("eth1")) == (MARKED, MARKED)
 
 
 def test_a_vf_that_returns_is_marked_before_it_joins(sysfs: Sysfs) -> None:
