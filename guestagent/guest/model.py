@@ -24,6 +24,9 @@ as ours from its first moment on, and a crash in between is repaired.
 RP_FILTER = "ipv4/conf/rp_filter"
 """Key of the setting that drops what would not be answered through the same link."""
 
+ACCEPT_RA = "ipv6/conf/accept_ra"
+"""Key of the setting that says whether the kernel takes router advertisements."""
+
 STANDBY_DRIVER = "virtio_net"
 
 
@@ -178,7 +181,7 @@ class Link:
     dev_activate (6.12)); the bond looks at the carrier alone.
     """
     quiet: bool = False
-    """Whether the kernel makes no IPv6 address of its own on it (addrgenmode none)."""
+    """Whether the kernel makes no link-local address on it (addrgenmode none)."""
     upper: int | None = None
     """ifindex of the bond, bridge or other master it is a port of."""
     lower: int | None = None
@@ -200,6 +203,8 @@ class Link:
     """Whether it drops what would not be answered through it (strict rp_filter)."""
     obstacles: tuple[str, ...] = ()
     """What it has that cannot be moved to another link, in words."""
+    claim: str | None = None
+    """What the network stack makes of it that a port of a bond cannot be, in words."""
 
     @property
     def physical(self) -> bool:

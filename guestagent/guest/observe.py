@@ -55,6 +55,9 @@ class Stack(Protocol):
     ) -> tuple[StackFile, ...]:
         """Return what must be on disk for a pair, and whether it is."""
 
+    def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
+        """Return what it makes of a NIC that a port of a bond cannot be, in words, or None."""
+
 
 class Memory(Protocol):
     """The pairs that were seen before."""
@@ -193,15 +196,17 @@ class Observer:
         taken = {link.name for link in snapshot.links}
         for pair in pair_up(snapshot, policy).pairs:
             standby = pair.standby
+            properties = partial(self._udev.properties, standby.name)
             if pair.bond is None or standby.upper != pair.bond.ifindex:
-                details[standby.ifindex] = self._in_use(pair)
+                claim = self._stack.claim(standby, properties)
+                details[standby.ifindex] = replace(self._in_use(pair), claim=claim)
             bond = bond_name(snapshot, policy, pair, taken)
             taken.add(bond)
             files[bond] = self._stack.files(
                 bond=bond,
                 mac=pair.mac,
                 standby=details.get(standby.ifindex, standby),
-                properties=partial(self._udev.properties, standby.name),
+                properties=properties,
             )
         links = tuple(details.get(link.ifindex, link) for link in snapshot.links)
         return replace(snapshot, links=links, stack_files=files)

@@ -40,7 +40,9 @@ from guestagent.guest.actions import (
     WriteStackFile,
     describe,
 )
+from guestagent.guest.hindrance import hindrance
 from guestagent.guest.model import (
+    ACCEPT_RA,
     RP_FILTER,
     BondOptions,
     Link,
@@ -89,11 +91,11 @@ def plan(snapshot: Snapshot, policy: Policy) -> Plan:
     for pair in pairing.pairs:
         bond = bond_name(snapshot, policy, pair, taken)
         taken.add(bond)
-        planner = _PairPlanner(snapshot, policy, pair, bond)
-        refusal = planner.refusal()
+        refusal = hindrance(pair, bond)
         if refusal is not None:
             refusals.append(refusal)
             continue
+        planner = _PairPlanner(snapshot, policy, pair, bond)
         waiting.extend(planner.waiting())
         if not planner.blocked():
             actions.extend(planner.actions())
@@ -133,19 +135,6 @@ class _PairPlanner:
     policy: Policy
     pair: Pair
     bond_name: str
-
-    def refusal(self) -> Refusal | None:
-        """Return why a NIC that is in use cannot be moved live, or None."""
-        standby = self.pair.standby
-        if not (self._live() and standby.obstacles):
-            return None
-        return Refusal(
-            mac=self.pair.mac,
-            links=tuple(link.name for link in (standby, self.pair.vf) if link is not None),
-            reason=f"{standby.name} is in use and {', and '.join(standby.obstacles)}",
-            hint="reboot: the bond is then made before the network is configured; or take it off"
-            f" {standby.name}, and the bond is made at once",
-        )
 
     def blocked(self) -> bool:
         """Whether nothing at all can be done for the pair now."""
@@ -236,11 +225,13 @@ class _PairPlanner:
         """Give the bond the NIC's settings: when it is made, and before it takes over."""
         standby = self.pair.standby
         settings = standby.settings
-        if self._live() and standby.strict:
-            # Until the routes have moved, the bond would drop what the VF receives; the burst
-            # ends with the value that the NIC had.
-            kept = tuple(item for item in settings if item.key != RP_FILTER)
-            settings = (*kept, Setting(key=RP_FILTER, value="2"))
+        if self._live():
+            # Until the network has moved, the bond would make addresses beside the NIC's, and
+            # drop what the VF receives. It gets these as the NIC had them afterwards.
+            later = {ACCEPT_RA, RP_FILTER} if standby.strict else {ACCEPT_RA}
+            settings = tuple(item for item in settings if item.key not in later)
+            if standby.strict:
+                settings = (*settings, Setting(key=RP_FILTER, value="2"))
         due = self.pair.bond is None or self._carries() or not self._live()
         if settings and due and not self._is_complete():
             yield CarrySettings(
@@ -298,6 +289,8 @@ class _PairPlanner:
                 reason=f"{standby.name} becomes a port",
             )
         yield from self._free_bond()
+        if self._live():
+            yield from self._hear_routers()
         yield OpenWindow(bond=self.bond_name, reason="the standby joins")
         yield from self._join(standby, "the pair needs its standby")
 
@@ -307,6 +300,14 @@ class _PairPlanner:
         quiet = self._live() if bond is None else bond.quiet and not bond.complete
         if quiet and not self.pair.standby.quiet:
             yield FreeBond(bond=self.bond_name, reason="it has the addresses now")
+
+    def _hear_routers(self) -> Iterator[Action]:
+        """Let the bond take router advertisements as the NIC did: it has the addresses now."""
+        standby = self.pair.standby
+        settings = tuple(item for item in standby.settings if item.key == ACCEPT_RA)
+        if settings:
+            reason = f"{standby.name} did"
+            yield CarrySettings(bond=self.bond_name, settings=settings, reason=reason)
 
     def _prefer(self) -> Iterator[Action]:
         vf, standby = self.pair.vf, self.pair.standby

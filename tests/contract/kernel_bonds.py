@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from guestagent.guest.kernel.protocol import Kernel
-from guestagent.guest.model import BondOptions
+from guestagent.guest.model import ACCEPT_RA, BondOptions, Setting
 from tests.contract.kernel_ground import (
     GROUP,
     MAC,
@@ -35,11 +35,13 @@ def a_bond_is_made_down_as_it_was_ordered(kernel: Kernel, _: Ground) -> None:
     assert (bond.bond.mode, bond.bond.miimon_ms) == ("active-backup", 50)
     assert (bond.bond.fail_over_mac, bond.bond.primary_reselect) == (1, 0)
     assert (bond.bond.active, bond.bond.primary, bond.bond.all_ports_active) == (None, None, False)
+    assert Setting(key=ACCEPT_RA, value="0") in kernel.settings("bond7")
 
 
 @claim
 def a_bond_is_not_quiet_unless_that_is_ordered(kernel: Kernel, _: Ground) -> None:
     assert not make_bond(kernel).quiet
+    assert Setting(key=ACCEPT_RA, value="0") not in kernel.settings("bond0")
 
 
 @claim

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from guestagent.errors import SystemLacksError
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.model import (
+    ACCEPT_RA,
     RP_FILTER,
     Address,
     BondOptions,
@@ -26,6 +27,7 @@ from guestagent.guest.model import (
     Setting,
 )
 
+DEFAULTS = {RP_FILTER: "0", ACCEPT_RA: "1"}  # what a new link has below /proc/sys/net
 RANDOM_MAC = "02:00:00:00:00:01"
 """What an empty bond takes in place of its own."""
 
@@ -45,13 +47,11 @@ class FakeKernel:
     next_ifindex: int = 2
     stalled: set[int] = field(default_factory=set)
     """Links on which the kernel does not send yet, although they have a carrier."""
-
     ruled: list[Rule] = field(default_factory=list)
     set_neighbours: dict[int, list[Neighbour]] = field(default_factory=dict)
-    tuned: dict[str, dict[str, str]] = field(default_factory=lambda: {"default": {RP_FILTER: "0"}})
+    tuned: dict[str, dict[str, str]] = field(default_factory=lambda: {"default": DEFAULTS})
     """What was set below /proc/sys/net, by the name of a link."""
     in_the_way: dict[int, tuple[str, ...]] = field(default_factory=dict)
-
     answering: set[str] = field(default_factory=set)
     """Neighbours that answer when they are solicited."""
     proven: dict[int, set[str]] = field(default_factory=dict)
@@ -176,6 +176,8 @@ class FakeKernel:
         if any(link.name == name for link in self.table.values()):
             raise KernelError(f"could not create {name}", errno.EEXIST)
         ifindex = self.add_virtual(name, mac, "bond")
+        if quiet:
+            self.tuned[name] = {ACCEPT_RA: "0"}
         self._set(ifindex, mtu=mtu, group=group, quiet=quiet, carrier=False)
         state = BondState(
             mode="active-backup",

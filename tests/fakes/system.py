@@ -34,6 +34,8 @@ class FakeStack:
     disk: dict[str, str] = field(default_factory=dict)
     loaded: dict[str, str] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    claimed: dict[str, str] = field(default_factory=dict)
+    """What it makes of a NIC, by its name."""
 
     def files(
         self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
@@ -41,6 +43,9 @@ class FakeStack:
         path, content = f"/run/{bond}", f"{bond} {mac}"
         in_place = self.disk.get(path) == content
         return (StackFile(path=path, content=content, in_place=in_place),)
+
+    def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
+        return self.claimed.get(standby.name)
 
     def write(self, path: str, content: str) -> None:
         self.disk[path] = content

@@ -43,6 +43,7 @@ PURE_MODULES = {
     "guestagent.guest.doctor.nics",
     "guestagent.guest.doctor.stacks",
     "guestagent.guest.doctor.system",
+    "guestagent.guest.hindrance",
     "guestagent.guest.messages",
     "guestagent.guest.model",
     "guestagent.guest.pairing",

@@ -109,6 +109,9 @@ class NetlinkKernel:
 
         The kernel loads the module by itself (request_module of rtnl-link-bond) and
         answers EOPNOTSUPP when it has none (K: net/core/rtnetlink.c, rtnl_newlink).
+        addrgenmode none keeps only the link-local address off a link: from an
+        advertised prefix the kernel makes one of the MAC all the same
+        (K: net/ipv6/addrconf.c, addrconf_prefix_rcv (6.12)).
         """
         attrs: Attrs = [
             ("IFLA_IFNAME", name),
@@ -131,6 +134,7 @@ class NetlinkKernel:
         if quiet:
             # The create message takes no AF_SPEC; the bond is still down and makes no address.
             self.set_quiet(socket.if_nametoindex(name), quiet=True)
+            settings.ignore_routers(name)
 
     def delete_link(self, ifindex: int) -> None:
         """Delete a virtual link."""

@@ -65,6 +65,7 @@ class Kernel(Protocol):
     ) -> None:
         """Create an active-backup bond, down and without ports.
 
+        ``quiet``: the kernel makes no IPv6 address on it, and takes no router advertisements.
         EEXIST when the name is taken; SystemLacksError without the bonding module.
         """
 

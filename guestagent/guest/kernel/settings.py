@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.model import RP_FILTER, Setting
+from guestagent.guest.model import ACCEPT_RA, RP_FILTER, Setting
 
 SYSCTL_NET = Path("/proc/sys/net")
 _VALUE_BYTES = 256
@@ -68,6 +68,15 @@ def write_setting(name: str, setting: Setting, root: Path = SYSCTL_NET) -> None:
         raise KernelError(
             f"could not write {setting.value} to {path}", error.errno or errno.EIO
         ) from error
+
+
+def ignore_routers(name: str, root: Path = SYSCTL_NET) -> None:
+    """Have a link take no router advertisements; where there is no IPv6 there are none."""
+    try:
+        write_setting(name, Setting(key=ACCEPT_RA, value="0"), root)
+    except KernelError as error:
+        if error.code != errno.ENOENT:
+            raise
 
 
 def is_strict(name: str, root: Path = SYSCTL_NET) -> bool:

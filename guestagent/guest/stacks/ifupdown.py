@@ -15,6 +15,7 @@ of the agent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from guestagent.guest.stacks.tool import ask, standby_of
 _MAX_DEPTH = 5
 _UNIT_TIMEOUT_S = 60.0
 _HINT = "look at `journalctl -u 'guestagent-ifupdown@*'` and `ifquery --state`"
+
+
+_PORTS = {"bridge-ports", "bond-slaves", "slaves"}
+"""bridge-utils-interfaces(5), ifenslave's README; either dash or underscore."""
 
 
 class Ifupdown:
@@ -38,6 +43,25 @@ class Ifupdown:
         if not (self._root / "usr/sbin/ifup").exists():
             return False
         return any(words[:2] == ["iface", nic] for words in self._lines(self._file))
+
+    def claim(self, nic: str) -> str | None:
+        """Return what a stanza makes of a NIC that a port of a bond cannot be, or None."""
+        if not (self._root / "usr/sbin/ifup").exists():
+            return None
+        stanza = ""
+        for words in self._lines(self._file):
+            key = words[0].replace("_", "-")
+            if key == "iface" and len(words) > 1:
+                stanza = words[1]
+                if stanza.partition(".")[0] == nic != stanza:
+                    return f"has the VLAN {stanza} in {self._file}"
+            elif key in _PORTS and _names(words[1:], nic):
+                return f"is a port of {stanza} in {self._file}"
+            elif key == "bond-master" and stanza == nic:
+                return f"is a port of {' '.join(words[1:])} in {self._file}"
+            elif key == "vlan-raw-device" and nic in words[1:]:
+                return f"has the VLAN {stanza} in {self._file}"
+        return None
 
     def reload(self, bond: str) -> None:
         """Have the bond configured as its standby was, if ifupdown did that. Raises PeerError."""
@@ -84,3 +108,23 @@ class Ifupdown:
         if not whole:
             return found
         return [item for place in found if place.is_dir() for item in sorted(place.iterdir())]
+
+
+def _names(ports: list[str], nic: str) -> bool:
+    """Whether a list of ports names a NIC (bridge-utils-interfaces(5), bridge_ports).
+
+    ``all`` stands for every NIC, ``regex`` makes what follows it patterns.
+    """
+    if ports[:1] == ["all"]:
+        return True
+    if "regex" not in ports:
+        return nic in ports
+    at = ports.index("regex")
+    return nic in ports[:at] or any(_fits(pattern, nic) for pattern in ports[at + 1 :])
+
+
+def _fits(pattern: str, nic: str) -> bool:
+    try:
+        return re.fullmatch(pattern, nic) is not None
+    except re.error:
+        return False

@@ -87,9 +87,10 @@ class Profile:
             and (drivers is None or _any(drivers, nic.driver or ""))
         )
 
-    def joins_another(self) -> bool:
-        """Whether it makes the NIC a port of something."""
-        return any(self.get("connection", key) for key in ("master", "controller"))
+    @property
+    def controller(self) -> str | None:
+        """What it makes the NIC a port of: the name or the UUID; None for nothing."""
+        return self.get("connection", "controller") or self.get("connection", "master")
 
 
 def choose(profiles: tuple[Profile, ...], nic: Link) -> Profile | None:

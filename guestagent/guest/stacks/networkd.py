@@ -8,9 +8,10 @@ files on disk, so they are the same before networkd has started, and they go
 with a reboot. A bond for which the user has a file of its own gets none.
 netplan's files for networkd are among them: it writes them to /run at boot.
 
-Two things are added to the standby's own words. The IAID, which networkd
+Three things differ from the standby's own words. A stable-privacy address
+depends on the interface's name, so its token is a fixed one (``tokens``). The IAID, which networkd
 derives from the name of the interface: without it the bond would be another
-client to a DHCP server. And ``KeepConfiguration=yes`` when the bond takes over
+client to a DHCP server, is added. And so is ``KeepConfiguration=yes`` when the bond takes over
 a NIC in use: networkd drops what it finds on an interface that it begins to
 configure and asks for it anew, which leaves the guest without its address
 for as long as the servers take. Such a file stays as it is until the next
@@ -33,7 +34,8 @@ from guestagent.guest.model import Link, StackFile
 from guestagent.guest.remembered import write_whole
 from guestagent.guest.stacks.iaid import iaid
 from guestagent.guest.stacks.sections import Sections, parse, value_of
-from guestagent.guest.stacks.stamps import Stamps, stamps
+from guestagent.guest.stacks.stamps import Reading, stamps
+from guestagent.guest.stacks.tokens import Tokens
 from guestagent.guest.stacks.tool import ask, make_directory, runs
 
 CONFIGURATION_DIRS = (
@@ -54,7 +56,7 @@ _PERSISTENT_NAMES = (
 """systemd: src/shared/netif-util.c, net_get_persistent_name (257)."""
 _OFF = {"no", "false", "off", "0", "n", "f", "none"}
 # A bridge or VRF takes the bond as it took the NIC; these want the NIC itself.
-_JOINS_ANOTHER = {"bond", "batmanadvanced"}
+_TAKES_THE_NIC = ("Bond", "BatmanAdvanced")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +140,20 @@ class NetworkFile:
         accepts = value_of(self.sections, "Network", "IPv6AcceptRA") or "yes"
         return dhcp.lower() not in _OFF or accepts.lower() not in _OFF
 
-    def joins_another(self) -> bool:
-        """Whether it makes the NIC a port of something or leaves it unmanaged."""
-        return self.unmanaged or any(
-            name == "Network" and key.lower() in _JOINS_ANOTHER
+    @property
+    def stable_privacy(self) -> bool:
+        """Whether it makes addresses that depend on the name of the interface."""
+        return any(
+            _is_stable_privacy(name, key, value)
             for name, pairs in self.sections
-            for key, _ in pairs
+            for key, value in pairs
         )
+
+    @property
+    def controller(self) -> str | None:
+        """What it makes the NIC itself a port of, or None."""
+        given = (value_of(self.sections, "Network", key) for key in _TAKES_THE_NIC)
+        return next((name for name in given if name), None)
 
 
 class Networkd:
@@ -155,12 +164,16 @@ class Networkd:
         dirs: tuple[Path, ...] = CONFIGURATION_DIRS,
         runtime: Path = RUNTIME_DIR,
         root: Path = Path("/"),
+        *,
+        state_dir: Path | None = None,
     ) -> None:
         self._dirs = dirs
+        self._tokens = Tokens(state_dir or root / "var/lib/guestagent/networkd")
         self._runtime = runtime
         self._root = root
-        self._read: tuple[NetworkFile, ...] = ()
-        self._read_at: Stamps | None = None
+        self._network_files = Reading(
+            lambda: stamps(self._dirs, ".network"), lambda: tuple(self._read_network_files())
+        )
 
     def files(
         self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
@@ -172,13 +185,16 @@ class Networkd:
                 f"{PREFIX}{bond}-ports.network", f"{_header('the ports of ' + bond)}{ports}"
             )
         ]
-        present = [file for file in self._network_files() if PREFIX not in file.path.name]
+        present = [file for file in self._network_files.now() if PREFIX not in file.path.name]
         source = _first(present, Matchable.nic(standby, properties))
         taken = _first(present, Matchable.bond(bond, mac))
         # A file of the NIC that matches the bond as well will do, but for the identity.
         lacking = taken is None or (taken is source and taken.dynamic)
-        if source is not None and lacking and not source.joins_another():
-            own = _for_bond(source, bond) + _identity(source, mac, properties)
+        if source is not None and lacking and not (source.unmanaged or source.controller):
+            token = self._tokens.of(mac, standby) if source.stable_privacy else None
+            if token is not None:
+                files.append(self._tokens.file(mac, token))
+            own = _for_bond(source, bond, token) + _identity(source, mac, properties)
             kept = own + _keep(source)
             content = kept if standby.addresses else own
             # What was written for a live take-over holds until the next boot.
@@ -187,21 +203,29 @@ class Networkd:
 
     def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
         """Whether a file on disk gives the NIC a configuration."""
-        files = [file for file in self._network_files() if PREFIX not in file.path.name]
+        files = [file for file in self._network_files.now() if PREFIX not in file.path.name]
         source = _first(files, Matchable.nic(standby, properties))
         return source is not None and not source.unmanaged
 
+    def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
+        """Return what the file of a NIC makes it a port of, in words, or None."""
+        files = [file for file in self._network_files.now() if PREFIX not in file.path.name]
+        source = _first(files, Matchable.nic(standby, properties))
+        if source is None or source.controller is None:
+            return None
+        return f"is a port of {source.controller} in {source.path}"
+
     def owns(self, path: str) -> bool:
         """Whether a file is one of this stack's."""
-        return Path(path).parent == self._runtime
+        return Path(path).parent == self._runtime or self._tokens.owns(Path(path))
 
     def first_match(self, link: Matchable) -> NetworkFile | None:
         """Return the file that networkd takes for a link, of all that are on disk."""
-        return next((file for file in self._network_files() if file.matches(link)), None)
+        return next((file for file in self._network_files.now() if file.matches(link)), None)
 
     def write(self, path: str, content: str) -> None:
         """Put a file in place. Raises OSError."""
-        make_directory(self._runtime)
+        make_directory(Path(path).parent)
         write_whole(Path(path), content)
 
     def remove(self, bond: str) -> None:
@@ -229,14 +253,8 @@ class Networkd:
             in_place = False
         return StackFile(path=str(path), content=content, in_place=in_place)
 
-    def _network_files(self) -> tuple[NetworkFile, ...]:
-        """Return the files in their order, read again when one of them has changed."""
-        now = stamps(self._dirs, ".network")
-        if now != self._read_at:
-            self._read, self._read_at = tuple(self._read_network_files()), now
-        return self._read
-
     def _read_network_files(self) -> Iterator[NetworkFile]:
+        """Yield the files in their order."""
         paths: dict[str, Path] = {}
         for directory in reversed(self._dirs):
             if directory.is_dir():
@@ -264,12 +282,25 @@ def _header(what: str) -> str:
     return f"# Written by guestagent for {what}; it goes with a reboot.\n"
 
 
-def _for_bond(source: NetworkFile, bond: str) -> str:
+def _is_stable_privacy(section: str, key: str, value: str) -> bool:
+    """Whether a line asks for that: ``Token=``, or ``IPv6Token=`` as it was called before 250."""
+    return value.startswith("prefixstable") and (section, key) in {
+        ("IPv6AcceptRA", "Token"),
+        ("Network", "IPv6Token"),
+    }
+
+
+def _for_bond(source: NetworkFile, bond: str, token: str | None) -> str:
     lines = [_header(f"{bond}, from {source.path}"), "[Match]\n", f"Name={bond}\n", "Kind=bond\n"]
     for name, pairs in source.sections:
         if name != "Match":
             lines.append(f"\n[{name}]\n")
-            lines.extend(f"{key}={value}\n" for key, value in pairs)
+            lines.extend(
+                f"{key}=static:{token}\n"
+                if token is not None and _is_stable_privacy(name, key, value)
+                else f"{key}={value}\n"
+                for key, value in pairs
+            )
     return "".join(lines)
 
 

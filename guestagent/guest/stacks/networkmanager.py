@@ -18,31 +18,31 @@ on the NIC until they are moved): a port that it does not make out to be
 configured externally does not count, and no address is asked for on a bond
 without ports (src/core/devices/nm-device.c, have_any_ready_ports (1.52)).
 
-A stable-privacy address depends on the interface's name; the bond is given the
-interface identifier that the NIC had as a token, which is remembered for boots
-at which the bond is there first.
+A stable-privacy address depends on the interface's name (``tokens``).
 """
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from guestagent.clock import Clock, Deadline
 from guestagent.errors import DeadlineError
 from guestagent.guest.model import Link, StackFile
 from guestagent.guest.remembered import write_whole
 from guestagent.guest.stacks import busctl, keyfile
 from guestagent.guest.stacks.keyfile import Profile
 from guestagent.guest.stacks.sections import parse, value_of
+from guestagent.guest.stacks.stamps import Reading, Stamps, stamps
+from guestagent.guest.stacks.tokens import Tokens
 from guestagent.guest.stacks.tool import ask, make_directory, runs, standby_of
 
 NAMESPACE = uuid.UUID("5d3e6a52-40d8-4a8f-9a5e-6f0f4f2b7a11")
-SEEN_TIMEOUT_S = 10.0
+SEEN_TIMEOUT_S = 3.0
+"""The agent waits that long in one go; it is tried again."""
 _HINT = "look at `nmcli device` and `journalctl -u NetworkManager`; it is tried again"
 _BUS_NAME = "org.freedesktop.NetworkManager"
 _OBJECTS = "/org/freedesktop/NetworkManager"
@@ -54,11 +54,22 @@ _PREPARE = 40
 class NetworkManager:
     """The profiles of one system's NetworkManager; ``root`` is where its files are."""
 
-    def __init__(self, root: Path = Path("/"), *, state_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        *,
+        state_dir: Path | None = None,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._root = root
+        self._clock = clock
+        self._sleep = sleep
         self._run = root / "run/NetworkManager"
+        self._state = root / "var/lib/NetworkManager"
         self._kept = root / "run/guestagent/networkmanager"
-        self._tokens = state_dir or root / "var/lib/guestagent/networkmanager"
+        self._profiles = Reading(self._stamps, self._read_all)
+        self._tokens = Tokens(state_dir or root / "var/lib/guestagent/networkmanager")
 
     @property
     def installed(self) -> bool:
@@ -84,10 +95,10 @@ class NetworkManager:
 
     def files(self, *, bond: str, mac: str, standby: Link) -> tuple[StackFile, ...]:
         """Return what must be on disk for a pair, and whether it is."""
-        source = keyfile.choose(self._profiles(), standby)
-        if source is not None and source.joins_another():
+        source = keyfile.choose(self._profiles.now(), standby)
+        if source is not None and source.controller is not None:
             return ()
-        token = self._token(mac, standby)
+        token = self._tokens.of(mac, standby)
         profile = keyfile.for_bond(
             source,
             bond=bond,
@@ -95,13 +106,19 @@ class NetworkManager:
             identity=str(uuid.uuid5(NAMESPACE, f"{mac} {bond}")),
             token=token,
         )
-        wanted = {self._profile(bond): profile}
-        if token is not None:
-            wanted[self._token_file(mac)] = f"{token}\n"
-        return tuple(
-            StackFile(path=str(path), content=content, in_place=_read(path) == content)
-            for path, content in wanted.items()
-        )
+        path = self._profile(bond)
+        in_place = _read(path) == profile
+        told = StackFile(path=str(path), content=profile, in_place=in_place)
+        return (told,) if token is None else (told, self._tokens.file(mac, token))
+
+    def claim(self, standby: Link) -> str | None:
+        """Return what the profile of a NIC makes it a port of, in words, or None."""
+        if not self.installed:
+            return None
+        source = keyfile.choose(self._profiles.now(), standby)
+        if source is None or source.controller is None:
+            return None
+        return f"is a port of {source.controller} in {source.path}"
 
     def write(self, path: str, content: str) -> None:
         """Put a file in place. Raises OSError."""
@@ -181,12 +198,12 @@ class NetworkManager:
 
     def _wait_external(self, device: str) -> str:
         """Wait until it takes a device for configured externally; return its state in any case."""
-        deadline = time.monotonic() + SEEN_TIMEOUT_S
+        deadline = Deadline.after(SEEN_TIMEOUT_S, self._clock)
         while True:
             state = ask("nmcli", "-g", "GENERAL.STATE", "device", "show", device, hint=_HINT)
-            if state.startswith("100") or time.monotonic() > deadline:
+            if state.startswith("100") or deadline.expired:
                 return state
-            time.sleep(0.05)
+            self._sleep(0.05)
 
     def _made_up_profile(self, bond: str) -> Path:
         """Return the file of the profile that it has made up for a bond it has just seen."""
@@ -206,21 +223,29 @@ class NetworkManager:
             if profile.kind == "bond" and profile.interface == bond
         ]
 
-    def _profiles(self) -> tuple[Profile, ...]:
-        """Return the profiles of the user; those in /etc hide others of the same name."""
-        found: dict[str, Profile] = {}
-        for directory in (
+    def _directories(self) -> tuple[Path, ...]:
+        """Return where profiles are: those in /etc hide others of the same name."""
+        return (
             self._root / "usr/lib/NetworkManager/system-connections",
             self._run / "system-connections",
             self._root / "etc/NetworkManager/system-connections",
-        ):
+        )
+
+    def _stamps(self) -> Stamps:
+        profiles = stamps(self._directories(), ".nmconnection")
+        return profiles + stamps([self._state], "timestamps")
+
+    def _read_all(self) -> tuple[Profile, ...]:
+        """Return the profiles of the user."""
+        found: dict[str, Profile] = {}
+        for directory in self._directories():
             found.update({item.path.name: item for item in self._read_profiles(directory)})
         return tuple(found.values())
 
     def _read_profiles(self, directory: Path, *, made_up: bool = False) -> Iterator[Profile]:
         used = dict(
             value
-            for name, pairs in parse(_read(self._root / "var/lib/NetworkManager/timestamps") or "")
+            for name, pairs in parse(_read(self._state / "timestamps") or "")
             if name == "timestamps"
             for value in pairs
         )
@@ -235,18 +260,6 @@ class NetworkManager:
 
     def _profile(self, bond: str) -> Path:
         return self._kept / f"{bond}.nmconnection"
-
-    def _token_file(self, mac: str) -> Path:
-        return self._tokens / f"{mac.replace(':', '')}.token"
-
-    def _token(self, mac: str, standby: Link) -> str | None:
-        """Return the interface identifier of the NIC's global address: now, or as remembered."""
-        for address in standby.addresses:
-            if address.family == socket.AF_INET6 and address.scope == 0 and address.valid_s:
-                packed = ipaddress.IPv6Address(address.address).packed
-                return str(ipaddress.IPv6Address(bytes(8) + packed[8:]))
-        remembered = _read(self._token_file(mac))
-        return remembered.strip() if remembered else None
 
     def _state_of(self, ifindex: int) -> str:
         return _read(self._run / "devices" / str(ifindex)) or ""

@@ -40,6 +40,14 @@ class Owners:
             files += self._networkmanager.files(bond=bond, mac=mac, standby=standby)
         return files
 
+    def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
+        """Return what one of them makes of a NIC that a port of a bond cannot be, or None."""
+        return (
+            self._ifupdown.claim(standby.name)
+            or self._networkd.claim(standby, properties)
+            or self._networkmanager.claim(standby)
+        )
+
     def write(self, path: str, content: str) -> None:
         """Put a file in place. Raises OSError."""
         owner = self._networkd if self._networkd.owns(path) else self._networkmanager

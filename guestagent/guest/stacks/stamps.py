@@ -7,11 +7,29 @@ took half of the look.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
+T = TypeVar("T")
 Stamps = tuple[tuple[str, int, int, int, int], ...]
 """Path, inode, size and the times of the last change of each file."""
+
+
+class Reading(Generic[T]):
+    """What files say: read by ``read`` when ``stamp`` gives other stamps than the last time."""
+
+    def __init__(self, stamp: Callable[[], Stamps], read: Callable[[], T]) -> None:
+        self._stamp = stamp
+        self._read = read
+        self._last: tuple[Stamps, T] | None = None
+
+    def now(self) -> T:
+        """Return what they say now. Raises what ``read`` raises."""
+        current = self._stamp()
+        if self._last is None or self._last[0] != current:
+            self._last = current, self._read()
+        return self._last[1]
 
 
 def stamps(directories: Iterable[Path], suffix: str) -> Stamps:

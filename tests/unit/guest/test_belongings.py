@@ -7,7 +7,15 @@ import socket
 
 import pytest
 
-from guestagent.guest.model import RP_FILTER, Address, Neighbour, Route, Rule, Setting
+from guestagent.guest.model import (
+    ACCEPT_RA,
+    RP_FILTER,
+    Address,
+    Neighbour,
+    Route,
+    Rule,
+    Setting,
+)
 from tests.fakes.system import FakeSystem
 
 MAC = "52:54:00:00:00:01"
@@ -91,6 +99,22 @@ def test_a_nic_with_what_cannot_be_moved_is_left_alone_until_the_next_boot() -> 
     assert state.active == vf
 
 
+def test_a_nic_that_the_stack_makes_a_port_of_something_is_left_alone_at_boot_too() -> None:
+    system = FakeSystem()
+    nics = {system.kernel.plug("ens2", MAC, driver="virtio_net"), system.kernel.plug("ens3", MAC)}
+    system.stack.claimed["ens2"] = "is a port of br0 in /etc/network/interfaces"
+    outcome = system.engine().converge()
+    (refusal,) = outcome.plan.refusals
+    assert "is a port of br0" in refusal.reason
+    assert refusal.hint.startswith("write bond0 in place of ens2 there and reboot")
+    assert set(system.kernel.table) == nics
+    # The bond is there already: it is not taken apart for what a file says now.
+    system.stack.claimed.clear()
+    system.engine().converge()
+    system.stack.claimed["ens2"] = "is a port of br0 in /etc/network/interfaces"
+    assert system.engine().look().plan.refusals == ()
+
+
 def test_a_bond_that_is_made_at_boot_has_the_settings_of_its_nic() -> None:
     system = FakeSystem()
     system.kernel.plug("ens2", MAC, driver="virtio_net")
@@ -110,3 +134,16 @@ def test_the_bond_of_a_strict_nic_drops_nothing_before_the_routes_have_moved() -
     system.kernel.set_carrier(vf, carrier=True)
     assert system.engine().converge().error is None
     assert system.kernel.is_strict("bond0")
+
+
+@pytest.mark.parametrize("wanted", ["0", "1", "2"])
+def test_the_bond_hears_no_router_before_it_has_the_addresses(wanted: str) -> None:
+    system = FakeSystem()
+    _, vf = in_use(system)
+    system.kernel.tuned["ens2"] = {ACCEPT_RA: wanted}
+    system.kernel.set_carrier(vf, carrier=False)
+    assert system.engine().converge().error is None
+    assert Setting(key=ACCEPT_RA, value="0") in system.kernel.settings("bond0")
+    system.kernel.set_carrier(vf, carrier=True)
+    assert system.engine().converge().error is None
+    assert Setting(key=ACCEPT_RA, value=wanted) in system.kernel.settings("bond0")

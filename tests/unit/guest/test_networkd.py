@@ -223,3 +223,28 @@ def test_removing_takes_away_the_bonds_files_only(disk: Disk) -> None:
         disk.networkd.write(file.path, file.content)
     disk.networkd.remove("bond0")
     assert [path.name for path in (disk.root / "run").iterdir()] == ["05-guestagent-bond1.network"]
+
+
+@pytest.mark.parametrize(
+    ("line", "given"),
+    [
+        ("[IPv6AcceptRA]\nToken=prefixstable", "[IPv6AcceptRA]\nToken=static:::67bc:4fcb:1:e130"),
+        ("[IPv6AcceptRA]\nToken=eui64", "[IPv6AcceptRA]\nToken=eui64"),
+        ("[Network]\nIPv6Token=prefixstable", "[Network]\nIPv6Token=static:::67bc:4fcb:1:e130"),
+    ],
+)
+def test_a_stable_privacy_address_is_the_same_on_the_bond_and_at_boots_with_the_bond_first(
+    disk: Disk, line: str, given: str
+) -> None:
+    disk.put("etc/50-lan.network", f"[Match]\nName=en*\n\n{line}\n")
+    slaac = Address(family=10, address="2001:db8::67bc:4fcb:1:e130", prefix_length=64, valid_s=100)
+    leased = replace(slaac, address="2001:db8::10", prefix_length=128)
+    temporary = replace(slaac, address="2001:db8::1:2:3:4", flags=0x01)
+    nic = replace(NIC, addresses=(leased, temporary, slaac))
+    for file in disk.files(nic=nic).values():
+        assert disk.networkd.owns(file.path)
+        disk.networkd.write(file.path, file.content)
+    assert all(file.in_place for file in disk.files(nic=nic).values())
+    for content in (disk.bond_file(), (disk.root / "run/05-guestagent-bond0.network").read_text()):
+        assert content is not None
+        assert given in content

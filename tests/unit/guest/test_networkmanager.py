@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from guestagent.errors import DeadlineError
 from guestagent.guest.model import Address, Link, StackFile
-from guestagent.guest.stacks import busctl, keyfile
+from guestagent.guest.stacks import busctl, keyfile, networkmanager
 from guestagent.guest.stacks.networkmanager import NetworkManager
 from guestagent.guest.stacks.sections import parse, value_of
 
@@ -172,6 +173,21 @@ def test_before_it_starts_it_is_told_by_its_state_file_which_profile_the_bond_ha
     disk.manager.remove("bond0")
     assert not list((disk.root / RUN).iterdir())
     assert not disk.manager.told("bond0")
+
+
+def test_a_bond_that_networkmanager_does_not_notice_is_waited_for_in_bounds(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.put("sys/class/net/bond0/ifindex", "7\n")
+    disk.put("sys/fs/cgroup/system.slice/NetworkManager.service/pids.current", "1\n")
+    for file in disk.files().values():
+        disk.manager.write(file.path, file.content)
+    monkeypatch.setattr(networkmanager, "ask", lambda *_, **__: "20 (unavailable)\n")
+    slept: list[float] = []
+    manager = NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append)
+    with pytest.raises(DeadlineError, match="bond0: its state is 20"):
+        manager.reload("bond0")
+    assert networkmanager.SEEN_TIMEOUT_S <= sum(slept) < networkmanager.SEEN_TIMEOUT_S + 1
 
 
 def test_the_profile_of_a_running_bond_keeps_its_identity_and_its_options(disk: Disk) -> None:

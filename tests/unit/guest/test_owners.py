@@ -45,10 +45,63 @@ class System:
         files = self.owners.files(bond="bond0", mac=MAC, standby=NIC, properties=dict)
         return {str(Path(file.path).parent.relative_to(self.root)) for file in files}
 
+    def claim(self) -> str | None:
+        return self.owners.claim(NIC, dict)
+
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
     return System(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stanza", "claim"),
+    [
+        ("iface br0 inet dhcp\n  bridge_ports ens3 ens4", "is a port of br0"),
+        ("iface br0 inet dhcp\n  bridge-ports none", None),
+        ("iface br0 inet dhcp\n  bridge_ports all", "is a port of br0"),
+        ("iface br0 inet dhcp\n  bridge_ports eth0 regex ens[0-9]+", "is a port of br0"),
+        ("iface br0 inet dhcp\n  bridge_ports eth0 regex ens[", None),
+        ("iface bond7 inet dhcp\n  bond-slaves ens3", "is a port of bond7"),
+        ("iface ens3 inet manual\n  bond-master bond7", "is a port of bond7"),
+        ("iface ens3.5 inet dhcp", "has the VLAN ens3.5"),
+        ("iface vlan5 inet dhcp\n  vlan_raw_device ens3", "has the VLAN vlan5"),
+        ("iface ens33 inet dhcp\niface ens3 inet dhcp", None),
+        ("iface br0 inet dhcp\n  bridge_ports bond0", None),
+    ],
+)
+def test_what_ifupdown_makes_of_a_nic_beside_an_interface_is_said(
+    system: System, stanza: str, claim: str | None
+) -> None:
+    system.put("usr/sbin/ifup")
+    system.put("etc/network/interfaces", f"auto lo\niface lo inet loopback\n\n{stanza}\n")
+    assert system.claim() == (claim and f"{claim} in {system.root}/etc/network/interfaces")
+
+
+@pytest.mark.parametrize(
+    ("program", "path", "text", "claim"),
+    [
+        (
+            *("usr/sbin/NetworkManager", "etc/NetworkManager/system-connections/a.nmconnection"),
+            *("[connection]\ntype=ethernet\ncontroller=br0\nport-type=bridge\n", "br0"),
+        ),
+        (
+            *("usr/lib/systemd/systemd-networkd", "etc/systemd/network/50-lan.network"),
+            *("[Match]\nName=en*\n[Network]\nBond=uplink\n", "uplink"),
+        ),
+        # A bridge takes the bond as it took the NIC.
+        (
+            *("usr/lib/systemd/systemd-networkd", "etc/systemd/network/50-lan.network"),
+            *("[Match]\nName=en*\n[Network]\nBridge=br0\n", None),
+        ),
+    ],
+)
+def test_a_nic_that_is_to_be_a_port_is_no_port_of_ours(
+    system: System, program: str, path: str, text: str, claim: str | None
+) -> None:
+    system.put(program)
+    system.put(path, text)
+    assert system.claim() == (claim and f"is a port of {claim} in {system.root}/{path}")
 
 
 NETWORKD = {"run/systemd/network"}

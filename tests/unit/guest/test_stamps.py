@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.stacks.stamps import stamps
+from guestagent.guest.stacks.stamps import Reading, stamps
 
 SUFFIX = ".network"
 
@@ -62,3 +62,18 @@ def test_other_files_and_links_that_lead_nowhere_make_none(etc: Path) -> None:
     (etc / "99-new.link").write_text("new")
     (etc / "99-nowhere.network").symlink_to("absent")
     assert stamps([etc], SUFFIX) == before
+
+
+def test_files_are_read_again_only_when_they_have_changed(etc: Path) -> None:
+    lan, read = etc / "50-lan.network", list[str]()
+
+    def content() -> str:
+        read.append(lan.read_text())
+        return read[-1]
+
+    reading = Reading(lambda: stamps([etc], SUFFIX), content)
+    assert [reading.now(), reading.now()] == ["one", "one"]
+    assert read == ["one"]
+    rewrite(lan)
+    assert [reading.now(), reading.now()] == ["two", "two"]
+    assert read == ["one", "two"]
