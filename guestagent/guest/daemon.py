@@ -143,6 +143,10 @@ class Daemon:
         bonds = [pair.bond for pair in pairs if pair.bond is not None]
         return sum([await self._announcer.announce(snapshot, bond) for bond in bonds])
 
+    async def unsent(self, ifindexes: frozenset[int]) -> int:
+        """Return how much links hold of what they were given to send. Raises KernelError."""
+        return await self._in_thread(self._engine.unsent, ifindexes)
+
     async def _serve(self) -> None:
         first = True
         while not self._stopping.is_set():

@@ -92,6 +92,10 @@ class Engine:
         """Return the addresses that a link has now. Raises KernelError."""
         return self._kernel.addresses(ifindex)
 
+    def unsent(self, ifindexes: frozenset[int]) -> int:
+        """Return what links hold of what they were given to send. Raises KernelError."""
+        return sum(self._kernel.unsent(ifindex) for ifindex in ifindexes)
+
     def solicit_gateways(self, ifindex: int) -> bool:
         """Make the default gateways of a link prove themselves; False without any."""
         gateways = self._gateways(ifindex)

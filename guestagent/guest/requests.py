@@ -14,7 +14,8 @@ adopt     bond                                         the pairs that are bonded
 
 ``bond`` is the name of a bond or the MAC of a pair; without it every pair is
 meant. An answer to ``switch`` or ``wait`` is given when the kernel was seen in
-the state that was asked for, never before. With ``after``, ``status`` answers when
+the state that was asked for, never before; to ``switch standby`` once the VF has also sent
+what it was given. With ``after``, ``status`` answers when
 the revision is another one, or when the time is up.
 """
 
@@ -51,6 +52,9 @@ from guestagent.jsontype import JsonError, Obj
 from guestagent.wire import VERSION, Request
 
 SWITCH_TIMEOUT_S = 10.0
+SENT_TIMEOUT_S = 1.0
+"""For a VF that sends nothing any more, its packets are lost with or without waiting."""
+SENT_POLL_S = 0.01
 MAX_WAIT_S = 300.0
 SECOND_LOOK_S = 5.0
 _Answer = Mapping[str, object]
@@ -81,6 +85,9 @@ class Agent(Protocol):
 
     def next_outcome(self) -> asyncio.Future[Outcome]:
         """Return the outcome of the next convergence to begin, whenever it does."""
+
+    async def unsent(self, ifindexes: frozenset[int]) -> int:
+        """Return how much links hold of what they were given to send: 0 is nothing."""
 
     async def announce(self, pairs: tuple[Pair, ...]) -> int:
         """Announce the addresses of pairs; return how many frames went out at once."""
@@ -169,7 +176,8 @@ class Requests:
         try:
             for pair in pairs:
                 self._agent.leases.hold(pair.mac, hold_s)
-            return await self._reach(pairs, Side.STANDBY)
+            answer = await self._reach(pairs, Side.STANDBY)
+            await self._all_sent(pairs)
         except (GuestAgentError, OSError) as error:
             for mac in new:
                 self._agent.leases.release(mac)
@@ -177,6 +185,18 @@ class Requests:
             if isinstance(error, OSError):
                 raise GuestAgentError(f"the hold cannot be written: {error}") from error
             raise
+        return answer
+
+    async def _all_sent(self, pairs: tuple[Pair, ...]) -> None:
+        """Wait until the VFs have sent what they were given: who asked may take them away now."""
+        vfs = frozenset(pair.vf.ifindex for pair in pairs if pair.vf is not None)
+        deadline = Deadline.after(SENT_TIMEOUT_S)
+        # There is no event for an empty queue.
+        while await self._agent.unsent(vfs):
+            if deadline.expired:
+                _log.warning("a VF does not send what was on it before the switch; it is given up")
+                return
+            await asyncio.sleep(SENT_POLL_S)
 
     async def _to_policy(self, pairs: tuple[Pair, ...], *, must_be_vf: bool) -> _Answer:
         for pair in pairs:

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 from guestagent.guest.kernel.protocol import Kernel
 from guestagent.guest.model import RP_FILTER, Address, Neighbour, Route, Setting
-from tests.contract.kernel_ground import IPV4, IPV6, OTHER_MAC, Ground, claim, in_use, refused
+from tests.contract.kernel_ground import (
+    IPV4,
+    IPV6,
+    OTHER_MAC,
+    Ground,
+    claim,
+    eventually,
+    in_use,
+    refused,
+)
 
 WITH_PEER = Address(family=socket.AF_INET, address="192.0.2.1", prefix_length=32, peer="192.0.2.2")
 STATIC = Neighbour(family=socket.AF_INET, address="192.0.2.77", hardware_address=OTHER_MAC)
@@ -124,3 +133,14 @@ def what_cannot_be_moved_is_said(kernel: Kernel, ground: Ground) -> None:
     ground.attach(port)
     assert kernel.obstacles(port) == ("has the queueing discipline pfifo",)
     assert kernel.obstacles(other) == ()
+
+
+@claim
+def what_a_nic_has_not_sent_yet_is_told(kernel: Kernel, ground: Ground) -> None:
+    port, other = in_use(kernel, ground), in_use(kernel, ground, "ens2", ())
+    eventually(ground, lambda: kernel.unsent(port) == 0)
+    ground.hold_back(port)
+    assert kernel.unsent(port) > 0
+    assert kernel.unsent(other) == 0
+    ground.unplug(port)
+    assert kernel.unsent(port) == 0

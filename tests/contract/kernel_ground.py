@@ -53,6 +53,9 @@ class Ground(Protocol):
     def add_rule(self, name: str) -> None:
         """Have a rule for what comes in through a link."""
 
+    def hold_back(self, ifindex: int) -> None:
+        """Have a packet on a NIC that is up which it does not send for a while."""
+
     def attach(self, ifindex: int) -> None:
         """Have something on a NIC that cannot be moved to another."""
 

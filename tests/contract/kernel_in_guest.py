@@ -55,6 +55,13 @@ class VethGround:
     def add_rule(self, name: str) -> None:
         _ip(f"rule add not from 198.51.100.0/24 iif {name} lookup 77 priority 99")
 
+    def hold_back(self, ifindex: int) -> None:
+        name = socket.if_indextoname(ifindex)
+        _run("tc", f"qdisc add dev {name} root netem delay 60s")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as packets:
+            packets.bind((name, 0))
+            packets.send(bytes(64))
+
     def attach(self, ifindex: int) -> None:
         _run("tc", f"qdisc add dev {socket.if_indextoname(ifindex)} root pfifo limit 10")
 

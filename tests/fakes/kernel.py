@@ -8,7 +8,6 @@ on request. The contract tests hold it to the real kernel.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 from dataclasses import dataclass, field, replace
 
@@ -26,8 +25,10 @@ from guestagent.guest.model import (
     Rule,
     Setting,
 )
+from tests.fakes.routing import reaches, same_key
 
 DEFAULTS = {RP_FILTER: "0", ACCEPT_RA: "1"}  # what a new link has below /proc/sys/net
+
 RANDOM_MAC = "02:00:00:00:00:01"
 """What an empty bond takes in place of its own."""
 
@@ -52,6 +53,8 @@ class FakeKernel:
     tuned: dict[str, dict[str, str]] = field(default_factory=lambda: {"default": DEFAULTS})
     """What was set below /proc/sys/net, by the name of a link."""
     in_the_way: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    held_back: dict[int, int] = field(default_factory=dict)
+    """What a link has not sent yet."""
     answering: set[str] = field(default_factory=set)
     """Neighbours that answer when they are solicited."""
     proven: dict[int, set[str]] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class FakeKernel:
         upper = self.table.pop(ifindex).upper
         self.owned.pop(ifindex, None)
         self.routed.pop(ifindex, None)
+        self.held_back.pop(ifindex, None)
         if upper is not None:
             self._left(upper)
 
@@ -143,13 +147,13 @@ class FakeKernel:
     def routes(self, ifindex: int) -> tuple[Route, ...]:
         # Routes of IPv6 that differ in the next hop alone are one with several next hops.
         elsewhere = {
-            _key(route)
+            same_key(route)
             for other, routes in self.routed.items()
             for route in routes
             if other != ifindex and route.family == socket.AF_INET6
         }
         found = self.routed.get(ifindex, ())
-        return tuple(route for route in found if _key(route) not in elsewhere)
+        return tuple(route for route in found if same_key(route) not in elsewhere)
 
     def rules(self, name: str) -> tuple[Rule, ...]:
         return tuple(rule for rule in self.ruled if name in {rule.iif, rule.oif})
@@ -166,6 +170,9 @@ class FakeKernel:
 
     def obstacles(self, ifindex: int) -> tuple[str, ...]:
         return self.in_the_way.get(ifindex, ())
+
+    def unsent(self, ifindex: int) -> int:
+        return self.held_back.get(ifindex, 0)
 
     def create_bond(
         self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
@@ -256,12 +263,14 @@ class FakeKernel:
         self._maybe_refuse("put_route")
         if not self._get(ifindex).up:
             raise KernelError("could not put a route", errno.ENETDOWN)
-        if route.gateway is not None and not self._reaches(ifindex, route.gateway):
+        if route.gateway is not None and not reaches(
+            route.gateway, self.owned.get(ifindex, ()), self.routed.get(ifindex, ())
+        ):
             raise KernelError("could not put a route", errno.ENETUNREACH)
         replaced = [ifindex] if route.family == socket.AF_INET6 else list(self.routed)
         for other in replaced:
             routed = self.routed.get(other, [])
-            routed[:] = [item for item in routed if _key(item) != _key(route)]
+            routed[:] = [item for item in routed if same_key(item) != same_key(route)]
         self.routed.setdefault(ifindex, []).append(route)
 
     def delete_route(self, ifindex: int, route: Route) -> None:
@@ -283,13 +292,12 @@ class FakeKernel:
     def put_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
         self._maybe_refuse("put_neighbour")
         self._get(ifindex)
-        known = self.set_neighbours.setdefault(ifindex, [])
-        known[:] = [item for item in known if item.address != neighbour.address] + [neighbour]
+        self._forget(ifindex, neighbour)
+        self.set_neighbours[ifindex].append(neighbour)
 
     def delete_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
         self._maybe_refuse("delete_neighbour")
-        known = self.set_neighbours.setdefault(ifindex, [])
-        known[:] = [item for item in known if item.address != neighbour.address]
+        self._forget(ifindex, neighbour)
 
     def write_setting(self, name: str, setting: Setting) -> None:
         self._maybe_refuse("write_setting")
@@ -313,6 +321,10 @@ class FakeKernel:
 
     # inside
 
+    def _forget(self, ifindex: int, neighbour: Neighbour) -> None:
+        known = self.set_neighbours.setdefault(ifindex, [])
+        known[:] = [item for item in known if item.address != neighbour.address]
+
     def _ports(self, bond: int) -> list[Link]:
         """Return the ports in the order in which they joined."""
         joined = [self.table[ifindex] for ifindex in self.own_mtus if ifindex in self.table]
@@ -335,20 +347,6 @@ class FakeKernel:
         self.set_neighbours.pop(ifindex, None)
         owned = self.owned.get(ifindex, [])
         owned[:] = [item for item in owned if item.family != socket.AF_INET6]
-
-    def _reaches(self, ifindex: int, gateway: str) -> bool:
-        """Whether an address or a route of the link leads to a gateway."""
-        near = [(item.address, item.prefix_length) for item in self.owned.get(ifindex, ())]
-        near += [
-            (route.destination, route.prefix_length)
-            for route in self.routed.get(ifindex, ())
-            if route.destination is not None and route.gateway is None
-        ]
-        host = ipaddress.ip_address(gateway)
-        return any(
-            host in ipaddress.ip_network(f"{address}/{length}", strict=False)
-            for address, length in near
-        )
 
     def _select(self, bond: int) -> None:
         """Choose the active port: the primary if it carries, else the one that joined first.
@@ -392,9 +390,3 @@ class FakeKernel:
             if refusal[0] == method:
                 self.refusals.remove(refusal)
                 raise KernelError(f"could not {method}", refusal[1])
-
-
-def _key(route: Route) -> tuple[object, ...]:
-    """Return what makes two routes the same to the kernel, whatever their next hop."""
-    where = (route.family, route.destination, route.prefix_length)
-    return (*where, route.table, route.tos, route.metric)

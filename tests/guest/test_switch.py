@@ -106,6 +106,22 @@ def test_ten_planned_cycles_lose_nothing_at_a_thousand_packets_a_second(
     assert_nothing_lost(result)
 
 
+def test_what_waits_on_the_vf_is_sent_before_the_host_is_told_that_it_may_go(
+    guest: Machine, network: Network
+) -> None:
+    adopted(guest)
+    vf = look(guest).vf(guest.setup.pairs[0])
+    assert vf is not None
+    guest.run(f"tc qdisc replace dev {vf.name} root netem delay 300ms limit 10000")
+    with connected(guest) as host, Probe(network) as probe:
+        probe.start(guest)
+        host.ask("switch", to="standby")
+        guest.unplug_vf()
+        wait_on_standby(guest)
+        result = probe.stop(guest)
+    assert_nothing_lost(result)
+
+
 def test_a_hold_ends_by_itself_without_loss(guest: Machine, network: Network) -> None:
     adopted(guest)
     with Probe(network) as probe:

@@ -12,7 +12,7 @@ RTM_GETLINK, RTM_GETQDISC = 18, 38
 IFLA_XDP, IFLA_XDP_ATTACHED = 43, 2
 TCA_KIND = 1
 _LINK = struct.Struct("=BxHiII")
-_QDISC = struct.Struct("=BxxxiIII")
+QDISC = struct.Struct("=BxxxiIII")
 
 
 def obstacles(rtnetlink: RtNetlink, ifindex: int) -> tuple[str, ...]:
@@ -32,10 +32,10 @@ def _own_qdiscs(rtnetlink: RtNetlink, ifindex: int) -> list[str]:
     K: net/sched/sch_generic.c, attach_default_qdiscs; net/sched/sch_api.c, tc_modify_qdisc
     (6.12). clsact and ingress, which hold filters, always have one.
     """
-    request = _QDISC.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    request = QDISC.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
     kinds = []
-    for message in rtnetlink.dump("list qdiscs", RTM_GETQDISC, request, _QDISC.size):
-        _, link, handle, _, _ = _QDISC.unpack(message.fixed)
+    for message in rtnetlink.dump("list qdiscs", RTM_GETQDISC, request, QDISC.size):
+        _, link, handle, _, _ = QDISC.unpack(message.fixed)
         if link == ifindex and handle:
             kinds.append(text(message.attributes, TCA_KIND) or "?")
     return kinds

@@ -24,6 +24,7 @@ from guestagent.guest.kernel.encode import (
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.rtnetlink import RtNetlink
 from guestagent.guest.kernel.sysfs import device_facts
+from guestagent.guest.kernel.unsent import unsent
 from guestagent.guest.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
 from guestagent.pyroute import (
     NetlinkDumpInterrupted,
@@ -101,6 +102,10 @@ class NetlinkKernel:
     def obstacles(self, ifindex: int) -> tuple[str, ...]:
         """Return what a link has that cannot be moved to another, in words."""
         return attached.obstacles(self._bytes, ifindex)
+
+    def unsent(self, ifindex: int) -> int:
+        """Return how much a link holds of what it was given to send: 0 is nothing."""
+        return unsent(self._bytes, ifindex)
 
     def create_bond(
         self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool

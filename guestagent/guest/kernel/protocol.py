@@ -60,6 +60,9 @@ class Kernel(Protocol):
     def obstacles(self, ifindex: int) -> tuple[str, ...]:
         """Return what a link has that cannot be moved to another, in words."""
 
+    def unsent(self, ifindex: int) -> int:
+        """Return how much a link holds of what it was given to send: 0 is nothing."""
+
     def create_bond(
         self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
     ) -> None:

@@ -39,6 +39,9 @@ class FakeGround:
     def add_rule(self, name: str) -> None:
         self._kernel.ruled.append(Rule(family=socket.AF_INET, iif=name, rest="any"))
 
+    def hold_back(self, ifindex: int) -> None:
+        self._kernel.held_back[ifindex] = 1
+
     def attach(self, ifindex: int) -> None:
         self._kernel.in_the_way[ifindex] = ("has the queueing discipline pfifo",)
 

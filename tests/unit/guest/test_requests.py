@@ -38,6 +38,7 @@ class FakeAgent:
     history: History = field(default_factory=History)
     told: list[str] = field(default_factory=list)
     announced: dict[str, int] = field(default_factory=dict)
+    looks: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.released = self.system.released
@@ -55,6 +56,14 @@ class FakeAgent:
             self.system.later(DRAIN_S)
             future.set_result(self.system.engine().converge())
         return future
+
+    async def unsent(self, ifindexes: frozenset[int]) -> int:
+        """Return what the VF has not sent, which gets less at each look."""
+        left = self.system.engine().unsent(ifindexes)
+        self.looks.append(left)
+        for ifindex in ifindexes & self.system.kernel.held_back.keys():
+            self.system.kernel.held_back[ifindex] -= 1
+        return left
 
     async def announce(self, pairs: tuple[Pair, ...]) -> int:
         self.told.extend(pair.mac for pair in pairs)
@@ -88,6 +97,24 @@ def test_switching_to_the_standby_holds_the_pair_and_says_what_was_seen(agent: F
     assert active(agent) == "ens2"
     assert [pair["active"] for pair in answer["pairs"]] == ["standby"]
     assert answer["pairs"][0]["held_s"] == DEFAULT_HOLD_S
+
+
+def test_the_standby_is_confirmed_when_the_vf_has_sent_what_it_was_given(
+    agent: FakeAgent,
+) -> None:
+    agent.system.kernel.held_back[agent.system.kernel.named("ens3").ifindex] = 3
+    ask(agent, "switch", to="standby")
+    assert agent.looks == [3, 2, 1, 0]
+
+
+def test_a_vf_that_sends_nothing_any_more_does_not_keep_the_guest_on_it(
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("guestagent.guest.requests.SENT_TIMEOUT_S", 0.0)
+    agent.system.kernel.held_back[agent.system.kernel.named("ens3").ifindex] = 1_000_000
+    answer = ask(agent, "switch", to="standby")
+    assert [pair["active"] for pair in answer["pairs"]] == ["standby"]
+    assert "does not send" in caplog.text
 
 
 @pytest.mark.parametrize("back", ["vf", "auto"])
