@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guestagent import __version__, log
 from guestagent.errors import GuestAgentError
 from guestagent.guest.config import CONFIGURATION
+
+if TYPE_CHECKING:
+    from guestagent.guest.commands import Commands
 
 _DESCRIPTION = """\
 Keeps each pair of a virtio-net NIC and an SR-IOV virtual function (VF) that
@@ -29,7 +34,7 @@ exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 75 try again later
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = sys.argv[1:] if argv is None else argv
-    arguments = _parser(at_boot=words[:1] == ["early"]).parse_args(words)
+    arguments = _parser(*words[:1]).parse_args(words)
     log.setup(verbose=arguments.verbose)
     try:
         code: int = arguments.command(arguments)
@@ -41,10 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def _parser(*, at_boot: bool = False) -> argparse.ArgumentParser:
-    """Return the parser; the boot waits for one command, and nothing is loaded for the others."""
-    from guestagent.guest.commands import services
-
+def _parser(first: str = "") -> argparse.ArgumentParser:
+    """Return the parser for a command line that begins with ``first``, else for all commands."""
     parser = argparse.ArgumentParser(
         prog="guestagent",
         description=_DESCRIPTION,
@@ -61,13 +64,43 @@ def _parser(*, at_boot: bool = False) -> argparse.ArgumentParser:
         help="configuration file (default: %(default)s, which need not exist)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    services.add(commands)
-    if not at_boot:
-        from guestagent.guest.commands import doctor, render, switches, undoing, views
-
-        for group in (views, doctor, switches, undoing, render):
-            group.add(commands)
+    for add in _groups(first):
+        add(commands)
     return parser
+
+
+def _groups(first: str) -> tuple[Callable[[Commands], None], ...]:
+    """Return what adds the commands: those of one group where that is enough.
+
+    The boot waits for one of them, and scripts for others: nothing is loaded for the rest.
+    """
+    match first:
+        case "run" | "early" | "hide":
+            from guestagent.guest.commands.services import add as services
+
+            return (services,)
+        case "status" | "metrics" | "plan":
+            from guestagent.guest.commands.views import add as views
+
+            return (views,)
+        case "doctor":
+            from guestagent.guest.commands.doctor import add as doctor
+
+            return (doctor,)
+        case "switch" | "announce" | "ask":
+            from guestagent.guest.commands.switches import add as switches
+
+            return (switches,)
+        case "undo" | "adopt":
+            from guestagent.guest.commands.undoing import add as undoing
+
+            return (undoing,)
+        case "render":
+            from guestagent.guest.commands.render import add as render
+
+            return (render,)
+    firsts = ("run", "status", "doctor", "switch", "undo", "render")
+    return tuple(add for name in firsts for add in _groups(name))
 
 
 if __name__ == "__main__":
