@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.guest.doctor.facts import BondingModule, CloudInit, UnitState
-from guestagent.guest.doctor.system import CHANNEL, EARLY, SERVICE
+from guestagent.guest.doctor.system import CHANNEL, EARLY, HIDE, SERVICE
 
 ROOT = Path("/")
 COMMAND_TIMEOUT_S = 20.0
@@ -72,7 +72,7 @@ def units(root: Path = ROOT) -> tuple[UnitState, ...]:
     if not (root / "run/systemd/system").is_dir():
         return ()
     wanted = "--property=Id,LoadState,UnitFileState,ActiveState,Result"
-    done = run("systemctl", "show", wanted, SERVICE, EARLY)
+    done = run("systemctl", "show", wanted, SERVICE, EARLY, HIDE)
     return parse_units(done.stdout) if done is not None and done.ok else ()
 
 

@@ -9,9 +9,11 @@ from guestagent.guest.doctor.facts import BondingModule, CloudInit, Facts, Findi
 
 CHANNEL = "org.guestagent.0"
 SERVICE, EARLY = "guestagent.service", "guestagent-early.service"
+HIDE = "guestagent-hide.service"
 _EFFECT = {
     SERVICE: "a VF that is plugged in is not bonded",
     EARLY: "at boot the network is configured before the bond is there",
+    HIDE: "a first boot with the VF present fails in cloud-init and applies no user-data",
 }
 
 
@@ -48,6 +50,8 @@ def bonding_module(facts: Facts) -> Iterator[Finding]:
 def units(facts: Facts) -> Iterator[Finding]:
     """Judge whether the agent runs, now and after the next boot."""
     for unit in facts.units:
+        if unit.name == HIDE and facts.cloud_init is CloudInit.ABSENT:
+            continue  # there is nobody to hide the VF from
         if not unit.installed:
             seen, advice = "it is not installed", "install the package guestagent"
         elif unit.active == "failed":
@@ -82,22 +86,27 @@ def cloud_init(facts: Facts) -> Iterator[Finding]:
     """Judge whether cloud-init gets through its first boot.
 
     With two NICs of one MAC it ends in "duplicate mac found" and applies no user-data
-    (cloud-init: cloudinit/net/__init__.py, get_interfaces_by_mac (25.1)).
+    (cloud-init: cloudinit/net/__init__.py, get_interfaces_by_mac (25.1)). Where the VF is
+    hidden at boot, one that can be seen has come after cloud-init had looked.
     """
+    hidden = any(
+        unit.name == HIDE and unit.enabled and unit.active != "failed" for unit in facts.units
+    )
     macs = Counter(
         link.permanent_address
         for link in facts.snapshot.links
         if link.physical and link.permanent_address is not None
     )
     for mac in sorted(mac for mac, count in macs.items() if count > 1):
-        if facts.cloud_init is CloudInit.PENDING:
+        if facts.cloud_init is CloudInit.PENDING and not hidden:
             yield Finding(
                 severity=Severity.ERROR,
                 about="cloud-init",
                 seen=f"its first boot is not finished and {macs[mac]} NICs have the MAC {mac}:"
                 " it fails then, and no user-data is applied",
-                advice="plug the VF only after the first boot, or use an image whose network is"
-                " its own (network: {config: disabled} in /etc/cloud/cloud.cfg.d)",
+                advice=f"systemctl enable {HIDE}, or plug the VF only after the first boot, or"
+                " use an image whose network is its own (network: {config: disabled} in"
+                " /etc/cloud/cloud.cfg.d)",
             )
     if facts.cloud_init is CloudInit.DUPLICATE_MAC:
         yield Finding(

@@ -170,6 +170,23 @@ def test_the_early_unit_need_not_have_run_in_this_boot(bonded: Patient) -> None:
     assert "at boot" in bonded.found(units=(replace(unit, enabled=False),)).seen
 
 
+def test_the_vf_must_be_hidden_from_a_first_boot_of_cloud_init(bonded: Patient) -> None:
+    name = "guestagent-hide.service"
+    unit = UnitState(name=name, installed=True, enabled=True, active="inactive", result="success")
+    pending, failed = CloudInit.PENDING, replace(unit, active="failed", result="timeout")
+    assert bonded.findings(units=(unit,), cloud_init=pending) == ()
+    for bad, seen in (
+        (replace(unit, enabled=False), "does not start at boot"),
+        (failed, "failed (timeout)"),
+    ):
+        assert bonded.findings(units=(bad,)) == (), "no cloud-init, nobody to hide from"
+        found = bonded.findings(units=(bad,), cloud_init=pending)
+        assert {item.about for item in found} == {name, "cloud-init"}
+        (finding,) = bonded.findings(units=(bad,), cloud_init=CloudInit.DONE)
+        assert finding.severity is Severity.ERROR
+        assert seen in finding.seen
+
+
 @pytest.mark.parametrize("failover", [False, True], ids=["three", "net_failover"])
 def test_nics_that_are_left_alone_are_reported_with_the_reason(
     alone: Patient, *, failover: bool
