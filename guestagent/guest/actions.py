@@ -39,6 +39,8 @@ class CarrySettings:
 
     bond: str
     settings: tuple[Setting, ...]
+    loosen: bool = False
+    """Whether it takes everything until it takes over from the NIC, whose filter it then gets."""
     reason: str
 
 
@@ -167,7 +169,7 @@ class MoveNetwork:
     rules: tuple[Rule, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     loosen: bool = False
-    """Whether what still arrives where they were would be dropped (strict rp_filter)."""
+    """Whether what still arrives where they were might be dropped (rp_filter)."""
     reason: str
 
 
@@ -217,7 +219,7 @@ class GiveBack:
     rules: tuple[Rule, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     loosen: bool = False
-    """Whether what still arrives where they were would be dropped (strict rp_filter)."""
+    """Whether what still arrives where they were might be dropped (rp_filter)."""
     reason: str
 
 
@@ -277,7 +279,8 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
             )
         case CarrySettings():
             keys = ", ".join(item.key for item in action.settings)
-            return f"set {keys} of {action.bond} as on the NIC"
+            also = ", and rp_filter so that it takes everything" if action.loosen else ""
+            return f"set {keys or 'nothing'} of {action.bond} as on the NIC{also}"
         case DeleteBond():
             return f"delete {action.bond}"
         case MarkBond():

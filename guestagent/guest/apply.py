@@ -183,6 +183,8 @@ class Applier:
             case CarrySettings():
                 for setting in action.settings:
                     kernel.write_setting(self._bond(action.bond).name, setting)
+                if action.loosen:
+                    kernel.loosen(self._bond(action.bond).name)
             case RemoveStackFiles():
                 self._stack.remove(action.bond)
             case RememberPair():
@@ -217,7 +219,7 @@ class Applier:
         The address comes first, so that the same source address stays valid all
         the time; IPv4 routes change owner one by one, IPv6 routes are there
         twice for a moment. The kernel accepts what still arrives on the source for
-        an address of any interface, unless a strict rp_filter says otherwise.
+        an address of any interface, unless a reverse path filter says otherwise.
         """
         with ExitStack() as back:
             filter_of_source = self._loosened(source, back) if what.loosen else None

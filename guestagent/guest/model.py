@@ -22,7 +22,7 @@ as ours from its first moment on, and a crash in between is repaired.
 """
 
 RP_FILTER = "ipv4/conf/rp_filter"
-"""Key of the setting that drops what would not be answered through the same link."""
+"""Key of the setting that drops what would not be answered through the same link, or any."""
 
 ACCEPT_RA = "ipv6/conf/accept_ra"
 """Key of the setting that says whether the kernel takes router advertisements."""
@@ -199,8 +199,8 @@ class Link:
     neighbours: tuple[Neighbour, ...] = ()
     settings: tuple[Setting, ...] = ()
     """Those of the NIC that the bond does not have yet."""
-    strict: bool = False
-    """Whether it drops what would not be answered through it (strict rp_filter)."""
+    filtering: bool = False
+    """Whether it may drop what would not be answered through it (rp_filter)."""
     obstacles: tuple[str, ...] = ()
     """What it has that cannot be moved to another link, in words."""
     claim: str | None = None

@@ -185,7 +185,7 @@ class Observer:
             routes=routes,
             rules=self._kernel.rules(link.name),
             neighbours=self._kernel.neighbours(link.ifindex),
-            strict=self._kernel.is_strict(link.name),
+            filtering=self._kernel.is_filtering(link.name),
             bond=state,
         )
 
@@ -229,7 +229,7 @@ class Observer:
             routes=kernel.routes(standby.ifindex),
             rules=kernel.rules(standby.name),
             neighbours=kernel.neighbours(standby.ifindex),
-            strict=kernel.is_strict(standby.name),
+            filtering=kernel.is_filtering(standby.name),
             obstacles=kernel.obstacles(standby.ifindex),
         )
 

@@ -49,7 +49,6 @@ from guestagent.guest.model import (
     Pair,
     Policy,
     Refusal,
-    Setting,
     Snapshot,
 )
 from guestagent.guest.pairing import pair_up
@@ -225,18 +224,18 @@ class _PairPlanner:
         """Give the bond the NIC's settings: when it is made, and before it takes over."""
         standby = self.pair.standby
         settings = standby.settings
+        loosen = self._live() and standby.filtering
         if self._live():
             # Until the network has moved, the bond would make addresses beside the NIC's, and
             # drop what the VF receives. It gets these as the NIC had them afterwards.
-            later = {ACCEPT_RA, RP_FILTER} if standby.strict else {ACCEPT_RA}
+            later = {ACCEPT_RA, RP_FILTER} if loosen else {ACCEPT_RA}
             settings = tuple(item for item in settings if item.key not in later)
-            if standby.strict:
-                settings = (*settings, Setting(key=RP_FILTER, value="2"))
         due = self.pair.bond is None or self._carries() or not self._live()
-        if settings and due and not self._is_complete():
+        if (settings or loosen) and due and not self._is_complete():
             yield CarrySettings(
                 bond=self.bond_name,
                 settings=settings,
+                loosen=loosen,
                 reason=f"{standby.name} has them",
             )
 
@@ -285,7 +284,7 @@ class _PairPlanner:
                 routes=standby.routes,
                 rules=standby.rules,
                 neighbours=standby.neighbours,
-                loosen=standby.strict,
+                loosen=standby.filtering,
                 reason=f"{standby.name} becomes a port",
             )
         yield from self._free_bond()

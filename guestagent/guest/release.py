@@ -146,7 +146,7 @@ class _Releaser:
                 routes=bond.routes,
                 rules=bond.rules,
                 neighbours=bond.neighbours,
-                loosen=bond.strict,
+                loosen=bond.filtering,
                 reason=f"{bond.name} goes",
             )
             yield RemoveStackFiles(bond=bond.name, reason=f"{heir.name} has the addresses")

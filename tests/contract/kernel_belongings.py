@@ -109,10 +109,13 @@ def a_setting_is_the_links_own(kernel: Kernel, ground: Ground) -> None:
     assert STRICT in kernel.settings("ens1")
     assert STRICT not in kernel.settings("ens2")
     assert STRICT not in kernel.settings("default")
-    assert kernel.is_strict("ens1")
-    assert not kernel.is_strict("ens2")
+    assert kernel.is_filtering("ens1")
+    kernel.write_setting("ens2", replace(STRICT, value="0"))
+    assert not kernel.is_filtering("ens2")
+    kernel.write_setting("ens1", replace(STRICT, value="2"))
+    assert kernel.is_filtering("ens1"), "a link without an address drops it all the same"
     kernel.loosen("ens1")
-    assert not kernel.is_strict("ens1")
+    assert not kernel.is_filtering("ens1")
     with refused(errno.ENOENT):
         kernel.write_setting("ens9", STRICT)
 

@@ -165,8 +165,8 @@ class FakeKernel:
         values = {**self.tuned["default"], **self.tuned.get(name, {})}
         return frozenset(Setting(key=key, value=value) for key, value in values.items())
 
-    def is_strict(self, name: str) -> bool:
-        return Setting(key=RP_FILTER, value="1") in self.settings(name)
+    def is_filtering(self, name: str) -> bool:
+        return Setting(key=RP_FILTER, value="0") not in self.settings(name)
 
     def obstacles(self, ifindex: int) -> tuple[str, ...]:
         return self.in_the_way.get(ifindex, ())
@@ -306,7 +306,7 @@ class FakeKernel:
         self.tuned.setdefault(name, {})[setting.key] = setting.value
 
     def loosen(self, name: str) -> None:
-        self.write_setting(name, Setting(key=RP_FILTER, value="2"))
+        self.write_setting(name, Setting(key=RP_FILTER, value="0"))
 
     def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
         self._maybe_refuse("solicit")

@@ -72,7 +72,6 @@ class NicFacts:
     made_up_mac: bool
     """Whether the driver made its MAC up, because the host has set none."""
     addresses: tuple[Address, ...]
-    strict_rp_filter: bool
     received: int
     sent: int
     """Packets since the NIC came."""
@@ -116,6 +115,8 @@ class Facts:
     nics: tuple[NicFacts, ...] = ()
     claims: tuple[Claim, ...] = ()
     cloud_init: CloudInit = CloudInit.ABSENT
+    all_are_filtered: bool = False
+    """Whether a reverse path filter is set for all links."""
     host_channel: bool = True
     """Whether the host gives the guest the agent's own virtio-serial port."""
     guest_agent_channel: bool = False

@@ -121,23 +121,24 @@ def silent_vf(facts: Facts) -> Iterator[Finding]:
 
 
 def rp_filter(facts: Facts) -> Iterator[Finding]:
-    """Find a strict reverse path filter that would drop what arrives during an adoption.
+    """Find a reverse path filter that drops what arrives during an adoption.
 
-    While addresses move to the bond, frames still arrive on the NIC (K: net/ipv4/fib_frontend.c,
+    While addresses move to the bond, frames still arrive on the NIC, whose own filter is taken
+    off so long; one for all links stays (K: net/ipv4/fib_frontend.c,
     __fib_validate_source (6.12)).
     """
     for link in facts.snapshot.links:
         nic = facts.nic(link.ifindex)
         if nic is None or link.driver != STANDBY_DRIVER or link.upper is not None:
             continue
-        if nic.strict_rp_filter and nic.addresses:
+        if facts.all_are_filtered and nic.addresses:
             yield Finding(
                 severity=Severity.WARNING,
                 about=link.name,
-                seen="its reverse path filter is strict: packets are lost for a moment when its"
-                " addresses move to a bond",
-                advice=f"sysctl net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{link.name}."
-                "rp_filter=2 before a VF is plugged for the first time",
+                seen="a reverse path filter is set for all links: what is on its way to this NIC"
+                " when its addresses move to a bond is lost",
+                advice="set it for each link in place of net.ipv4.conf.all.rp_filter, which is 0"
+                " then, before a VF is plugged for the first time",
             )
 
 

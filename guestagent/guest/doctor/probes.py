@@ -21,7 +21,6 @@ COMMAND_TIMEOUT_S = 20.0
 _ADMIN_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 _NETWORK_DISABLED = re.compile(r"^\s*network:\s*(?:\{\s*)?config:\s*disabled", re.MULTILINE)
 _MAC_FROM_RANDOM = "1"
-_STRICT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +142,9 @@ def packets(name: str, way: str, root: Path = ROOT) -> int:
     return _number(root / "sys/class/net" / name / f"statistics/{way}_packets")
 
 
-def strict_rp_filter(name: str, root: Path = ROOT) -> bool:
-    """Whether the greater of the two settings, which counts, is strict (ip-sysctl.rst)."""
-    conf = root / "proc/sys/net/ipv4/conf"
-    return max(_number(conf / key / "rp_filter") for key in ("all", name)) == _STRICT
+def all_are_filtered(root: Path = ROOT) -> bool:
+    """Whether every link has a reverse path filter, whatever its own setting (ip-sysctl.rst)."""
+    return _number(root / "proc/sys/net/ipv4/conf/all/rp_filter") > 0
 
 
 def _number(path: Path) -> int:

@@ -95,9 +95,9 @@ class NetlinkKernel:
         """Return the settings of a link, or those that a new link gets for ``default``."""
         return settings.settings(name)
 
-    def is_strict(self, name: str) -> bool:
-        """Whether a link drops what would not be answered through it."""
-        return settings.is_strict(name)
+    def is_filtering(self, name: str) -> bool:
+        """Whether a link may drop what would not be answered through it."""
+        return settings.is_filtering(name)
 
     def obstacles(self, ifindex: int) -> tuple[str, ...]:
         """Return what a link has that cannot be moved to another, in words."""

@@ -54,8 +54,8 @@ class Kernel(Protocol):
     def settings(self, name: str) -> frozenset[Setting]:
         """Return the settings of a link, or those that a new link gets for ``default``."""
 
-    def is_strict(self, name: str) -> bool:
-        """Whether a link drops what would not be answered through it (strict rp_filter)."""
+    def is_filtering(self, name: str) -> bool:
+        """Whether a link may drop what would not be answered through it (rp_filter)."""
 
     def obstacles(self, ifindex: int) -> tuple[str, ...]:
         """Return what a link has that cannot be moved to another, in words."""
@@ -124,7 +124,7 @@ class Kernel(Protocol):
         """Write a setting of a link."""
 
     def loosen(self, name: str) -> None:
-        """Let a link take what is answered through another (loose rp_filter)."""
+        """Let a link take what is answered through another, as far as ``all`` links may."""
 
     def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
         """Make a neighbour on a link prove that it can be reached."""

@@ -79,20 +79,28 @@ def ignore_routers(name: str, root: Path = SYSCTL_NET) -> None:
             raise
 
 
-def is_strict(name: str, root: Path = SYSCTL_NET) -> bool:
-    """Whether a link drops what would not be answered through it (strict rp_filter).
+def is_filtering(name: str, root: Path = SYSCTL_NET) -> bool:
+    """Whether a link may drop what would not be answered through it (rp_filter).
 
-    The larger of the values for all links and for this one counts (ip-sysctl.rst).
+    The larger of the values for all links and for this one counts (ip-sysctl.rst). A loose one
+    drops it too where the link has no IPv4 address, as a NIC that has lost its own and a bond
+    that has none yet (K: net/ipv4/fib_frontend.c, __fib_validate_source, no_addr (6.12)).
     """
-    values = []
-    for link in ("all", name):
-        try:
-            values.append(int((root / "ipv4/conf" / link / "rp_filter").read_text()))
-        except (OSError, ValueError):
-            continue
-    return max(values, default=0) == 1
+    return max(_rp_filter("all", root), _rp_filter(name, root)) > 0
 
 
 def loosen(name: str, root: Path = SYSCTL_NET) -> None:
-    """Let a link take what is answered through another (loose rp_filter)."""
-    write_setting(name, Setting(key=RP_FILTER, value="2"), root)
+    """Let a link take what is answered through another, as far as ``all`` links may.
+
+    Where a filter is set for ``all``, the loose one is the least that a link can have.
+    """
+    least = "2" if _rp_filter("all", root) else "0"
+    write_setting(name, Setting(key=RP_FILTER, value=least), root)
+
+
+def _rp_filter(name: str, root: Path) -> int:
+    """Return the value of a link, 0 for one without IPv4."""
+    try:
+        return int((root / "ipv4/conf" / name / "rp_filter").read_text())
+    except (OSError, ValueError):
+        return 0

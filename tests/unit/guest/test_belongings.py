@@ -53,7 +53,7 @@ def test_everything_that_a_nic_has_goes_to_the_bond_and_back() -> None:
     standby, _ = in_use(system)
     assert system.engine().converge().error is None
     assert_has_everything(system, "bond0")
-    assert not system.kernel.is_strict("ens2"), "what still arrives there must not be dropped"
+    assert not system.kernel.is_filtering("ens2"), "what still arrives there must not be dropped"
     system.released.macs.add(MAC)
     for _ in range(3):
         assert system.engine().converge().error is None
@@ -125,15 +125,20 @@ def test_a_bond_that_is_made_at_boot_has_the_settings_of_its_nic() -> None:
     assert system.engine().look().plan.actions == ()
 
 
-def test_the_bond_of_a_strict_nic_drops_nothing_before_the_routes_have_moved() -> None:
+@pytest.mark.parametrize("rp_filter", ["1", "2"], ids=["strict", "loose"])
+def test_the_bond_of_a_nic_that_filters_takes_everything_until_the_routes_have_moved(
+    rp_filter: str,
+) -> None:
     system = FakeSystem()
     _, vf = in_use(system)
+    system.kernel.tuned["ens2"] = {RP_FILTER: rp_filter}
     system.kernel.set_carrier(vf, carrier=False)
     assert system.engine().converge().error is None
-    assert not system.kernel.is_strict("bond0")
+    assert not system.kernel.is_filtering("bond0")
     system.kernel.set_carrier(vf, carrier=True)
     assert system.engine().converge().error is None
-    assert system.kernel.is_strict("bond0")
+    assert_has_everything(system, "bond0", rp_filter)
+    assert not system.kernel.is_filtering("ens2"), "it has no address, and frames still come"
 
 
 @pytest.mark.parametrize("wanted", ["0", "1", "2"])

@@ -43,7 +43,6 @@ class Patient:
             max_mtu=9000,
             made_up_mac=False,
             addresses=(),
-            strict_rp_filter=False,
             received=100,
             sent=100,
             marked=True,
@@ -275,11 +274,11 @@ def test_a_vf_that_sends_and_hears_nothing_is_found(bonded: Patient) -> None:
     assert bonded.findings() == (), "the standby is idle"
 
 
-def test_a_strict_rp_filter_matters_while_the_nic_has_the_addresses(alone: Patient) -> None:
-    alone.nic("ens2", strict_rp_filter=True)
+def test_a_filter_for_all_links_matters_while_the_nic_has_the_addresses(alone: Patient) -> None:
+    assert alone.findings(all_are_filtered=True) == ()
+    alone.nic("ens2", addresses=(OWN,))
     assert alone.findings() == ()
-    alone.nic("ens2", strict_rp_filter=True, addresses=(OWN,))
-    assert "rp_filter=2" in alone.found().advice
+    assert "net.ipv4.conf.all.rp_filter" in alone.found(all_are_filtered=True).advice
 
 
 def test_a_port_with_addresses_of_its_own_is_found(bonded: Patient) -> None:
