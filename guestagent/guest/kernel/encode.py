@@ -11,13 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 from guestagent.guest.model import BondOptions
+from guestagent.pyroute import Attrs
 
 _IN6_ADDR_GEN_MODE_EUI64 = 0
 _IN6_ADDR_GEN_MODE_NONE = 1
 _ACTIVE_BACKUP = 1
 _PRIMARY_RESELECT_ALWAYS = 0
-
-Attrs = list[tuple[str, Any]]
 
 
 def bond_options(options: BondOptions) -> tuple[str, Any]:

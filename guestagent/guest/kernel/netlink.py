@@ -1,55 +1,48 @@
-"""The kernel through rtnetlink.
-
-The synchronous socket of pyroute2 0.9 runs an event loop of its own and fails
-inside another one: an instance belongs to one plain thread.
-"""
+"""The kernel through rtnetlink; an instance belongs to one plain thread (see ``RtSocket``)."""
 
 from __future__ import annotations
 
 import errno
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Self
 
 from guestagent.errors import SystemLacksError
 from guestagent.guest.kernel import addresses, attached, carried, links, routes, settings
-from guestagent.guest.kernel.encode import (
-    Attrs,
-    bond_data,
-    bond_options,
-    quietness,
-)
+from guestagent.guest.kernel.encode import bond_data, bond_options, quietness
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.rtnetlink import RtNetlink
 from guestagent.guest.kernel.sysfs import device_facts
 from guestagent.guest.kernel.unsent import unsent
 from guestagent.guest.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
 from guestagent.pyroute import (
-    NetlinkDumpInterrupted,
-    NetlinkError,
-    ifinfmsg,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    RTM_DELLINK,
+    RTM_GETNEIGH,
+    RTM_NEWLINK,
+    RTM_NEWNEIGH,
+    Attrs,
+    RtSocket,
+    link_message,
     ndmsg,
-    open_socket,
+    refused_as,
 )
 
-RTM_NEWLINK, RTM_DELLINK = 16, 17
-RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
-NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
-IFF_UP = 0x1
 NUD_REACHABLE, NUD_PROBE, NUD_PERMANENT = 0x02, 0x10, 0x80
 NTF_USE = 0x01
-DUMP_TRIES = 20
-_GONE = {errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT}
 
 
 class NetlinkKernel:
     """The Kernel protocol over rtnetlink; close it or use it as a context."""
 
     def __init__(self) -> None:
-        self._socket = open_socket()
+        self._socket = RtSocket()
         self._bytes = RtNetlink()
 
     def __enter__(self) -> Self:
@@ -143,9 +136,7 @@ class NetlinkKernel:
 
     def delete_link(self, ifindex: int) -> None:
         """Delete a virtual link."""
-        message = ifinfmsg()
-        message["index"] = ifindex
-        self._send(f"delete link {ifindex}", message, RTM_DELLINK)
+        self._send(f"delete link {ifindex}", link_message(ifindex), RTM_DELLINK)
 
     def set_alias(self, ifindex: int, alias: str) -> None:
         """Set the alias and return the link to group 0, in one message."""
@@ -154,11 +145,8 @@ class NetlinkKernel:
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
         """Bring a link up or down."""
-        message = ifinfmsg()
-        message["index"] = ifindex
-        message["flags"] = IFF_UP if up else 0
-        message["change"] = IFF_UP
-        self._send(f"bring link {ifindex} {'up' if up else 'down'}", message, RTM_NEWLINK)
+        what = f"bring link {ifindex} {'up' if up else 'down'}"
+        self._send(what, link_message(ifindex, up=up), RTM_NEWLINK)
 
     def set_quiet(self, ifindex: int, *, quiet: bool) -> None:
         """Keep the kernel from making IPv6 addresses on a link (addrgenmode none), or let it.
@@ -264,8 +252,8 @@ class NetlinkKernel:
         )
 
     def _neighbours(self, ifindex: int) -> Iterator[Any]:
-        with _translated("list neighbours"):
-            for message in self._dump(ndmsg(), RTM_GETNEIGH):
+        with _refused("list neighbours"):
+            for message in self._socket.dump(ndmsg(), RTM_GETNEIGH):
                 if message["ifindex"] == ifindex:
                     yield message
 
@@ -275,45 +263,17 @@ class NetlinkKernel:
     def _link_message(
         self, what: str, ifindex: int, attrs: Attrs, flags: int = NLM_F_REQUEST | NLM_F_ACK
     ) -> None:
-        message = ifinfmsg()
-        message["index"] = ifindex
-        message["attrs"] = attrs
-        self._send(what, message, RTM_NEWLINK, flags)
+        self._send(what, link_message(ifindex, attrs), RTM_NEWLINK, flags)
 
     def _send(
         self, what: str, message: Any, kind: int, flags: int = NLM_F_REQUEST | NLM_F_ACK
     ) -> None:
-        with _translated(what):
-            self._request(message, kind, flags)
-
-    def _dump(self, message: Any, kind: int) -> tuple[Any, ...]:
-        """Return all answers to a dump, begun again when a change tore it (NLM_F_DUMP_INTR)."""
-        for _ in range(DUMP_TRIES):
-            try:
-                return self._request(message, kind, NLM_F_REQUEST | NLM_F_DUMP)
-            except NetlinkDumpInterrupted:
-                continue
-        raise OSError(errno.EAGAIN, "the links change faster than they can be listed")
-
-    def _request(self, message: Any, kind: int, flags: int) -> tuple[Any, ...]:
-        """Send one message and return the answers.
-
-        nlm_request_batch is the one request method that works alike in 0.7 and
-        0.9. It is a generator in 0.7: draining it is what sends the message.
-        """
-        message["header"]["type"] = kind
-        message["header"]["flags"] = flags
-        return tuple(self._socket.nlm_request_batch([message]))
+        with _refused(what):
+            self._socket.request(message, kind, flags)
 
 
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    try:
-        yield
-    except NetlinkError as error:
-        raise KernelError(f"could not {what}", abs(error.code)) from error
-    except OSError as error:
-        raise KernelError(f"could not {what}", error.errno or errno.EIO) from error
+def _refused(what: str) -> AbstractContextManager[None]:
+    return refused_as(lambda code: KernelError(f"could not {what}", code))
 
 
 def _with_device(link: Link) -> Link:

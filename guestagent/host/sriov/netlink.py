@@ -1,15 +1,11 @@
-"""The links of this host through rtnetlink.
-
-The synchronous socket of pyroute2 0.9 runs an event loop of its own and fails
-inside another one: an instance belongs to one plain thread, which makes it.
-"""
+"""The links of this host through rtnetlink; an instance belongs to one plain thread."""
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from guestagent.host.sriov.links import FdbEntry, HostLink, LinkError
@@ -17,22 +13,29 @@ from guestagent.host.sriov.model import LinkState, PortProfile, VfState, VlanPro
 from guestagent.host.sriov.portprofile import decode_response, encode_request
 from guestagent.host.sriov.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
 from guestagent.pyroute import (
-    NetlinkDumpInterrupted,
-    NetlinkError,
+    IFF_UP,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    RTM_DELLINK,
+    RTM_DELNEIGH,
+    RTM_GETLINK,
+    RTM_GETNEIGH,
+    RTM_NEWLINK,
+    RTM_NEWNEIGH,
+    Attrs,
+    RtSocket,
     ifinfmsg,
+    link_message,
     ndmsg,
-    open_socket,
+    refused_as,
 )
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
-NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
-IFF_UP = 0x1
 NTF_SELF, NTF_MASTER = 0x02, 0x04
 NUD_REACHABLE, NUD_PERMANENT = 0x02, 0x80
 MACVLAN_MODE_BRIDGE = 4
-DUMP_TRIES = 20
 
 # K: include/uapi/linux/rtnetlink.h, RTEXT_FILTER_*: without the mask there is no data of VFs.
 EXT_VF, EXT_BRIDGE_VLANS, EXT_NO_STATISTICS = 1, 2, 8
@@ -48,14 +51,12 @@ _GONE = {errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL}
 _TAG = ifinfmsg.vflist.vfinfo.vf_vlist.ivvi
 _TAG.fields = (("vf", "I"), ("vlan", "I"), ("qos", "I"), ("proto", ">H"), ("__pad", "2x"))
 
-Attrs = list[tuple[str, Any]]
-
 
 class NetlinkLinks:
     """The Links protocol over one rtnetlink socket."""
 
     def __init__(self) -> None:
-        self._socket = open_socket()
+        self._socket = RtSocket()
 
     def close(self) -> None:
         """Close the socket."""
@@ -63,10 +64,9 @@ class NetlinkLinks:
 
     def links(self) -> tuple[HostLink, ...]:
         """Return every interface."""
-        request = ifinfmsg()
-        request["attrs"] = [("IFLA_EXT_MASK", EXT_NO_STATISTICS)]
-        with _translated("list the links"):
-            return tuple(_link(message) for message in self._dump(request, RTM_GETLINK))
+        request = link_message(0, [("IFLA_EXT_MASK", EXT_NO_STATISTICS)])
+        with _refused("list the links"):
+            return tuple(_link(message) for message in self._socket.dump(request, RTM_GETLINK))
 
     def vf_states(self, pf: int) -> Mapping[int, VfState]:
         """Return what a PF says of its VFs, by their index."""
@@ -98,22 +98,19 @@ class NetlinkLinks:
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
         """Bring an interface up or down."""
-        message = ifinfmsg()
-        message["index"] = ifindex
-        message["flags"] = IFF_UP if up else 0
-        message["change"] = IFF_UP
-        self._send(f"bring link {ifindex} {'up' if up else 'down'}", message, RTM_NEWLINK)
+        what = f"bring link {ifindex} {'up' if up else 'down'}"
+        self._send(what, link_message(ifindex, up=up), RTM_NEWLINK)
 
     def fdb(self, mac: str) -> tuple[FdbEntry, ...]:
         """Return where frames to this MAC go."""
         request = ndmsg()
         request["family"] = socket.AF_BRIDGE
-        with _translated("list the bridges' tables"):
+        with _refused("list the bridges' tables"):
             return tuple(
                 FdbEntry(
                     ifindex=message["ifindex"], mac=mac, own=bool(message["flags"] & NTF_SELF)
                 )
-                for message in self._dump(request, RTM_GETNEIGH)
+                for message in self._socket.dump(request, RTM_GETNEIGH)
                 if message.get_attr("NDA_LLADDR") == mac
             )
 
@@ -139,12 +136,11 @@ class NetlinkLinks:
 
     def port_vlans(self, port: int) -> frozenset[int]:
         """Return the VLANs that a bridge lets through a port."""
-        request = ifinfmsg()
+        request = link_message(0, [("IFLA_EXT_MASK", EXT_BRIDGE_VLANS)])
         request["family"] = socket.AF_BRIDGE
-        request["attrs"] = [("IFLA_EXT_MASK", EXT_BRIDGE_VLANS)]
         found: set[int] = set()
-        with _translated(f"list the VLANs of link {port}"):
-            for message in self._dump(request, RTM_GETLINK):
+        with _refused(f"list the VLANs of link {port}"):
+            for message in self._socket.dump(request, RTM_GETLINK):
                 spec = message.get_attr("IFLA_AF_SPEC")
                 if message["index"] == port and spec is not None:
                     found |= _vlans(spec.get_attrs("IFLA_BRIDGE_VLAN_INFO"))
@@ -168,16 +164,12 @@ class NetlinkLinks:
 
     def delete_link(self, ifindex: int) -> None:
         """Delete a virtual link; one that is gone is fine."""
-        message = ifinfmsg()
-        message["index"] = ifindex
-        self._send(f"delete link {ifindex}", message, RTM_DELLINK, fine=_GONE)
+        self._send(f"delete link {ifindex}", link_message(ifindex), RTM_DELLINK, fine=_GONE)
 
     def _ask_vfs(self, pf: int) -> Any:
-        request = ifinfmsg()
-        request["index"] = pf
-        request["attrs"] = [("IFLA_EXT_MASK", EXT_VF | EXT_NO_STATISTICS)]
-        with _translated(f"look at the VFs of link {pf}"):
-            return self._request(request, RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK)[0]
+        request = link_message(pf, [("IFLA_EXT_MASK", EXT_VF | EXT_NO_STATISTICS)])
+        with _refused(f"look at the VFs of link {pf}"):
+            return self._socket.request(request, RTM_GETLINK)[0]
 
     def _neighbour(self, kind: int, ifindex: int, mac: str, which: int, *, fine: set[int]) -> None:
         message = ndmsg()
@@ -195,10 +187,7 @@ class NetlinkLinks:
     def _link_message(
         self, what: str, ifindex: int, attrs: Attrs, flags: int = NLM_F_REQUEST | NLM_F_ACK
     ) -> None:
-        message = ifinfmsg()
-        message["index"] = ifindex
-        message["attrs"] = attrs
-        self._send(what, message, RTM_NEWLINK, flags)
+        self._send(what, link_message(ifindex, attrs), RTM_NEWLINK, flags)
 
     def _send(
         self,
@@ -210,36 +199,15 @@ class NetlinkLinks:
         fine: set[int] | None = None,
     ) -> None:
         try:
-            with _translated(what):
-                self._request(message, kind, flags)
+            with _refused(what):
+                self._socket.request(message, kind, flags)
         except LinkError as error:
             if error.code not in (fine or set()):
                 raise
 
-    def _dump(self, message: Any, kind: int) -> tuple[Any, ...]:
-        """Return all answers to a dump, begun again when a change tore it."""
-        for _ in range(DUMP_TRIES):
-            try:
-                return self._request(message, kind, NLM_F_REQUEST | NLM_F_DUMP)
-            except NetlinkDumpInterrupted:
-                continue
-        raise OSError(errno.EAGAIN, "the links change faster than they can be listed")
 
-    def _request(self, message: Any, kind: int, flags: int) -> tuple[Any, ...]:
-        """Send one message and return the answers; this way it works alike in 0.7 and 0.9."""
-        message["header"]["type"] = kind
-        message["header"]["flags"] = flags
-        return tuple(self._socket.nlm_request_batch([message]))
-
-
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    try:
-        yield
-    except NetlinkError as error:
-        raise LinkError(what, abs(error.code)) from error
-    except OSError as error:
-        raise LinkError(what, error.errno or errno.EIO) from error
+def _refused(what: str) -> AbstractContextManager[None]:
+    return refused_as(lambda code: LinkError(what, code))
 
 
 def _link(message: Any) -> HostLink:

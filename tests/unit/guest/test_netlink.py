@@ -72,8 +72,8 @@ def test_a_torn_dump_is_begun_again_and_one_that_is_always_torn_is_no_lack_of_ri
 
 def test_a_torn_dump_of_pyroute2_is_begun_again_and_not_for_ever() -> None:
     with NetlinkKernel() as kernel:
-        torn = TornSocket(kernel._socket, torn=3)
-        kernel._socket = torn
+        torn = TornSocket(kernel._socket._socket, torn=3)
+        kernel._socket._socket = torn
         assert kernel.reachable(1) is not None
         torn.torn = 1000
         with pytest.raises(KernelError) as caught:
