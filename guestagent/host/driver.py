@@ -259,7 +259,9 @@ class Driver:
                 task.cancel()
             await asyncio.wait({watching, cancelled})
         if not watching.cancelled():
-            return watching.result()
+            event = watching.result()
+            # What was turned down is a question or an adjustment: the migration may go on.
+            return Lost(detail=event.detail) if isinstance(event, Refused) else event
         if not cancelled.cancelled():
             return None
         limit_s = self._vm.migration.timeout_s if grace_s is None else grace_s

@@ -288,6 +288,7 @@ class Means:
     known or where nothing limits it; ``process`` says which, or why it is not known.
     """
 
+    version: tuple[int, ...]
     capabilities: frozenset[str]
     memory_bytes: int
     lockable_bytes: int | None

@@ -132,6 +132,13 @@ async def a_guest_moves_over_several_connections(both: Both) -> None:
             break
         await both.destination.wait_for_change(0.2)
     assert await both.owner() is Owner.DESTINATION
+    for qemu in (both.source, both.destination):
+        shown = await qemu._run("query-migrate-capabilities")
+        on = {each.text("capability") for each in shown.items() if each.boolean("state")}
+        assert on >= {"multifd", "auto-converge", "return-path"}
+        parameters = await qemu._run("query-migrate-parameters")
+        assert parameters.integer("multifd-channels") == 2
+        assert parameters.integer("max-bandwidth") == 1024 * 2**20
 
 
 @claim
@@ -141,6 +148,7 @@ async def both_tell_what_they_can_do(both: Both) -> None:
         everything = replace(SETTINGS, postcopy=True, multifd_channels=2, auto_converge=True)
         assert set(everything.capabilities) <= means.capabilities
         assert means.memory_bytes > 0
+        assert means.version >= (7, 2)
 
 
 @claim

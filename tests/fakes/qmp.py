@@ -53,6 +53,7 @@ class FakeQemu:
     parameters: dict[str, Any] = field(default_factory=dict)
     capabilities: set[str] = field(default_factory=set)
     can: set[str] = field(default_factory=lambda: set(_CAPABILITIES))
+    version: tuple[int, int, int] = (10, 0, 2)
     fixed_ports: set[str] = field(default_factory=set)
     moved_ports: int = 0
     on_command: Callable[[str], None] = lambda _command: None
@@ -226,7 +227,12 @@ class FakeQemu:
         return self._tree.query_pci()
 
     def _query_migrate_capabilities(self) -> object:
-        return [{"capability": name, "state": False} for name in sorted(self.can)]
+        on = self.capabilities
+        return [{"capability": name, "state": name in on} for name in sorted(self.can)]
+
+    def _query_version(self) -> object:
+        major, minor, micro = self.version
+        return {"qemu": {"major": major, "minor": minor, "micro": micro}, "package": ""}
 
     def _query_memory_size_summary(self) -> object:
         return {"base-memory": 2**28, "plugged-memory": 0}

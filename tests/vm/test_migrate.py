@@ -87,6 +87,31 @@ def test_a_guest_goes_on_unaccelerated_where_there_is_no_vf(
     wait_on_standby(destination)
 
 
+WRITE = """
+memory = bytearray(64 << 20)
+while True:
+    for at in range(0, len(memory), 4096):
+        memory[at] ^= 1
+"""
+
+
+def test_a_guest_that_writes_faster_than_can_be_sent_moves_by_post_copy(
+    source: Machine, destination: Machine, tmp_path: Path
+) -> None:
+    source.write_file("/run/write.py", WRITE)
+    source.run("systemd-run --quiet --unit=writer python3 /run/write.py")
+    options = ("--postcopy", "--bandwidth", "48")
+    report = run(describe(tmp_path, source, destination), "migrate", *options)
+    assert (report["result"], report["running_on"]) == ("done", "destination")
+    said = [each.data["status"] for each in source.events if each.name == "MIGRATION"]
+    assert said[-2:] == ["postcopy-active", "completed"]
+    at = {moment["name"]: moment["at_s"] for moment in report["moments"]}
+    assert at["postcopy"] < at["device_added"], "the VF comes once all memory is there"
+    assert destination.qmp("query-migrate")["status"] == "completed"
+    assert destination.run("systemctl is-active writer").strip() == "active"
+    wait_on_vf(destination)
+
+
 def test_a_destination_that_dies_leaves_the_guest_with_its_vf(
     source: Machine, destination: Machine, tmp_path: Path
 ) -> None:

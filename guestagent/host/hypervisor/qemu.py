@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -33,6 +34,7 @@ _PASSES = "dirty-sync-count"
 _MAX_MOMENTS = 256
 _MIGRATION_ENDED = frozenset({None, "none", "completed", "failed", "cancelled"})
 _MOMENT_EVENTS = ("STOP", "RESUME")
+_POSTCOPY = "postcopy-active"
 # Q: system/qdev-monitor.c, qmp_device_del: the guest still has an earlier request.
 _ALREADY_ASKED = "already in the process of unplug"
 
@@ -92,8 +94,10 @@ class Qemu:
         """See ``Hypervisor.means``."""
         listed = await self._run("query-migrate-capabilities")
         memory = await self._run("query-memory-size-summary")
+        version = (await self._run("query-version")).member("qemu")
         lockable_bytes, process = lockable_by(self._socket)
         return Means(
+            version=tuple(version.integer(part) for part in ("major", "minor", "micro")),
             capabilities=frozenset(item.text("capability") for item in listed.items()),
             memory_bytes=memory.integer("base-memory"),
             lockable_bytes=lockable_bytes,
@@ -192,7 +196,8 @@ class Qemu:
                 if raised_ms is not None:
                     await self._limit_downtime(raised_ms)
                 if settings.postcopy and status == "active" and ram.integer(_PASSES) > 1:
-                    await self._run("migrate-start-postcopy")
+                    with contextlib.suppress(CommandRefusedError):  # it has just ended
+                        await self._run("migrate-start-postcopy")
             await self.wait_for_change(_POLL_S)
 
     async def cancel_migration(self) -> None:
@@ -273,10 +278,13 @@ class Qemu:
                 self._note(event)
 
     def _note(self, event: Event, *, vf: str | None = None) -> None:
-        if vf is not None or event.name in _MOMENT_EVENTS:
+        name = event.name
+        if name == "MIGRATION" and event.data.optional_text("status") == _POSTCOPY:
+            name = "POSTCOPY"
+        if vf is not None or name in {*_MOMENT_EVENTS, "POSTCOPY"}:
             self._moments.append(
                 Moment(
-                    name=event.name.lower(),
+                    name=name.lower(),
                     side=self._side,
                     vf=vf,
                     at_s=event.at_s,

@@ -9,9 +9,11 @@ import pytest
 
 from guestagent.host.hypervisor import downtime
 from guestagent.host.model import Side
+from guestagent.host.sriov.model import Owner, Want
 from guestagent.host.state import Phase
 from tests.fakes.qmp import Ending, Fault
-from tests.unit.host.support import World, assert_back_at_source, play, told
+from tests.fakes.sriov import FakeVfPool
+from tests.unit.host.support import MAC, World, assert_back_at_source, play, told
 
 # --- the good end ----------------------------------------------------------------------------
 
@@ -149,6 +151,37 @@ def test_a_guest_whose_memory_follows_gets_its_vf_when_all_is_there(tmp_path: Pa
         assert stage.source.commands.count("migrate-start-postcopy") == 1
         assert "postcopy-ram" in stage.source.capabilities & stage.destination.capabilities
         assert at_the_attach == ["completed"]
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("command", ["migrate-start-postcopy", "query-migrate-parameters"])
+def test_an_adjustment_that_is_refused_does_not_end_a_migration(
+    tmp_path: Path, command: str
+) -> None:
+    async def scenario(stage: World) -> None:
+        stage.vm = replace(stage.vm, migration=replace(stage.vm.migration, postcopy=True))
+        stage.source.faults = {command: [Fault.REFUSE]}
+        outcome = await stage.drive()
+        assert outcome.state.phase is Phase.DONE
+        assert set(stage.destination.devices) == {"vf0"}
+
+    play(tmp_path, scenario)
+
+
+def test_a_vf_that_was_reserved_for_the_guest_is_the_one_that_it_gets(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        host = stage.vf_hosts[Side.DESTINATION]
+        first, second = host.states
+        pool = FakeVfPool(host)
+        await pool.claim(Want(vf=second), Owner.by_hand("web1", MAC))
+        await pool.claim(Want(vf=first), Owner.by_hand("web2", "52:54:00:aa:00:02"))
+        outcome = await stage.drive()
+        assert outcome.state.phase is Phase.DONE
+        assert outcome.state.attached == ("vf0",)
+        assert host.states[second].mac == MAC
+        assert {lease.owner.vm for lease in host.leases.values()} == {"web1", "web2"}
 
     play(tmp_path, scenario)
 
