@@ -13,9 +13,10 @@ from guestagent.errors import (
     PeerError,
     UnknownOutcomeError,
 )
+from guestagent.host.findings import Facts, Finding, Grade, SideFacts
 from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.model import Side, Vm
-from guestagent.host.preflight import Facts, Finding, Grade, SideFacts, judge
+from guestagent.host.preflight import judge
 from guestagent.host.progress import coloured
 from guestagent.host.sriov.base import VfPool
 from guestagent.host.state import Problem, State

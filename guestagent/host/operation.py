@@ -16,12 +16,12 @@ from guestagent.errors import BusyError, ConfigurationError, ConflictError
 from guestagent.host import wiring
 from guestagent.host.check import check as look_at_all
 from guestagent.host.driver import Driver, Outcome
+from guestagent.host.findings import Finding, as_problem
 from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.journal import Began, Journal, Operation, must_be_free, newest, unfinished
 from guestagent.host.lock import vm_lock
 from guestagent.host.machine import begin
 from guestagent.host.model import Side, Vm
-from guestagent.host.preflight import Finding, wrong
 from guestagent.host.progress import ProgressView
 from guestagent.host.provide import VfProvider
 from guestagent.host.recovery import ordered, resumed
@@ -45,7 +45,7 @@ def operate(
         must_be_free(directory)
         state = _first(vm, goal, home, orchestrated=orchestrated)
         if goal is Goal.MIGRATE:
-            problem = wrong(asyncio.run(_check(vm, state, state_dir, ask_guest=False)))
+            problem = as_problem(asyncio.run(_check(vm, state, state_dir, ask_guest=False)))
             if problem is not None:
                 state = replace(state, phase=Phase.FAILED, problem=problem)
                 return Outcome(state=state, spans=(), moments=(), figures=None)
@@ -180,12 +180,15 @@ async def _drive(vm: Vm, state: State, journal: Journal, state_dir: Path) -> Out
             clock=time.monotonic,
         )
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             loop.add_signal_handler(number, driver.cancel)
         try:
             return await driver.run(state)
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in numbers:
                 loop.remove_signal_handler(number)
 
 

@@ -8,68 +8,18 @@ is never more than a warning, for its word must not keep a host from being empti
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 
-from guestagent.host.model import (
-    Device,
-    GuestPair,
-    Means,
-    Pair,
-    PciPort,
-    Side,
-    Topology,
-    View,
-    Vm,
-)
+from guestagent.host.findings import Facts, Finding, SideFacts, fine, warning, wrong
+from guestagent.host.model import Device, Pair, PciPort, Topology, Vm
 from guestagent.host.readiness import unready
-from guestagent.host.sriov.choose import choose
-from guestagent.host.sriov.model import Inventory
-from guestagent.host.state import Problem, Seen, State
+from guestagent.host.state import Seen, State
+from guestagent.host.vffindings import vf_findings
 
+_NOT_TOGETHER, _TOGETHER_SINCE = {"postcopy-ram", "multifd"}, (10, 1)
+"""Q: migration/options.c, migrate_caps_check (10.0), and without that from 10.1 on."""
 VFIO_MARGIN_BYTES = 1 << 30
 """What vfio may map beside the guest's memory: the BARs of its devices."""
 _ON_ROOT = "0000:00:"
-
-
-class Grade(StrEnum):
-    """How bad a finding is."""
-
-    FINE = "fine"
-    WARNING = "warning"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at; ``hint`` says what to do about it."""
-
-    subject: str
-    grade: Grade
-    what: str
-    hint: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideFacts:
-    """What one side said; None is what could not be asked, and ``unknown`` says why."""
-
-    view: View
-    topology: Topology | None = None
-    means: Means | None = None
-    inventory: Inventory | None = None
-    unknown: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What is known before a migration; ``guest`` is None where no agent answered."""
-
-    source: SideFacts
-    destination: SideFacts | None
-    guest: tuple[GuestPair, ...] | None
-    guest_silent: str | None = None
-    other_operation: Problem | None = None
 
 
 def judge(vm: Vm, state: State, facts: Facts) -> tuple[Finding, ...]:
@@ -77,36 +27,27 @@ def judge(vm: Vm, state: State, facts: Facts) -> tuple[Finding, ...]:
     return tuple(_findings(vm, state, facts))
 
 
-def wrong(findings: tuple[Finding, ...]) -> Problem | None:
-    """Return all that is wrong as one problem."""
-    bad = [finding for finding in findings if finding.grade is Grade.WRONG]
-    if not bad:
-        return None
-    return Problem(
-        what="; ".join(finding.what for finding in bad),
-        hint="; ".join(dict.fromkeys(finding.hint for finding in bad if finding.hint)),
-    )
-
-
 def _findings(vm: Vm, state: State, facts: Facts) -> Iterator[Finding]:
     if facts.other_operation is not None:
-        yield _wrong("operation", facts.other_operation.what, facts.other_operation.hint)
+        yield wrong("operation", facts.other_operation.what, facts.other_operation.hint)
     else:
-        yield _fine("operation", "no other operation on this VM is under way")
+        yield fine("operation", "no other operation on this VM is under way")
     away = None if facts.destination is None else facts.destination.view
     for seen in (Seen(home=facts.source.view, away=None), Seen(home=facts.source.view, away=away)):
         problem = unready(state, seen)
         if problem is not None:
-            yield _wrong("guest", problem.what, problem.hint)
+            yield wrong("guest", problem.what, problem.hint)
             break
     else:
-        yield _fine("guest", str(facts.source.view))
+        yield fine("guest", str(facts.source.view))
     for side in _sides(facts):
-        yield from (_warning("qemu", why, None) for why in side.unknown)
+        yield from (warning("qemu", why, None) for why in side.unknown)
         yield from _capable(vm, side)
         yield from _lockable(vm, side)
     for pair in vm.pairs:
         yield from _pair(pair, facts)
+    yield from _strangers(vm, facts.source)
+    yield from vf_findings(vm, facts)
     yield from _agent(vm, facts)
 
 
@@ -119,16 +60,24 @@ def _sides(facts: Facts) -> Iterator[SideFacts]:
 def _capable(vm: Vm, facts: SideFacts) -> Iterator[Finding]:
     if facts.means is None:
         return
-    lacking = sorted(set(vm.migration.capabilities) - facts.means.capabilities)
-    if lacking:
-        yield _wrong(
+    wanted, version = set(vm.migration.capabilities), facts.means.version
+    lacking = sorted(wanted - facts.means.capabilities)
+    if wanted >= _NOT_TOGETHER and version < _TOGETHER_SINCE:
+        yield wrong(
+            "capabilities",
+            f"{facts.view.side}: QEMU {'.'.join(map(str, version))} does not do post-copy together"
+            " with multifd",
+            "leave out one of postcopy and multifd_channels",
+        )
+    elif lacking:
+        yield wrong(
             "capabilities",
             f"{facts.view.side}: QEMU cannot do {', '.join(lacking)}",
             "leave the option out of [migration], or use a newer QEMU",
         )
     else:
         can = ", ".join(vm.migration.capabilities)
-        yield _fine("capabilities", f"{facts.view.side}: {can}")
+        yield fine("capabilities", f"{facts.view.side}: {can}")
 
 
 def _lockable(vm: Vm, facts: SideFacts) -> Iterator[Finding]:
@@ -137,16 +86,29 @@ def _lockable(vm: Vm, facts: SideFacts) -> Iterator[Finding]:
         return
     need = means.memory_bytes + VFIO_MARGIN_BYTES
     if means.lockable_bytes is None:
-        yield _fine("locked memory", f"{side}: {means.process}")
+        yield fine("locked memory", f"{side}: {means.process}")
     elif means.lockable_bytes >= need:
-        yield _fine("locked memory", f"{side}: {means.process} may lock enough")
+        yield fine("locked memory", f"{side}: {means.process} may lock enough")
     else:
-        yield _wrong(
+        yield wrong(
             "locked memory",
             f"{side}: {means.process} may lock {means.lockable_bytes} bytes, and vfio pins all of"
             f" the guest's {means.memory_bytes}",
             f"prlimit --memlock={need} --pid of that process, or LimitMEMLOCK= of its unit",
         )
+
+
+def _strangers(vm: Vm, source: SideFacts) -> Iterator[Finding]:
+    """Find what QEMU will not migrate with, and nobody takes away."""
+    described = {pair.vf.id for pair in vm.pairs}
+    for device in () if source.topology is None else source.topology.devices:
+        if (device.driver or "").startswith("vfio") and device.id not in described:
+            yield warning(
+                "qemu",
+                f"source: {device.driver} {device.id or device.address} is the VF of no pair: QEMU"
+                " refuses to migrate with a device that cannot move",
+                "describe it as vf of a [[pair]], or unplug it",
+            )
 
 
 def _pins_memory(vf: Device) -> bool:
@@ -161,7 +123,6 @@ def _pair(pair: Pair, facts: Facts) -> Iterator[Finding]:
         if side.topology is not None:
             yield from _standby(pair, side, side.topology)
             yield from _port(pair, side, side.topology)
-        yield from _vf(pair, side)
     if facts.destination is not None:
         yield from _same_places(pair, facts.source, facts.destination)
 
@@ -170,19 +131,19 @@ def _standby(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Findi
     side = facts.view.side
     found = next((each for each in topology.devices if each.id == pair.standby), None)
     if found is None:
-        yield _wrong(
+        yield wrong(
             "standby",
             f"{side}: no device {pair.standby}",
             "standby in [[pair]] is the id of the virtio-net device; inspect shows them",
         )
     elif found.mac is not None and found.mac != pair.mac:
-        yield _wrong(
+        yield wrong(
             "standby",
             f"{side}: {pair.standby} has MAC {found.mac}, the pair has {pair.mac}",
             "standby and VF must have one MAC",
         )
     else:
-        yield _fine("standby", f"{side}: {pair.standby} with {pair.mac}")
+        yield fine("standby", f"{side}: {pair.standby} with {pair.mac}")
 
 
 def _port(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Finding]:
@@ -191,7 +152,7 @@ def _port(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Finding]
         return
     port = _port_of(topology, vf)
     if port is None and _is_other_bus(topology, vf):
-        yield _warning(
+        yield warning(
             "port",
             f"{side}: {vf.bus} is no PCIe port: whether it takes {vf.id} shows only when it is"
             " plugged",
@@ -199,21 +160,21 @@ def _port(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Finding]
         )
     elif port is None:
         ports = ", ".join(sorted(each.id for each in topology.ports)) or "none"
-        yield _wrong(
+        yield wrong(
             "port",
             f"{side}: {vf.id} shall go to {vf.bus}, which is no port; there are: {ports}",
             "start QEMU with -device pcie-root-port,id=… for each VF, and name it in bus",
         )
     elif not port.hotplug:
-        yield _wrong("port", f"{side}: {port.id} allows no hot-plug", "start it with hotplug=on")
+        yield wrong("port", f"{side}: {port.id} allows no hot-plug", "start it with hotplug=on")
     elif port.device not in {None, vf.id}:
-        yield _wrong(
+        yield wrong(
             "port", f"{side}: {port.id} has {port.device} already", "name a free one: see inspect"
         )
     else:
         free = "is free" if port.device is None else f"has {vf.id}"
         where = f", in the guest {port.slot_address}" if port.slot_address else ""
-        yield _fine("port", f"{side}: {port.id} {free}{where}")
+        yield fine("port", f"{side}: {port.id} {free}{where}")
 
 
 def _is_other_bus(topology: Topology, vf: Device) -> bool:
@@ -235,38 +196,14 @@ def _same_places(pair: Pair, source: SideFacts, destination: SideFacts) -> Itera
         return
     both_on_root = here.address.startswith(_ON_ROOT) and there.address.startswith(_ON_ROOT)
     if both_on_root and here.address != there.address:
-        yield _wrong(
+        yield wrong(
             "guest address",
             f"{pair.vf.bus} is {here.address} at the source, {there.id} is {there.address} at the"
             " destination",
             "start the destination with the ports in the same order, or with the same addr=",
         )
     elif both_on_root:
-        yield _fine("guest address", f"{here.id} and {there.id} are {here.address} on both sides")
-
-
-def _vf(pair: Pair, facts: SideFacts) -> Iterator[Finding]:
-    side = facts.view.side
-    provision = pair.sriov_on(side)
-    if provision is None or facts.inventory is None:
-        return
-    if side is Side.SOURCE:
-        found = None if provision.want.vf is None else facts.inventory.vf(provision.want.vf)
-        if provision.want.vf is not None and found is None:
-            yield _wrong(
-                "vf", f"{side}: this host has no VF {provision.want.vf}", "see vf list for host="
-            )
-        return
-    choice = choose(facts.inventory, provision.want)
-    if choice.vf is not None and choice.pf is not None:
-        yield _fine("vf", f"{side}: {choice.vf.address} of {choice.pf.name} fits")
-    else:
-        yield _warning(
-            "vf",
-            f"{side}: no VF for {pair.mac}, the guest would go on un-accelerated:"
-            f" {'; '.join(choice.reasons)}",
-            "free a VF that fits, or change pf, vlan or mtu in [pair.sriov]; see vf list",
-        )
+        yield fine("guest address", f"{here.id} and {there.id} are {here.address} on both sides")
 
 
 # --- the guest ------------------------------------------------------------------------------
@@ -275,7 +212,7 @@ def _vf(pair: Pair, facts: SideFacts) -> Iterator[Finding]:
 def _agent(vm: Vm, facts: Facts) -> Iterator[Finding]:
     if facts.guest is None:
         why = facts.guest_silent or "no way to its agent is described"
-        yield _warning(
+        yield warning(
             "agent",
             f"the guest's agent cannot be asked, the unplug will lose packets: {why}",
             "install guestagent in the guest and describe agent or qga",
@@ -285,7 +222,7 @@ def _agent(vm: Vm, facts: Facts) -> Iterator[Finding]:
     for pair in vm.pairs:
         known = by_mac.get(pair.mac)
         if known is None or not known.bonded:
-            yield _warning(
+            yield warning(
                 "agent",
                 f"the guest has no bond for {pair.mac}: it would be without a network while the"
                 " VF is away",
@@ -293,16 +230,4 @@ def _agent(vm: Vm, facts: Facts) -> Iterator[Finding]:
             )
         else:
             uses = "its VF" if known.uses_vf else "its standby"
-            yield _fine("agent", f"the guest has a bond for {pair.mac}, on {uses}")
-
-
-def _fine(subject: str, what: str) -> Finding:
-    return Finding(subject=subject, grade=Grade.FINE, what=what)
-
-
-def _warning(subject: str, what: str, hint: str | None) -> Finding:
-    return Finding(subject=subject, grade=Grade.WARNING, what=what, hint=hint)
-
-
-def _wrong(subject: str, what: str, hint: str | None) -> Finding:
-    return Finding(subject=subject, grade=Grade.WRONG, what=what, hint=hint)
+            yield fine("agent", f"the guest has a bond for {pair.mac}, on {uses}")

@@ -21,6 +21,7 @@ from guestagent.errors import (
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.model import Pair, Side, Vm
 from guestagent.host.sriov.base import NoVfError, VfPool, VfRefusedError
+from guestagent.host.sriov.choose import held
 from guestagent.host.sriov.model import Lease, Owner, Provision, Standby
 from guestagent.host.state import (
     Done,
@@ -88,8 +89,10 @@ class VfProvider:
         owner = self._owner(side, vf, state.operation)
         address = provision.want.vf
         if address is None:
-            held = await self._pools[side].leases(self._vm.name)
-            address = next((lease.vf for lease in held if _is_for(lease, provision)), None)
+            leases, mac = await self._pools[side].leases(self._vm.name), provision.settings.mac
+            address = next(
+                (lease.vf for lease in leases if lease.is_for(self._vm.name, mac)), None
+            )
         if address is None:
             raise RefusedError(
                 f"{side}: which VF {vf} is cannot be told: it has no host in the description and"
@@ -98,9 +101,24 @@ class VfProvider:
         await self._pools[side].adopt(address, owner, provision.settings)
 
     async def _claim(self, side: Side, vf: str, state: State) -> None:
+        """Claim a VF; one that waits for this device since an earlier claim is taken first."""
         owner = self._owner(side, vf, state.operation)
-        if await self._find(side, owner) is None:
-            await self._pools[side].claim(self._provision(side, vf).want, owner)
+        if await self._find(side, owner) is not None:
+            return
+        pool, provision, mac = (
+            self._pools[side],
+            self._provision(side, vf),
+            self._pair(side, vf).mac,
+        )
+        own = held(
+            await pool.inventory(),
+            provision.want,
+            lambda other: other.is_for(self._vm.name, side, vf, mac),
+        )
+        if own is not None and own.vf is not None:
+            await pool.adopt(own.vf.address, owner, provision.settings)
+        else:
+            await pool.claim(provision.want, owner)
 
     async def _withdraw(self, vfs: tuple[str, ...], state: State) -> None:
         for vf in vfs:
@@ -174,7 +192,7 @@ class VfProvider:
         return next((lease for lease in held if lease.owner == owner), None)
 
     def _owner(self, side: Side, vf: str, operation: str) -> Owner:
-        return Owner(vm=self._vm.name, operation=f"{operation}/{side}/{vf}")
+        return Owner.in_operation(self._vm.name, operation, side, vf)
 
     def _pair(self, side: Side, vf: str) -> Pair:
         for pair in self._vm.pairs:
@@ -192,10 +210,6 @@ class VfProvider:
     def _tell(self, warnings: Iterable[str]) -> None:
         for warning in warnings:
             log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
-
-
-def _is_for(lease: Lease, provision: Provision) -> bool:
-    return lease.settings is not None and lease.settings.mac == provision.settings.mac
 
 
 async def _outcome(step: Awaitable[None]) -> Event:

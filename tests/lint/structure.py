@@ -55,6 +55,7 @@ PURE_MODULES = {
     "guestagent.guest.render.networkmanager",
     "guestagent.host.arrival",
     "guestagent.host.effects",
+    "guestagent.host.findings",
     "guestagent.host.machine",
     "guestagent.host.model",
     "guestagent.host.ownership",
@@ -65,6 +66,7 @@ PURE_MODULES = {
     "guestagent.host.sriov.values",
     "guestagent.host.sriov.choose",
     "guestagent.host.state",
+    "guestagent.host.vffindings",
 }
 
 

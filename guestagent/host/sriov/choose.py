@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from guestagent.host.sriov.model import Inventory, Pf, Vf, Want
+from guestagent.host.sriov.model import Inventory, Owner, Pf, Vf, Want
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,33 @@ def choose(inventory: Inventory, want: Want) -> Choice:
     if best is not None:
         return Choice(pf=best[1], vf=best[2])
     return Choice(reasons=tuple(reasons) or ("this host has no PF with VFs",))
+
+
+def held(inventory: Inventory, want: Want, is_ours: Callable[[Owner], bool]) -> Choice | None:
+    """Return the VF that was claimed before and has waited unused; None where none is as wanted.
+
+    Whether its PF is fit is no question any more: nobody else has the VF.
+    """
+    for _, pf in _candidates(inventory, want, []):
+        for vf in pf.vfs:
+            ours = vf.lease is not None and vf.user is None and is_ours(vf.lease.owner)
+            if ours and want.vf in {None, vf.address}:
+                return Choice(pf=pf, vf=vf)
+    return None
+
+
+def promised(inventory: Inventory, address: str) -> Inventory:
+    """Return the inventory with a VF that is somebody's now, for the next choice."""
+    return Inventory(
+        pfs=tuple(
+            replace(pf, vfs=tuple(_promised(vf) if vf.address == address else vf for vf in pf.vfs))
+            for pf in inventory.pfs
+        )
+    )
+
+
+def _promised(vf: Vf) -> Vf:
+    return replace(vf, host_use="another pair of this VM gets it")
 
 
 def unfit_vf(vf: Vf) -> str | None:

@@ -41,10 +41,25 @@ class OnRefusal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Who holds a lease: a VM, and the operation that took it."""
+    """Who holds a lease: a VM, and the operation that took it, for which of its devices."""
 
     vm: str
     operation: str
+
+    @classmethod
+    def by_hand(cls, vm: str, mac: str) -> Owner:
+        """Return the owner of what ``vf claim`` takes for a pair."""
+        return cls(vm=vm, operation=f"vf claim {mac}")
+
+    @classmethod
+    def in_operation(cls, vm: str, operation: str, side: str, vf: str) -> Owner:
+        """Return the owner of what an operation takes for the device ``vf`` of a side."""
+        return cls(vm=vm, operation=f"{operation}/{side}/{vf}")
+
+    def is_for(self, vm: str, side: str, vf: str, mac: str) -> bool:
+        """Whether it was taken for this device, by hand or in whatever operation."""
+        of_device = self.operation.endswith(f"/{side}/{vf}")
+        return self.vm == vm and (of_device or self == Owner.by_hand(vm, mac))
 
     def __str__(self) -> str:
         return f"{self.vm} ({self.operation})"
@@ -174,6 +189,10 @@ class Lease:
     settings: VfSettings | None = None
     warnings: tuple[str, ...] = ()
 
+    def is_for(self, vm: str, mac: str) -> bool:
+        """Whether it is a VM's, for the pair with this MAC."""
+        return self.owner.vm == vm and self.settings is not None and self.settings.mac == mac
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vf:
@@ -229,6 +248,11 @@ class Inventory:
     """All PFs of a host that have VFs or could have, in the order of their addresses."""
 
     pfs: tuple[Pf, ...]
+
+    def lease_for(self, vm: str, mac: str) -> Lease | None:
+        """Return a VM's lease on the VF that was programmed with a MAC; None without one."""
+        leases = (vf.lease for pf in self.pfs for vf in pf.vfs if vf.lease is not None)
+        return next((lease for lease in leases if lease.is_for(vm, mac)), None)
 
     def vf(self, address: str) -> tuple[Pf, Vf] | None:
         """Return a VF and its PF; None when there is no such VF."""

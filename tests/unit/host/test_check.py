@@ -12,14 +12,15 @@ import pytest
 
 from guestagent.errors import UnknownOutcomeError
 from guestagent.host.check import as_json, as_text, check, exit_code
+from guestagent.host.findings import Facts, Finding, Grade, SideFacts, as_problem
 from guestagent.host.hypervisor.locked import lockable_by
 from guestagent.host.hypervisor.qemu import Qemu
 from guestagent.host.model import Means, Side, View
-from guestagent.host.preflight import Facts, Finding, Grade, SideFacts, judge, wrong
-from guestagent.host.sriov.model import Process
+from guestagent.host.preflight import judge
+from guestagent.host.sriov.model import Lease, Owner, Process, Want
 from guestagent.host.state import Phase, Problem
 from tests.fakes.guest import FakeGuest
-from tests.fakes.sriov import FakeVfPool
+from tests.fakes.sriov import PF, FakeVfPool
 from tests.unit.host.support import FAR_S, World, play, vm
 from tests.unit.host.test_machine import SOURCE_RUNS, WAITS, state
 
@@ -89,7 +90,7 @@ def test_all_that_is_wrong_is_said_at_once_with_what_to_do(tmp_path: Path) -> No
         assert exit_code(found) == 1
         assert '"grade": "wrong"' in as_json(stage.vm, found)
         assert "7 in the way" in as_text(stage.vm, found)
-        whole = wrong(found)
+        whole = as_problem(found)
         assert whole is not None
         assert all(finding.what in whole.what for finding in bad)
 
@@ -114,9 +115,38 @@ def _no_such_vf(stage: World) -> None:
     del stage.vf_hosts[Side.SOURCE].states["0000:01:10.0"]
 
 
+def _not_together(stage: World) -> None:
+    settings = replace(stage.vm.migration, postcopy=True, multifd_channels=2)
+    stage.vm = replace(stage.vm, migration=settings)
+    stage.destination.version = (10, 1, 0)
+
+
+def _somebody_elses(stage: World) -> None:
+    stage.provide_vfs()
+    stage.vf_hosts[Side.SOURCE].leases["0000:01:10.0"] = Lease(
+        vf="0000:01:10.0",
+        pf=PF,
+        pf_name="pf0",
+        index=0,
+        owner=Owner(vm="web2", operation="1"),
+        claimed_at="2026-01-01T00:00:00Z",
+        prior=None,
+        former_driver=None,
+    )
+
+
+def _which_vf(stage: World) -> None:
+    stage.provide_vfs()
+    pair = stage.vm.pairs[0]
+    stage.vm = replace(stage.vm, pairs=(replace(pair, sriov=pair.destination_sriov),))
+
+
 @pytest.mark.parametrize(
     ("way", "said"),
     [
+        (_not_together, "source: QEMU 10.0.2 does not do post-copy together with multifd"),
+        (_somebody_elses, "source: 0000:01:10.0 is held by lease of web2 (1)"),
+        (_which_vf, "source: which VF vf0 is cannot be told"),
         (_no_port, "shall go to rp9, which is no port; there are: rp1, rp2, rp3, rp4"),
         (_port_in_use, "destination: rp2 has disk1 already"),
         (_another_mac, "source: net0 has MAC 52:54:00:aa:00:01"),
@@ -130,6 +160,59 @@ def test_what_is_wrong_is_named(tmp_path: Path, way: Callable[[World], None], sa
         assert said in " ".join(finding.what for finding in found if finding.grade is Grade.WRONG)
 
     play(tmp_path, scenario)
+
+
+def _absent(stage: World) -> None:
+    stage.source.devices.clear()
+
+
+def _another_vfio(stage: World) -> None:
+    stage.source.devices["gpu0"] = {"driver": "vfio-pci", "bus": "rp3"}
+
+
+def _smaller_mtu(stage: World) -> None:
+    stage.provide_vfs()
+    stage.vf_hosts[Side.SOURCE].mtu = 9000
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        (_absent, "source: the guest has no vf0 and goes as it is"),
+        (_another_vfio, "source: vfio-pci gpu0 is the VF of no pair"),
+        (_smaller_mtu, "0000:01:10.0 of pf0 carries MTU 1500, and the source's pf0 9000"),
+    ],
+)
+def test_what_is_not_in_the_way_is_named_as_well(
+    tmp_path: Path, way: Callable[[World], None], said: str
+) -> None:
+    async def scenario(stage: World) -> None:
+        way(stage)
+        found = await findings(stage)
+        assert graded(found, Grade.WRONG) == []
+        (warning,) = [finding for finding in found if finding.grade is Grade.WARNING]
+        assert said in warning.what
+        assert warning.hint
+
+    play(tmp_path, scenario)
+
+
+def test_each_pair_needs_a_vf_of_its_own(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        host = stage.vf_hosts[Side.DESTINATION]
+        _, second = host.states
+        pool = FakeVfPool(host)
+        await pool.claim(Want(vf=second), Owner(vm="web2", operation="1"))
+        found = [finding for finding in await findings(stage) if finding.subject == "vf"]
+        assert [finding.grade for finding in found] == [Grade.FINE, Grade.WARNING]
+        (lease,) = host.leases.values()
+        host.leases[second] = replace(lease, owner=Owner.by_hand("web1", stage.vm.pairs[1].mac))
+        found = [finding for finding in await findings(stage) if finding.subject == "vf"]
+        assert [finding.grade for finding in found] == [Grade.FINE, Grade.FINE]
+        assert f"{second} of pf0 is reserved for it" in found[1].what
+
+    play(tmp_path, scenario, pairs=2)
 
 
 def test_a_bus_that_is_no_pcie_port_is_left_to_the_attempt(tmp_path: Path) -> None:
@@ -178,6 +261,7 @@ def test_vfio_needs_all_of_the_guests_memory_locked(
     tmp_path: Path, lockable_bytes: int | None, grade: Grade
 ) -> None:
     means = Means(
+        version=(10, 0, 2),
         capabilities=frozenset({"events", "return-path"}),
         memory_bytes=2**31,
         lockable_bytes=lockable_bytes,
