@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.errors import EXIT_DONE, ConfigurationError, GuestAgentError
 from guestagent.host import config, vfreport
+from guestagent.host.journal import must_be_free
 from guestagent.host.lock import vm_lock
 from guestagent.host.model import Pair, Side, Vm
 from guestagent.host.sriov.base import VfPool
 from guestagent.host.sriov.model import Inventory, Lease, Macvtap, Owner
 from guestagent.host.sriov.pool import host_pool
 
-BY_HAND = "vf claim"
-"""The operation of a lease that was taken by hand; one of a migration has its own."""
+log = logging.getLogger(__name__)
 
 _LIST = """\
 Show every PF with its VFs: driver, IOMMU group, MAC and VLAN, and who has it: a lease,
@@ -26,11 +28,16 @@ a process that has it open, or this host itself."""
 _CLAIM = """\
 Claim a VF for each pair of the description that has [pair.sriov], program it through its
 PF and bind it to vfio-pci: it is ready for QEMU then. No other helper takes it, until
-`vf release`. A claim that is repeated gives the same VF."""
+`vf release`. A claim that is repeated gives the same VF, also while QEMU uses it."""
 
 _RELEASE = """\
 Clear the MAC and VLAN of a VM's VFs, give them back as they were, and end their leases.
-Refused while a process has the VF open."""
+Refused while a process has the VF open, and until an unfinished operation on the VM is
+recovered."""
+
+LETTING_GO_S = 1.0
+"""More than QEMU takes to close a VF that has just been unplugged."""
+MAX_WAIT_S = 3600.0
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,6 +68,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             metavar="DIR",
             help=f"where leases are kept, the same for all helpers (default: {config.STATE_DIR})",
         )
+        if name != "list":
+            action.add_argument(
+                "--wait",
+                type=_seconds,
+                default=LETTING_GO_S,
+                metavar="SECONDS",
+                help="for a process that has the VF open, where its end or an unplug is under way"
+                f" (default: {LETTING_GO_S:g})",
+            )
         if name == "claim":
             _add_claim_options(action)
         elif name == "release":
@@ -70,6 +86,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             action.add_argument(
                 "--vf", metavar="ADDRESS", help="release this VF only, such as 0000:3b:02.1"
             )
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from error
+    if not 0.0 <= number <= MAX_WAIT_S:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {MAX_WAIT_S:g} seconds")
+    return number
 
 
 def _add_claim_options(action: argparse.ArgumentParser) -> None:
@@ -109,13 +135,27 @@ def run(arguments: argparse.Namespace) -> int:
                     f"{vm.name}: --macvtap is for one pair, and {len(pairs)} would be claimed for",
                     hint="say which one with --mac, and claim for each pair by itself",
                 )
-            with vm_lock(arguments.state_dir, vm.name):
+            with _nothing_under_way(arguments.state_dir, vm.name):
                 claimed = asyncio.run(_claim(vm, pairs, arguments))
             print((vfreport.claimed_as_json if arguments.json else vfreport.claimed)(claimed))
         case _:
-            released = _release(arguments)
-            print((vfreport.released_as_json if arguments.json else vfreport.released)(released))
+            released, failures = _release(arguments)
+            if released or not failures:
+                show = vfreport.released_as_json if arguments.json else vfreport.released
+                print(show(released))
+            for failure in failures[1:]:
+                log.error("%s", failure)
+            if failures:
+                raise failures[0]
     return EXIT_DONE
+
+
+@contextmanager
+def _nothing_under_way(state_dir: Path, vm: str) -> Iterator[None]:
+    """Hold the lock of a VM; refuse while an operation that has not finished counts on leases."""
+    with vm_lock(state_dir, vm):
+        must_be_free(state_dir / vm)
+        yield
 
 
 async def _list(state_dir: Path) -> Inventory:
@@ -145,7 +185,7 @@ def _pairs(vm: Vm, side: Side, mac: str | None) -> tuple[Pair, ...]:
 async def _claim(
     vm: Vm, pairs: Sequence[Pair], arguments: argparse.Namespace
 ) -> tuple[vfreport.Claimed, ...]:
-    pool = host_pool(arguments.state_dir)
+    pool = host_pool(arguments.state_dir, let_go_timeout_s=arguments.wait)
     try:
         return await claim_all(
             pool,
@@ -171,6 +211,7 @@ async def claim_all(
 ) -> tuple[vfreport.Claimed, ...]:
     """Claim a VF for each pair; where one cannot be had, those taken by this call go back."""
     before = {lease.vf: lease for lease in await pool.leases(vm.name)}
+    users = {vf.address: vf.user for pf in (await pool.inventory()).pfs for vf in pf.vfs}
     done: list[vfreport.Claimed] = []
     taken: list[Lease] = []
     try:
@@ -181,10 +222,12 @@ async def claim_all(
             made: Macvtap | None = None
             if how.macvtap is not None:
                 made = await pool.create_macvtap(lease, how.macvtap, pair.mac)
-            provision = pair.sriov_on(side)
+            provision, user = pair.sriov_on(side), users.get(lease.vf)
             if provision is not None and not how.reserve:
-                lease = await pool.program(lease, provision.settings)
-            done.append(vfreport.Claimed(mac=pair.mac, lease=lease, macvtap=made))
+                settings = provision.settings
+                is_so = user is not None and lease.settings == settings
+                lease = lease if is_so else await pool.program(lease, settings)
+            done.append(vfreport.Claimed(mac=pair.mac, lease=lease, macvtap=made, user=user))
     except GuestAgentError:
         for lease in taken:
             await pool.release(lease)
@@ -199,14 +242,17 @@ async def _claim_one(
     provision = pair.sriov_on(side)
     if provision is None:
         raise ConfigurationError(f"{vm.name}: pair {pair.mac} has no [pair.sriov]")
-    owner = Owner(vm=vm.name, operation=f"{BY_HAND} {pair.mac}")
+    owner = Owner.by_hand(vm.name, pair.mac)
     for lease in before.values():
-        if lease.owner == owner or (lease.settings and lease.settings.mac == pair.mac):
+        if lease.owner == owner or lease.is_for(vm.name, pair.mac):
             return lease
     return await pool.claim(provision.want, owner)
 
 
-def _release(arguments: argparse.Namespace) -> tuple[vfreport.Released, ...]:
+def _release(
+    arguments: argparse.Namespace,
+) -> tuple[tuple[vfreport.Released, ...], tuple[GuestAgentError, ...]]:
+    """Release what was asked for; one VF that is kept is no reason to keep the others."""
     if arguments.vm is None and arguments.vf is None:
         raise ConfigurationError(
             "vf release: neither a VM nor a VF is given", hint="give VM.toml or --vf ADDRESS"
@@ -214,11 +260,12 @@ def _release(arguments: argparse.Namespace) -> tuple[vfreport.Released, ...]:
     name = None if arguments.vm is None else config.load(arguments.vm).name
     leases = asyncio.run(_find(arguments.state_dir, name, arguments.vf))
     released: list[vfreport.Released] = []
+    failures: list[GuestAgentError] = []
     for vm in dict.fromkeys(lease.owner.vm for lease in leases):
-        with vm_lock(arguments.state_dir, vm):
+        with _nothing_under_way(arguments.state_dir, vm):
             mine = [lease for lease in leases if lease.owner.vm == vm]
-            released += asyncio.run(_release_all(arguments.state_dir, mine))
-    return tuple(released)
+            asyncio.run(_release_all(arguments, mine, released, failures))
+    return tuple(released), tuple(failures)
 
 
 async def _find(state_dir: Path, vm: str | None, vf: str | None) -> tuple[Lease, ...]:
@@ -230,11 +277,20 @@ async def _find(state_dir: Path, vm: str | None, vf: str | None) -> tuple[Lease,
     return tuple(lease for lease in leases if vf in {None, lease.vf})
 
 
-async def _release_all(state_dir: Path, leases: Sequence[Lease]) -> list[vfreport.Released]:
-    pool = host_pool(state_dir)
+async def _release_all(
+    arguments: argparse.Namespace,
+    leases: Sequence[Lease],
+    released: list[vfreport.Released],
+    failures: list[GuestAgentError],
+) -> None:
+    pool = host_pool(arguments.state_dir, let_go_timeout_s=arguments.wait)
     try:
-        return [
-            vfreport.Released(lease=lease, warnings=await pool.release(lease)) for lease in leases
-        ]
+        for lease in leases:
+            try:
+                warnings = await pool.release(lease)
+            except GuestAgentError as error:
+                failures.append(error)
+            else:
+                released.append(vfreport.Released(lease=lease, warnings=warnings))
     finally:
         await pool.close()

@@ -11,18 +11,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from guestagent.host.sriov.choose import unfit_vf
-from guestagent.host.sriov.model import Inventory, Lease, Macvtap, Pf, Vf, VfState
+from guestagent.host.sriov.model import Inventory, Lease, Macvtap, Pf, Process, Vf, VfState
 
 JSON_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A VF that is ready for a pair, with the macvtap of its standby if one was asked for."""
+    """A VF that is ready for a pair, with the macvtap of its standby if one was asked for.
+
+    ``user`` is the process that has it open already, if it was claimed before.
+    """
 
     mac: str
     lease: Lease
     macvtap: Macvtap | None = None
+    user: Process | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,7 @@ def claimed(vfs: Sequence[Claimed]) -> str:
     for vf in vfs:
         lease = vf.lease
         state = "reserved" if lease.settings is None else "ready for vfio-pci"
+        state = state if vf.user is None else f"in use by {vf.user}"
         lines.append(f"{vf.mac}: {lease.vf}, VF {lease.index} of {lease.pf_name}: {state}")
         if vf.macvtap is not None:
             lines.append(f"  standby: {vf.macvtap.link}, {vf.macvtap.device}")
@@ -66,6 +71,7 @@ def claimed_as_json(vfs: Sequence[Claimed]) -> str:
             "mac": vf.mac,
             "lease": _lease(vf.lease),
             "macvtap": None if vf.macvtap is None else asdict(vf.macvtap),
+            "process": None if vf.user is None else asdict(vf.user),
             "warnings": list(vf.lease.warnings),
         }
         for vf in vfs

@@ -125,8 +125,9 @@ class FakeVfPool:
         return self._keep(self._lease(found[1], owner, prior=None, settings=settings))
 
     async def program(self, lease: Lease, settings: VfSettings) -> Lease:
-        """Write the settings, as far as the driver takes them."""
+        """Write the settings, as far as the driver takes them, once no process has the VF."""
         lease = self._held(lease)
+        self._must_be_let_go(lease.vf)
         warnings = []
         if self.host.refuses & {"mac", "vlan"}:
             raise VfRefusedError(f"{lease.vf}: {lease.pf_name} refuses its MAC or VLAN")

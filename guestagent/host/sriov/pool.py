@@ -236,9 +236,8 @@ class Pool:
 
     def _pfs(self) -> frozenset[int]:
         """Return the interfaces with an embedded switch in use: PFs that have VFs."""
-        by_address = {pf.address: pf.name for pf in self.inventory().pfs if pf.vfs}
-        names = set(by_address.values())
-        return frozenset(link.ifindex for link in self._links.links() if link.name in names)
+        links = {link.name: link for link in self._links.links()}
+        return sight.switches(self.roots, links)
 
     def _keep(
         self,
@@ -361,13 +360,16 @@ class SriovPool:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-def host_pool(state_dir: Path) -> SriovPool:
-    """Return the pool of this host, with its leases below ``state_dir``."""
+def host_pool(state_dir: Path, *, let_go_timeout_s: float = LET_GO_TIMEOUT_S) -> SriovPool:
+    """Return the pool of this host, with its leases below ``state_dir``.
+
+    A process that has a VF open is waited for as long as ``let_go_timeout_s``.
+    """
 
     def make() -> Pool:
         # Commands without VFs are spared the time that pyroute2 takes to load.
         from guestagent.host.sriov.netlink import NetlinkLinks
 
-        return Pool(state_dir / "vfs", NetlinkLinks())
+        return Pool(state_dir / "vfs", NetlinkLinks(), let_go_timeout_s=let_go_timeout_s)
 
     return SriovPool(make)

@@ -128,7 +128,8 @@ class Vfio:
             if deadline.expired:
                 raise DeadlineError(
                     f"{vf}: {user} still has it after {timeout_s:g} s",
-                    hint="a VF is free once it is unplugged from the guest or QEMU has ended",
+                    hint="take it from the guest first (guestagent-host detach) or end that"
+                    " process; vf release --wait 30 waits for what is under way",
                 )
             self.sleep(POLL_S)
 

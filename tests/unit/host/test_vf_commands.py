@@ -11,10 +11,13 @@ import pytest
 from guestagent.host import vfcli, vfreport
 from guestagent.host.cli import main
 from guestagent.host.config import load
+from guestagent.host.journal import Began, Journal
 from guestagent.host.model import Side, Vm
 from guestagent.host.sriov.base import NoVfError, VfRefusedError
 from guestagent.host.sriov.model import NO_MAC, Owner, Process, Want
+from guestagent.host.state import Phase
 from tests.fakes.sriov import FakeVfHost, FakeVfPool
+from tests.unit.host.test_machine import state
 
 PAIR = """
 [[pair]]
@@ -43,7 +46,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeVfHost:
         async def close(self) -> None:
             """Close nothing."""
 
-    monkeypatch.setattr(vfcli, "host_pool", lambda _state_dir: Pool(shared))
+    monkeypatch.setattr(vfcli, "host_pool", lambda _state_dir, **_how: Pool(shared))
     return shared
 
 
@@ -170,3 +173,61 @@ def test_a_vf_in_use_is_not_released(
     assert vf(tmp_path, "release", path) == 1
     assert "process 7 (qemu) still has it" in capsys.readouterr().err
     assert list(host.leases) == [address]
+
+
+def test_one_vf_in_use_does_not_keep_the_others(
+    tmp_path: Path, host: FakeVfHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = described(tmp_path, pairs=2)
+    vf(tmp_path, "claim", path)
+    first, second = host.leases
+    host.users[first] = Process(pid=7, name="qemu")
+    capsys.readouterr()
+    assert vf(tmp_path, "release", path) == 1
+    said = capsys.readouterr()
+    assert f"{second}: released by web1" in said.out
+    assert f"{first}: process 7 (qemu) still has it" in said.err
+    assert list(host.leases) == [first]
+
+
+def test_a_claim_may_be_repeated_while_qemu_has_the_vf(
+    tmp_path: Path, host: FakeVfHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = described(tmp_path)
+    vf(tmp_path, "claim", path)
+    (address,) = host.leases
+    host.users[address] = Process(pid=7, name="qemu")
+    capsys.readouterr()
+    assert vf(tmp_path, "claim", path) == 0
+    assert f"{address}, VF 0 of pf0: in use by process 7 (qemu)" in capsys.readouterr().out
+    path.write_text(path.read_text().replace("vlan = 7", "vlan = 8"))
+    assert vf(tmp_path, "claim", path) == 1, "what it is cannot change under the guest"
+    assert host.states[address].vlan == 7
+    assert list(host.leases) == [address]
+
+
+@pytest.mark.parametrize("action", ["claim", "release"])
+def test_the_vfs_of_an_unfinished_operation_are_left_to_it(
+    tmp_path: Path, host: FakeVfHost, action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = described(tmp_path)
+    vf(tmp_path, "claim", path)
+    before = dict(host.leases)
+    stopped = state(Phase.DETACH)
+    journal = Journal.begin(
+        tmp_path / "state" / "web1", Began(command="migrate", program="1", host=None)
+    )
+    journal.entered(stopped)
+    journal.close()
+    assert vf(tmp_path, action, path) == 1
+    assert "guestagent-host recover" in capsys.readouterr().err
+    assert host.leases == before
+
+
+@pytest.mark.parametrize("seconds", ["-1", "soon", "inf"])
+def test_a_wait_is_a_number_of_seconds(
+    tmp_path: Path, seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        vf(tmp_path, "release", "--vf", "0000:01:10.0", f"--wait={seconds}")
+    assert "seconds" in capsys.readouterr().err
