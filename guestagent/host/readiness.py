@@ -32,8 +32,14 @@ def unready(state: State, seen: Seen) -> Problem | None:
 
 
 def _unready_to_receive(state: State, away: View) -> Problem | None:
-    if away.unreachable is not None:
+    if away.gone:
         return Problem(what=str(away), hint="start the destination QEMU with -incoming defer")
+    if away.unreachable is not None:
+        return Problem(
+            what=str(away),
+            hint="see whether its QEMU and its host answer; with --dest, or host in [destination],"
+            " ssh must reach it without a password and find guestagent-host there",
+        )
     if away.run_state != "inmigrate" or away.migration is not None:
         return Problem(
             what=f"{away}: it does not wait for a guest",

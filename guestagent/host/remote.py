@@ -2,7 +2,8 @@
 
 The far side is bounded like a guest: length and time of its answers, and their
 types. When it dies with a call under way, what that came to is unknown; the next
-question makes a new connection.
+question makes a new connection. What it and ssh say on stderr is passed on, and
+its end is part of the error where nobody answers.
 """
 
 from __future__ import annotations
@@ -10,12 +11,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sys
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
-from guestagent.errors import ConfigurationError, GuestAgentError, PeerError, UnknownOutcomeError
+from guestagent.clock import Deadline
+from guestagent.errors import (
+    BusyError,
+    ConfigurationError,
+    GuestAgentError,
+    PeerError,
+    UnknownOutcomeError,
+)
 from guestagent.host import rpc
 from guestagent.host.hypervisor.base import HungUpError, RefusedError
+from guestagent.host.hypervisor.reply import shown
 from guestagent.host.model import (
     Device,
     GuestPair,
@@ -34,6 +45,8 @@ from guestagent.host.sriov.model import Inventory, Lease, Macvtap, Owner, Standb
 CONNECT_S = 30.0
 MARGIN_S = 15.0
 VF_S = 120.0
+_LAST_WORDS_S = 1.0
+_RECONNECT_POLL_S = 0.5
 _URL = re.compile(r"ssh://(?:([\w.-]+)@)?([A-Za-z0-9][\w.-]*|\[[0-9a-f:]+\])(?::(\d{1,5}))?")
 
 
@@ -63,8 +76,11 @@ class Remote:
         self._command = command
         self._hello = hello
         self._process: asyncio.subprocess.Process | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._last_words: deque[str] = deque(maxlen=2)
         self._turn = asyncio.Lock()
         self._ident = 0
+        self._was_connected = False
 
     async def call(self, name: str, *arguments: object, timeout_s: float) -> Any:
         """Make a call and return its value.
@@ -74,7 +90,7 @@ class Remote:
         """
         async with self._turn:
             if self._process is None:
-                await self._connect()
+                await self._reconnect()
             return await self._exchange(name, arguments, timeout_s + MARGIN_S)
 
     async def close(self) -> None:
@@ -90,28 +106,56 @@ class Remote:
         except TimeoutError:
             process.kill()
             await process.wait()
+        await self._hear_out()
+
+    async def _reconnect(self) -> None:
+        """Connect; after a lost connection the far end may still be busy with the lost call."""
+        deadline = Deadline.after(CONNECT_S if self._was_connected else 0.0)
+        while True:
+            try:
+                await self._connect()
+            except BusyError:
+                if deadline.expired:
+                    raise
+                await asyncio.sleep(_RECONNECT_POLL_S)
+            else:
+                self._was_connected = True
+                return
 
     async def _connect(self) -> None:
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
                 limit=rpc.MAX_LINE_BYTES,
                 start_new_session=True,  # Ctrl-C is for this process, which cancels in order
             )
         except OSError as error:
             raise PeerError(f"{self.origin}: {self._command[0]}: {error.strerror}") from error
+        self._process = process
+        self._last_words.clear()
+        self._listener = asyncio.create_task(self._listen(process.stderr))
         try:
             await self._exchange("hello", (self._hello,), CONNECT_S)
         except UnknownOutcomeError as error:
+            said = "; ".join(self._last_words) or str(error)
             raise PeerError(
-                f"{self.origin}: no guestagent-host answers there: {error}",
+                f"{self.origin}: no guestagent-host answers there: {said}",
                 hint="does ssh reach it without a password, as a user that may run it?",
             ) from error
         except GuestAgentError:
             await self._drop()
             raise
+
+    async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
+        """Pass on what ssh and the far end say to people, and keep the end of it."""
+        while stderr is not None and (said := await stderr.read(4096)):
+            with contextlib.suppress(OSError):  # a terminal that has gone
+                sys.stderr.write(said.decode(errors="replace"))
+            lines = (shown(line.decode(errors="replace").strip()) for line in said.splitlines())
+            self._last_words.extend(line for line in lines if line)
 
     async def _exchange(self, name: str, arguments: tuple[object, ...], timeout_s: float) -> Any:
         process = self._process
@@ -130,6 +174,7 @@ class Remote:
                 f"{self.origin}: no answer to {name} within {timeout_s:g} s"
             ) from error
         except (asyncio.IncompleteReadError, OSError) as error:
+            await self._hear_out()
             await self._drop()
             raise HungUpError(f"{self.origin}: connection lost after {name}") from error
         except asyncio.LimitOverrunError as error:
@@ -139,12 +184,19 @@ class Remote:
             await self._drop()  # what comes next may belong to this call
             raise
 
+    async def _hear_out(self) -> None:
+        """Let a far end that has hung up say why."""
+        if self._listener is not None:
+            await asyncio.wait({self._listener}, timeout=_LAST_WORDS_S)
+
     async def _drop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        if self._listener is not None:
+            self._listener.cancel()
 
 
 class RemoteQemu:

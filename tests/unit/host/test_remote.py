@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,36 @@ def test_a_far_end_that_is_none_is_an_error_in_bounded_time(
     assert view.unreachable is not None
     assert "ssh://host2" in view.unreachable
     assert not view.gone, "silence proves nothing"
+
+
+def test_what_ssh_said_last_is_why_nobody_answers() -> None:
+    script = "echo welcome >&2; echo 'Permission denied (publickey).' >&2; exit 255"
+    hello = Hello(vm="web1", sockets=Endpoint(qmp=Path("/q")), command_s=1.0)
+
+    async def look() -> View:
+        return await RemoteQemu(
+            Remote(["sh", "-c", script], hello, origin="ssh://host2"), command_s=1.0
+        ).look()
+
+    view = asyncio.run(look())
+    assert view.unreachable is not None
+    assert view.unreachable.endswith("answers there: welcome; Permission denied (publickey).")
+
+
+def test_a_far_end_that_is_busy_with_a_lost_call_is_waited_for(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        far = to(stage, tmp_path, deadly=3)
+        assert stage.remote is not None
+        assert (await stage.remote.look()).unreachable is None
+        with ExitStack() as lost_call:
+            with pytest.raises(UnknownOutcomeError):
+                await far.call("proceed", timeout_s=FAR_S)
+            lost_call.enter_context(vm_lock(tmp_path / "far", "web1"))
+            asyncio.get_running_loop().call_later(0.2, lost_call.close)
+            assert (await stage.remote.look()).unreachable is None
+        await far.close()
+
+    play(tmp_path, scenario)
 
 
 # --- the far end ----------------------------------------------------------------------------
