@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from guestagent import __version__, log
-from guestagent.errors import EXIT_DONE, EXIT_FAILED, GuestAgentError
+from guestagent.errors import EXIT_DONE, EXIT_FAILED, GuestAgentError, SystemLacksError
 from guestagent.host import (
     check,
     config,
@@ -177,7 +177,12 @@ def _report(vm: Vm, arguments: argparse.Namespace) -> int:
     chosen = arguments.operation or (kept[-1] if kept else 0)
     line = timeline.timeline(journal.operation(directory, chosen))
     if arguments.svg is not None:
-        arguments.svg.write_text(timeline.as_svg(vm.name, line), encoding="utf-8")
+        try:
+            arguments.svg.write_text(timeline.as_svg(vm.name, line), encoding="utf-8")
+        except OSError as error:
+            raise SystemLacksError(
+                f"{arguments.svg}: {error.strerror}", hint="name a file that can be written"
+            ) from error
     text = timeline.as_json(vm.name, line, kept) if arguments.json else None
     print(text or timeline.as_text(vm.name, line))
     return EXIT_DONE
@@ -196,10 +201,9 @@ def _add_migration_options(command: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 def _with_options(vm: Vm, arguments: argparse.Namespace) -> Vm:

@@ -227,10 +227,15 @@ def operation(directory: Path, number: int) -> Operation:
     for path in _paths(directory):
         if _number(path) == number:
             return read(path)
-    kept = ", ".join(str(each) for each in operations(directory)) or "none"
+    kept = ", ".join(str(each) for each in operations(directory))
+    if not kept:
+        raise ConflictError(
+            f"{directory.name}: no operation on it was begun here ({directory})",
+            hint="a migration is told of on the host that it was begun on; see --state-dir",
+        )
     raise ConflictError(
-        f"{directory}: there is no journal of operation {number or 'at all'}",
-        hint=f"kept are: {kept}; see --operation and --state-dir",
+        f"{directory.name}: there is no journal of operation {number}",
+        hint=f"kept are: {kept}; see --operation",
     )
 
 

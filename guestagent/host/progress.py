@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -60,21 +61,25 @@ class ProgressView:
         if self._bar:
             width = shutil.get_terminal_size().columns
             line = f"{_bar(progress)} {figures(progress)}"
-            self._stream.write(f"\r{line[: width - 1]}\x1b[K")
-            self._stream.flush()
+            self._write(f"\r{line[: width - 1]}\x1b[K")
             self._drawn = True
         elif self._clock() >= self._next_line_at_s:
             self._say(figures(progress))
             self._next_line_at_s = self._clock() + _LINE_EVERY_S
 
     def _say(self, text: str) -> None:
-        self._stream.write(f"{self._name}: {text}\n")
-        self._stream.flush()
+        self._write(f"{self._name}: {text}\n")
 
     def _end_bar(self) -> None:
         if self._drawn:
-            self._stream.write("\n")
+            self._write("\n")
             self._drawn = False
+
+    def _write(self, text: str) -> None:
+        """Write; a reader that has gone is no reason to leave a guest half way."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
 
 
 def figures(progress: Progress) -> str:

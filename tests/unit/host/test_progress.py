@@ -107,3 +107,15 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_sizes_are_readable(count: int, text: str) -> None:
     assert size(count) == text
+
+
+class Gone(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_has_gone_is_not_missed() -> None:
+    view = ProgressView("web1", stream=Gone(), clock=lambda: 0.0, bar=True)
+    view.entered(state(Phase.DETACH))
+    view.progressed(HALF)
+    view.entered(state(Phase.ATTACH))
