@@ -7,10 +7,10 @@ not tell the process, so it is found by the socket: the one that has it open.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
+
+from guestagent.host.processes import open_files, pids
 
 _PROC = Path("/proc")
 _LISTENS = 0x10000  # K: include/uapi/linux/net.h, __SO_ACCEPTCON
@@ -39,18 +39,10 @@ def lockable_by(socket: Path, *, proc: Path = _PROC) -> tuple[int | None, str]:
 def _listener(socket: Path, proc: Path) -> int | None:
     """Return the process that has the listening socket open."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(socket, proc)}
-    for process in proc.glob("[0-9]*") if wanted else ():
-        if wanted & set(_open_files(process)):
-            return int(process.name)
+    for pid in pids(proc) if wanted else ():
+        if any(each in wanted for each in open_files(proc, pid)):
+            return pid
     return None
-
-
-def _open_files(process: Path) -> Iterator[str]:
-    """Yield what a process has open, without what it closes meanwhile."""
-    with contextlib.suppress(OSError):
-        for each in (process / "fd").iterdir():
-            with contextlib.suppress(OSError):
-                yield str(each.readlink())
 
 
 def _inodes(socket: Path, proc: Path) -> list[str]:

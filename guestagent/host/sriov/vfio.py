@@ -10,12 +10,12 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.clock import Clock, Deadline
 from guestagent.errors import DeadlineError, SystemLacksError
+from guestagent.host.processes import open_files, pids
 from guestagent.host.sriov.model import Process
 
 VFIO = "vfio-pci"
@@ -181,29 +181,11 @@ def nodes_of(roots: Roots, vf: str) -> frozenset[str]:
 def users(roots: Roots, beginning: str) -> Mapping[str, Process]:
     """Return which process has which device file open, of those that begin so."""
     found: dict[str, Process] = {}
-    for directory in roots.proc.iterdir():
-        if directory.name.isdigit():
-            for node in _open_nodes(directory, beginning):
-                found.setdefault(node, Process(pid=int(directory.name), name=_name(directory)))
+    for pid in pids(roots.proc):
+        nodes = {node for node in open_files(roots.proc, pid) if node.startswith(beginning)}
+        for node in nodes - found.keys():
+            found[node] = Process(pid=pid, name=_name(roots.proc / str(pid)))
     return found
-
-
-def _open_nodes(process: Path, beginning: str) -> set[str]:
-    """Return the files that a process has open, of those that begin so.
-
-    A file that is closed meanwhile must not hide the others.
-    """
-    nodes: set[str] = set()
-    try:
-        entries = list((process / "fd").iterdir())
-    except OSError:
-        return nodes
-    for entry in entries:
-        with suppress(OSError):
-            target = str(entry.readlink())
-            if target.startswith(beginning):
-                nodes.add(target)
-    return nodes
 
 
 def _name(process: Path) -> str:
