@@ -56,7 +56,9 @@ def operate(
 
 def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
     """Look at everything that could keep a migration from its end; changes nothing."""
-    state = _first(vm, Goal.MIGRATE, Side.SOURCE)
+    # Without a destination there is still all the rest to be looked at.
+    goal = Goal.MIGRATE if vm.destination is not None else Goal.DETACH
+    state = _first(vm, goal, Side.SOURCE)
     other = None
     try:
         with vm_lock(state_dir, vm.name):

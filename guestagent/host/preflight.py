@@ -32,6 +32,12 @@ def _findings(vm: Vm, state: State, facts: Facts) -> Iterator[Finding]:
         yield wrong("operation", facts.other_operation.what, facts.other_operation.hint)
     else:
         yield fine("operation", "no other operation on this VM is under way")
+    if vm.destination is None:
+        yield wrong(
+            "destination",
+            "the description has no [destination]: where the guest shall go is not known",
+            "add the table, with the qmp socket and the uri of the QEMU there; see --help",
+        )
     away = None if facts.destination is None else facts.destination.view
     for seen in (Seen(home=facts.source.view, away=None), Seen(home=facts.source.view, away=away)):
         problem = unready(state, seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,6 +160,8 @@ def _nothing_under_way(state_dir: Path, vm: str) -> Iterator[None]:
 
 
 async def _list(state_dir: Path) -> Inventory:
+    if os.geteuid() != 0:
+        log.warning("not run as root: a VF that another user's process has open is shown as free")
     pool = host_pool(state_dir)
     try:
         return await pool.inventory()

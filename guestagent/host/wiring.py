@@ -19,7 +19,7 @@ def endpoint(vm: Vm, side: Side) -> Endpoint:
     if vm.destination is None:
         raise ConfigurationError(
             f"{vm.name}: its description has no [destination]",
-            hint="add the table; guestagent-host --help shows an example",
+            hint="add the table, with the qmp socket and the uri of the QEMU there; see --help",
         )
     return vm.destination.endpoint
 

@@ -55,10 +55,13 @@ class Records:
     def all(self) -> Mapping[str, Lease]:
         """Return every lease by the address of its VF.
 
-        Raises ConflictError when a record cannot be read: it may be of a VF in use.
+        Raises ConflictError when a record cannot be read: it may be of a VF in use; and
+        SystemLacksError when none may be read.
         """
         if not self.directory.is_dir():
             return {}
+        if not os.access(self.directory, os.R_OK | os.X_OK):
+            raise SystemLacksError(f"{self.directory}: cannot be read", hint="run as root")
         found = {}
         for path in sorted(self.directory.glob("*.json")):
             lease = self._read(path)

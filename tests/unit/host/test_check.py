@@ -18,7 +18,7 @@ from guestagent.host.hypervisor.qemu import Qemu
 from guestagent.host.model import Means, Side, View
 from guestagent.host.preflight import judge
 from guestagent.host.sriov.model import Lease, Owner, Process, Want
-from guestagent.host.state import Phase, Problem
+from guestagent.host.state import Goal, Phase, Problem
 from tests.fakes.guest import FakeGuest
 from tests.fakes.sriov import PF, FakeVfPool
 from tests.unit.host.support import FAR_S, World, play, vm
@@ -241,6 +241,14 @@ def test_what_only_costs_something_is_a_warning(tmp_path: Path) -> None:
         assert "will lose packets: silence" in as_text(stage.vm, silent)
 
     play(tmp_path, scenario)
+
+
+def test_without_a_destination_the_source_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    facts = Facts(source=SideFacts(view=SOURCE_RUNS), destination=None, guest=None)
+    alone = replace(vm(tmp_path), destination=None)
+    found = judge(alone, state(Phase.PREPARE, goal=Goal.DETACH), facts)
+    assert graded(found, Grade.WRONG) == ["destination"]
+    assert "guest" in graded(found, Grade.FINE)
 
 
 def test_a_side_that_does_not_answer_is_one_finding(tmp_path: Path) -> None:

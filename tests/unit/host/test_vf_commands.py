@@ -138,6 +138,18 @@ def test_the_list_says_who_has_what(
     assert pf["vfs"][1]["process"] == {"pid": 7, "name": "qemu"}
 
 
+def test_who_may_not_see_everything_is_told_so(
+    tmp_path: Path,
+    host: FakeVfHost,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for user, said in ((0, ""), (1000, "not run as root")):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        assert vf(tmp_path, "list") == 0
+        assert said in capsys.readouterr().err
+
+
 def test_the_vfs_of_a_vm_are_released(
     tmp_path: Path, host: FakeVfHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
