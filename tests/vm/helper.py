@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,15 @@ class Helper:
 
 
 @contextmanager
-def started(description: Path, command: str, *options: str) -> Iterator[Helper]:
-    """Run a command of the helper; it is killed if it is still there at the end."""
+def started(
+    description: Path, command: str, *options: str, enter: Sequence[str] = ()
+) -> Iterator[Helper]:
+    """Run a command of the helper; it is killed if it is still there at the end.
+
+    ``enter`` is the beginning of a command line that runs it elsewhere.
+    """
     argv = [
+        *enter,
         *(sys.executable, "-m", "guestagent.host.cli", command, str(description), "--json"),
         *("--state-dir", str(description.parent / "state"), *options),
     ]
@@ -54,9 +60,9 @@ def started(description: Path, command: str, *options: str) -> Iterator[Helper]:
             process.kill()
 
 
-def run(description: Path, command: str, *options: str) -> Any:
+def run(description: Path, command: str, *options: str, enter: Sequence[str] = ()) -> Any:
     """Run a command of the helper to its end and return its report."""
-    with started(description, command, *options) as helper:
+    with started(description, command, *options, enter=enter) as helper:
         return helper.report()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,23 @@ from lab.guests import Guests
 from lab.machine import Machine
 from lab.network import Network
 from lab.probe import Probe
+from lab.waiting import wait_until
 from tests.guest.seen import wait_converged, wait_on_vf
-from tests.vm.helper import describe, run
+from tests.vm.bare import bare_qemu
+from tests.vm.farhost import FarHost
+from tests.vm.helper import describe, run, started
+
+BARE = """
+[source]
+qmp = "{}/a"
+[destination]
+qmp = "{}/b"
+uri = "unix:{}/migration"
+[[pair]]
+mac = "52:54:00:aa:00:01"
+standby = "net0"
+vf = { driver = "e1000e", id = "vf0", bus = "rp2", netdev = "vf" }
+"""
 
 
 @pytest.fixture
@@ -58,21 +73,47 @@ def test_a_guest_that_somebody_else_moves_is_prepared_and_completed(
     wait_on_vf(destination)
 
 
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarHost]:
+    """Return the host of the destination, which ``ssh`` finds as host2."""
+    with FarHost(tmp_path / "far") as host:
+        monkeypatch.setenv("PATH", f"{host.path}:{os.environ['PATH']}")
+        yield host
+
+
 def test_a_guest_moves_to_a_host_that_is_reached_over_ssh(
-    source: Machine,
-    destination: Machine,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    source: Machine, destination: Machine, far: FarHost, tmp_path: Path
 ) -> None:
-    """What ssh would run there is run here; the far end is a process of its own all the same."""
-    there = [sys.executable, "-m", "guestagent.host.cli", "serve"]
-    ssh = tmp_path / "bin" / "ssh"
-    ssh.parent.mkdir()
-    ssh.write_text(f"#!/bin/sh\nexec {shlex.join(there)} --state-dir {tmp_path / 'far'}\n")
-    ssh.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    """The connection is cut while the memory moves, and another one is made."""
     description = describe(tmp_path, source, destination)
-    report = run(description, "migrate", "--dest", "ssh://host2")
+    to = ("--dest", "ssh://host2", "--bandwidth", "32")
+    with started(description, "migrate", *to, enter=far.enter) as helper:
+        wait_until(
+            "the guest moves",
+            lambda: source.qmp("query-migrate").get("status") == "active",
+            timeout_s=60.0,
+        )
+        cut = far.sessions()
+        for pid in cut:
+            os.kill(pid, signal.SIGKILL)
+        report = helper.report()
+    assert cut
     assert (report["result"], report["running_on"]) == ("done", "destination")
     assert (report["accelerated"], report["guest"]["confirmed"]) == (True, True)
     wait_on_vf(destination)
+    wait_until("nothing of it is left there", lambda: far.quiet, timeout_s=30.0)
+
+
+def test_a_host_that_ssh_does_not_let_in_is_told_of_with_the_words_of_ssh(
+    far: FarHost, tmp_path: Path
+) -> None:
+    with bare_qemu(tmp_path / "a"), bare_qemu(tmp_path / "b", incoming=True):
+        description = tmp_path / "web1.toml"
+        description.write_text(BARE.replace("{}", str(tmp_path)))
+        to = ("--dest", "ssh://host2")
+        assert run(description, "check", *to, enter=far.enter)["exit_code"] == 0
+        far.admit(whom="host_key")
+        report = run(description, "check", *to, enter=far.enter)
+    (wrong,) = [each for each in report["findings"] if each["grade"] == "wrong"]
+    assert "Permission denied (publickey)" in wrong["what"]
+    assert "ssh must reach it without a password" in wrong["hint"]
