@@ -22,7 +22,7 @@ from guestagent.host.sriov.model import (
     VfSettings,
     VfState,
 )
-from guestagent.host.sriov.values import Mac, Value, Vlan, optional, required, restored
+from guestagent.host.sriov.values import Mac, Value, Vlan, optional, required
 
 TRIES = 3
 PAUSE_S = 0.2
@@ -142,7 +142,7 @@ class VfPort:
         if problem is not None:
             raise VfRefusedError(problem, hint="do not give this VF to anybody before it is so")
         state = self.state()
-        written = [self.write(value) for value in restored(before, state)]
+        written = [self.write(value) for value in optional(before, state)]
         return tuple(problem for problem in written if problem is not None)
 
     def associate(self, profile: PortProfile) -> None:

@@ -106,54 +106,26 @@ def required(settings: VfSettings) -> tuple[Value, ...]:
     return vlan, Mac(mac=settings.mac)
 
 
-def optional(settings: VfSettings, state: VfState) -> tuple[Value, ...]:
-    """Return what the operator asked for besides and the VF does not show yet.
+def optional(wanted: VfSettings | VfState, state: VfState) -> tuple[Value, ...]:
+    """Return what is wanted of a VF besides MAC and VLAN, and the VF does not show yet.
 
-    What it shows is not written: igb refuses every link state, also that which it
-    has. Rates keep the half that was not given. Trust comes first: without it some
-    drivers refuse the rest.
+    That is what the operator asked for, or what the VF was before. What it shows is not
+    written: igb refuses every link state, also that which it has. Rates keep the half that
+    was not given. Trust comes first: without it some drivers refuse the rest.
     """
-    values = _optional(
-        trust=settings.trust,
-        spoof_check=settings.spoof_check,
-        link_state=settings.link_state,
-        min_rate=settings.min_rate_mbit_per_s,
-        max_rate=settings.max_rate_mbit_per_s,
-        state=state,
-    )
-    return tuple(value for value in values if not value.shown_by(state))
+    return tuple(value for value in _optional(wanted, state) if not value.shown_by(state))
 
 
-def restored(prior: VfState, state: VfState) -> tuple[Value, ...]:
-    """Return what has to be written to make a VF what it was, its MAC and VLAN apart."""
-    values = _optional(
-        trust=prior.trust,
-        spoof_check=prior.spoof_check,
-        link_state=prior.link_state,
-        min_rate=prior.min_rate_mbit_per_s,
-        max_rate=prior.max_rate_mbit_per_s,
-        state=state,
-    )
-    return tuple(value for value in values if not value.shown_by(state))
-
-
-def _optional(
-    *,
-    trust: bool | None,
-    spoof_check: bool | None,
-    link_state: LinkState | None,
-    min_rate: int | None,
-    max_rate: int | None,
-    state: VfState,
-) -> Iterator[Value]:
-    if trust is not None:
-        yield Trust(on=trust)
-    if spoof_check is not None:
-        yield SpoofCheck(on=spoof_check)
-    if link_state is not None:
-        yield Carrier(state=link_state)
-    if min_rate is not None or max_rate is not None:
+def _optional(wanted: VfSettings | VfState, state: VfState) -> Iterator[Value]:
+    if wanted.trust is not None:
+        yield Trust(on=wanted.trust)
+    if wanted.spoof_check is not None:
+        yield SpoofCheck(on=wanted.spoof_check)
+    if wanted.link_state is not None:
+        yield Carrier(state=wanted.link_state)
+    low, high = wanted.min_rate_mbit_per_s, wanted.max_rate_mbit_per_s
+    if low is not None or high is not None:
         yield Rate(
-            min_mbit_per_s=(state.min_rate_mbit_per_s or 0) if min_rate is None else min_rate,
-            max_mbit_per_s=(state.max_rate_mbit_per_s or 0) if max_rate is None else max_rate,
+            min_mbit_per_s=(state.min_rate_mbit_per_s or 0) if low is None else low,
+            max_mbit_per_s=(state.max_rate_mbit_per_s or 0) if high is None else high,
         )
