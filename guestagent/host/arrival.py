@@ -132,7 +132,7 @@ def plug(state: State) -> State:
         Problem(
             what=f"{lacking}; the guest runs there on its standby NIC",
             hint="correct what the warnings say, then: guestagent-host attach --on"
-            f" {state.guest_at or state.home} with the same description",
+            f" {state.guest_at or state.home} with the same description, and --dest if any",
         ),
     )
 

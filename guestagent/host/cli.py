@@ -80,7 +80,7 @@ example of a VM description:
 {textwrap.indent(config.EXAMPLE, "  ")}"""
 
 
-_WITH_DEST = {"check", "migrate", "prepare"}
+_WITH_DEST = {"inspect", "check", "detach", "attach", "migrate", "prepare"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except GuestAgentError as error:
+        if getattr(arguments, "json", False):
+            print(report.error_as_json(arguments.command, error))
         hint = f"\n  what to do: {error.hint}" if error.hint else ""
         sys.stderr.write(f"guestagent-host: {error}{hint}\n")
         return error.exit_code
@@ -141,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
                 "--dest",
                 metavar="ssh://HOST",
                 help="the destination's host, in place of the description's: QEMU, guest and VFs"
-                " there are reached through guestagent-host on it",
+                " there (with --on destination where that is an option) are reached through"
+                " guestagent-host on it",
             )
         if name == "migrate":
             _add_migration_options(command)

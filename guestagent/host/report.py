@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from json import dumps
 
-from guestagent.errors import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN
+from guestagent.errors import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN, GuestAgentError
 from guestagent.host.driver import Outcome
 from guestagent.host.model import Side, Vm
 from guestagent.host.progress import coloured, size
@@ -73,6 +73,19 @@ def as_json(vm: Vm, outcome: Outcome, command: str) -> str:
             "setup_ms": figures.setup_ms,
             "transferred_bytes": figures.transferred_bytes,
         },
+    }
+    return dumps(document, indent=2)
+
+
+def error_as_json(command: str, error: GuestAgentError) -> str:
+    """Return for programs why a command could not be begun, or ended without a report."""
+    document = {
+        "version": JSON_VERSION,
+        "command": command,
+        "result": "error",
+        "exit_code": error.exit_code,
+        "message": str(error),
+        "hint": error.hint,
     }
     return dumps(document, indent=2)
 

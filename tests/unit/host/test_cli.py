@@ -169,7 +169,10 @@ def test_a_vm_that_is_worked_on_is_to_be_tried_later(
     with vm_lock(tmp_path / "state", "web1"):
         assert run(tmp_path, "migrate", "--json") == 75
     out, err = capsys.readouterr()
-    assert out == ""
+    refused = json.loads(out)
+    assert (refused["result"], refused["exit_code"]) == ("error", 75)
+    assert refused["message"] in err
+    assert refused["hint"] == "try again when it has ended"
     assert f"process {os.getpid()} works on this VM" in err
     assert stage.source.commands == []
     assert run(tmp_path, "migrate") == 0, "the lock must not outlive its holder"
@@ -293,7 +296,7 @@ def test_a_wrong_description_has_exit_code_2(
     (tmp_path / "web1.toml").write_text("[source]\n")
     assert run(tmp_path, "migrate", "--json") == 2
     out, err = capsys.readouterr()
-    assert out == ""
+    assert json.loads(out)["message"] in err
     assert "source.qmp is missing" in err
 
 

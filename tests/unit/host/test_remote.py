@@ -318,6 +318,11 @@ def test_migrate_goes_where_dest_says_and_recover_remembers_it(
     assert run(tmp_path, "migrate", "--dest", "ssh://host2") == 0
     assert "done: the guest runs at destination with vf0" in capsys.readouterr().out
     assert run(tmp_path, "migrate", "--dest", "host2") == 2
+    asked = len((tmp_path / "asked").read_text().splitlines())
+    for command in ("detach", "attach", "inspect"):
+        where = ("--on", "destination", "--dest", "ssh://host2")
+        assert run(tmp_path, command, *where) == 0
+    assert len((tmp_path / "asked").read_text().splitlines()) == asked + 3
     description = tmp_path / "web1.toml"
     text = description.read_text()
     description.write_text(text.replace("[destination]", '[destination]\nhost = "ssh://host2"'))
