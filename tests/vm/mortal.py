@@ -12,27 +12,37 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from guestagent.host import cli
 from guestagent.host.journal import CameTo, Entered, Journal, What
 
 
-def main() -> int:
-    """Run the helper with all arguments but the first two."""
-    when, phase = sys.argv[1:3]
+def die() -> None:
+    """End this process as SIGKILL from outside does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_points(reached: Callable[[str, str], None]) -> None:
+    """Have ``reached`` called with ``before`` or ``after`` and the phase, at every point."""
     write = Journal.write
     entered: list[str] = []
 
-    def write_or_die(self: Journal, what: What, *, durable: bool) -> None:
-        if isinstance(what, CameTo) and when == "after" and entered[-1] == phase:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def write_and_tell(self: Journal, what: What, *, durable: bool) -> None:
+        if isinstance(what, CameTo):
+            reached("after", entered[-1])
         write(self, what, durable=durable)
         if isinstance(what, Entered):
             entered.append(what.state.phase)
-            if when == "before" and entered[-1] == phase:
-                os.kill(os.getpid(), signal.SIGKILL)
+            reached("before", entered[-1])
 
-    Journal.write = write_or_die  # type: ignore[method-assign]
+    Journal.write = write_and_tell  # type: ignore[method-assign]
+
+
+def main() -> int:
+    """Run the helper with all arguments but the first two."""
+    deadly = tuple(sys.argv[1:3])
+    at_points(lambda when, phase: die() if (when, phase) == deadly else None)
     return cli.main(sys.argv[3:])
 
 
