@@ -7,7 +7,9 @@ from lab.machine import Machine
 from lab.network import Network
 from lab.probe import Probe, Result
 from lab.setup import Pair, Setup
+from lab.waiting import wait_until
 from tests.guest.seen import (
+    CONVERGED_S,
     configuration,
     configure,
     look,
@@ -110,12 +112,30 @@ def test_the_removal_of_the_package_gives_the_nic_back(guests: Guests, network: 
     guest.run('test -z "$(ls /run/systemd/network)" && ! test -e /run/guestagent')
 
 
-def test_the_next_boot_bonds_what_undo_took_apart(guests: Guests) -> None:
-    guest = guests.boot(Setup(pairs=(PAIR,)))
+def test_a_boot_whose_early_unit_fails_has_its_network_and_the_next_bonds_what_undo_took_apart(
+    guests: Guests,
+) -> None:
+    allowed = "/var/lib/agent-may-run"
+    drop_ins = {
+        "guestagent-early.service.d/may.conf": f"[Service]\nExecStartPre=test -e {allowed}\n",
+        "guestagent.service.d/may.conf": f"[Unit]\nConditionPathExists={allowed}\n",
+    }
+    files = {f"etc/systemd/system/{name}": content for name, content in drop_ins.items()}
+    guest = guests.boot(Setup(pairs=(PAIR,), files=files))
     guest.wait_ready()
+    ping = f"ping -c 1 -W 5 {PAIR.peer_addresses[0].split('/')[0]}"
+    wait_until(
+        "the network is there", lambda: guest.execute(ping).code == 0, timeout_s=CONVERGED_S
+    )
+    failed = guest.run("systemctl list-units --failed --plain --no-legend | cut -d ' ' -f 1")
+    assert failed.split() == ["guestagent-early.service"]
+    seen = look(guest)
+    assert (seen.bonds, len(seen.standby(PAIR).addresses)) == ((), 2)
+
+    guest.run(f"touch {allowed} && systemctl start guestagent")
     wait_on_vf(guest, PAIR)
     guest.run("guestagent undo")
     assert_apart(guest)
-    guest.run(f"ping -c 1 -W 5 {PAIR.peer_addresses[0].split('/')[0]}")
+    guest.run(ping)
     guest.reboot()
     wait_on_vf(guest, PAIR)
