@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from guestagent.guest.messages import Message
 from lab.guests import Guests
 from lab.machine import Machine
 from lab.network import Network
@@ -22,6 +23,20 @@ from tests.guest.seen import (
 PAIR = Pair(vf_at_boot=True)
 STANDBY_LOSS_MS = 250
 """What an undo without a VF may cost: its NIC is down for a moment, under emulation."""
+QUICK = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=100ms\n"
+# After the steps alone, and once after each: an agent that is killed whenever it says what it
+# waits for, or whenever it has told the network stack once more, never gets any further.
+KILLER = f"""
+declare -A seen
+journalctl --follow --lines=0 --output=cat \\
+    _SYSTEMD_UNIT=guestagent.service MESSAGE_ID={Message.CHANGED} |
+while read -r step; do
+    [ -z "${{seen[$step]-}}" ] || continue
+    seen[$step]=1
+    systemctl kill --signal=KILL guestagent
+    echo "killed after: $step"
+done
+"""
 
 
 def without_vf(guest: Machine) -> str:
@@ -96,6 +111,31 @@ def test_undo_loses_nothing_and_lasts_until_the_pair_is_adopted(
     assert result.tcp.survived
     assert all(len(flow.lost) / result.rate_hz < STANDBY_LOSS_MS / 1000 for flow in result.flows)
     assert configuration(guest) == before
+
+
+def test_an_undo_that_is_killed_after_every_step_comes_to_its_end(
+    guest: Machine, network: Network
+) -> None:
+    before = bonded(guest)
+    guest.write_file("/run/systemd/system/guestagent.service.d/quick.conf", QUICK)
+    guest.run("systemctl daemon-reload")
+    guest.write_file("/run/killer", KILLER)
+
+    def undo() -> None:
+        guest.run("systemd-run --quiet --unit=killer bash /run/killer")
+        # The agent is killed at the first step; those that are started after it go on.
+        guest.execute("guestagent undo")
+        wait_until("the bond is gone", lambda: not look(guest).bonds, timeout_s=CONVERGED_S)
+        guest.run("systemctl stop killer")
+
+    result = probed(network, guest, undo)
+    killed = guest.run("journalctl --output=cat --unit=killer | grep '^killed after'")
+    print(killed)
+    assert len(killed.splitlines()) >= 3
+    assert_nothing_lost(result)
+    wait_converged(guest)
+    assert without_vf(guest) == before
+    assert_apart(guest)
 
 
 def test_the_removal_of_the_package_gives_the_nic_back(guests: Guests, network: Network) -> None:
