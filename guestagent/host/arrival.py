@@ -162,8 +162,13 @@ def _return(state: State, problem: Problem | None = None) -> State:
 
 def given_up(state: State) -> State:
     """End with the guest where it was; a failure, unless that is an end that was asked for."""
+    return end(state, gave_up_in(state))
+
+
+def gave_up_in(state: State) -> Phase:
+    """Return which end it is that the goal was given up."""
     undone = state.undo and state.guest_at is state.home and not state.given_up
-    return end(state, Phase.UNDONE if undone else Phase.FAILED)
+    return Phase.UNDONE if undone else Phase.FAILED
 
 
 def failed(state: State, problem: Problem) -> State:

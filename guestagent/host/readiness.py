@@ -17,7 +17,10 @@ def unready(state: State, seen: Seen) -> Problem | None:
         return Problem(what=f"{home}: a migration is under way", hint="wait until it has ended")
     if state.goal is Goal.ATTACH:
         if home.run_state in {"inmigrate", "postmigrate"}:
-            return Problem(what=f"{home}: the guest is not here", hint="attach where it runs")
+            return Problem(
+                what=f"{home}: the guest is not here",
+                hint="attach where it runs: --on destination, or that host's own description",
+            )
         return None
     if home.run_state == "paused":
         return Problem(
@@ -25,7 +28,10 @@ def unready(state: State, seen: Seen) -> Problem | None:
             hint="find out who paused it and why; try again once it runs",
         )
     if not home.running:
-        return Problem(what=f"{home}: no guest runs here", hint="use the QEMU where it runs")
+        return Problem(
+            what=f"{home}: no guest runs here",
+            hint="describe the QEMU where it runs as [source]: after a migration that is another",
+        )
     if away is None or state.orchestrated:  # their destination may not be there yet
         return None
     return _unready_to_receive(state, away)

@@ -14,7 +14,8 @@ DETACH              DETACH again: a request may wait in the guest, which would l
                     that counts as kept; then DECIDE
 WITHDRAW … RETURN   DECIDE: follow what still moves, finish what has arrived, undo the rest
 PREPARED            DECIDE: whoever moves the guest has given up the rest
-TIDY                TIDY again: giving back twice is giving back
+TIDY                TIDY again: giving back twice is giving back; then the end that was reached,
+                    or UNDONE where all is as before
 UNKNOWN             DECIDE: what could not be proved then may be provable now
 DONE FAILED UNDONE  it was over, and only that was not written down
 =================== =========================================================================
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from guestagent.host.arrival import gave_up_in
 from guestagent.host.state import Order, Phase, State
 
 _MAY_HAVE_BEEN_SENT = frozenset({Phase.LAUNCH, Phase.MIGRATE, Phase.CANCEL})
@@ -53,7 +55,11 @@ def resumed(state: State) -> State:
             return replace(fresh, phase=Phase.TIDY, ending=Phase.UNDONE)
         case Phase.DETACH:
             return replace(fresh, todo=state.todo[:1])
-        case Phase.DONE | Phase.FAILED | Phase.UNDONE | Phase.TIDY:
+        case Phase.DONE | Phase.FAILED | Phase.UNDONE:
+            return state
+        case Phase.TIDY if state.ending is Phase.FAILED:
+            return replace(state, undo=True, ending=gave_up_in(replace(state, undo=True)))
+        case Phase.TIDY:
             return state
         case Phase.UNKNOWN | Phase.PREPARED:
             return replace(fresh, phase=Phase.DECIDE, problem=None)
