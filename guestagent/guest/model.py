@@ -84,6 +84,8 @@ class Route:
     scope: int = 0
     kind: int = 1
     metric: int | None = None
+    metric_elsewhere: int | None = None
+    """What it gets on another link; None for the same."""
     tos: int = 0
     from_length: int = 0
     """Length of the source prefix that it is for, which is in ``rest``."""

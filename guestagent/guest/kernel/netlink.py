@@ -74,7 +74,11 @@ class NetlinkKernel:
 
     def routes(self, ifindex: int) -> tuple[Route, ...]:
         """Return the routes through a link that the kernel did not make by itself."""
-        return routes.routes(self._bytes, ifindex)
+        try:
+            hears_routers = settings.hears_routers(socket.if_indextoname(ifindex))
+        except OSError:
+            hears_routers = False  # the link has gone, and so have its routes
+        return routes.routes(self._bytes, ifindex, hears_routers=hears_routers)
 
     def rules(self, name: str) -> tuple[Rule, ...]:
         """Return the rules that name a link."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from dataclasses import replace
 from ipaddress import ip_interface
 
 from guestagent.guest.kernel import addresses
@@ -48,11 +49,36 @@ _KNOWN = {
 _GONE = {errno.ENODEV, errno.ESRCH}
 
 
-def routes(rtnetlink: RtNetlink, ifindex: int) -> tuple[Route, ...]:
-    """Return the routes through a link alone that the kernel did not make by itself."""
+def routes(
+    rtnetlink: RtNetlink, ifindex: int, *, hears_routers: bool = False
+) -> tuple[Route, ...]:
+    """Return the routes through a link alone that the kernel did not make by itself.
+
+    Where it ``hears_routers``, those to a router that it has learnt of are made by it after
+    all, and on another link again as soon as the router speaks there. Until then they
+    are stood in for, by a metric that is the next one: to the same router with the same
+    metric the kernel has no second route, and without one of its own it takes no
+    more advertisements, so that the address would expire (K: net/ipv6/ndisc.c,
+    ndisc_router_discovery; net/ipv6/route.c, rt6_get_dflt_router (6.12)).
+    """
     prefixes = _prefixes(addresses.addresses(rtnetlink, ifindex))
     found = (_decoded(message, ifindex, prefixes) for message in _all(rtnetlink))
-    return tuple(route for route in found if route is not None)
+    return tuple(
+        replace(route, metric_elsewhere=route.metric + 1)
+        if hears_routers and route.metric is not None and _is_to_router(route)
+        else route
+        for route in found
+        if route is not None
+    )
+
+
+def _is_to_router(route: Route) -> bool:
+    """Whether it is a default route that a router advertisement has brought."""
+    return (route.family, route.destination, route.protocol) == (
+        socket.AF_INET6,
+        None,
+        ROUTE_PROTOCOL_RA,
+    )
 
 
 def shared_routes(rtnetlink: RtNetlink, ifindex: int) -> int:
@@ -68,6 +94,8 @@ def put_route(rtnetlink: RtNetlink, ifindex: int, route: Route) -> None:
     IPv6 always, by IPv4 when another one comes before it (K: net/ipv6/ip6_fib.c,
     fib6_add_rt2node; net/ipv4/fib_trie.c, fib_table_insert (6.12)).
     """
+    if route.metric_elsewhere is not None:
+        route = replace(route, metric=route.metric_elsewhere)
     attributes = _naming(ifindex, route)
     if route.expires_s is not None:
         attributes[RTA_EXPIRES] = u32(route.expires_s)

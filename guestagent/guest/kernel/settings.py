@@ -79,6 +79,21 @@ def ignore_routers(name: str, root: Path = SYSCTL_NET) -> None:
             raise
 
 
+def hears_routers(name: str, root: Path = SYSCTL_NET) -> bool:
+    """Whether the kernel itself takes router advertisements on a link.
+
+    Where it forwards, 1 is not enough (ip-sysctl.rst, accept_ra).
+    """
+    try:
+        accepts, forwards = (
+            int((root / "ipv6/conf" / name / key).read_text())
+            for key in ("accept_ra", "forwarding")
+        )
+    except (OSError, ValueError):
+        return False
+    return accepts >= 2 if forwards else accepts >= 1
+
+
 def is_filtering(name: str, root: Path = SYSCTL_NET) -> bool:
     """Whether a link may drop what would not be answered through it (rp_filter).
 
