@@ -22,6 +22,16 @@ from tests.contract.vf_pool import CLAIMS
 MAC = "52:54:00:aa:00:01"
 TREE = "/run/contract"
 STATE = "/run/leases"
+PYTHON = f"cd {TREE} && PYTHONPATH={TREE}:/usr/share/guestagent-host python3 -B"
+IN_GUEST = (
+    "contract/vf_pool.py",
+    "contract/vf_pool_in_guest.py",
+    "fakes/faults.py",
+    "fakes/pcitree.py",
+    "fakes/qmp.py",
+    "guest/killed_in_guest.py",
+    "vm/mortal.py",
+)
 PREPARE = """
 until cd /sys/bus/pci/devices/*/net/../ 2>/dev/null && ls net/* >/dev/null 2>&1
 do udevadm settle; done
@@ -107,9 +117,8 @@ def machine() -> Iterator[Host]:
             "base64 -d >/run/host.deb && dpkg --install /run/host.deb",
             stdin=base64.b64encode(package.read_bytes()).decode(),
         )
-        for name in ("vf_pool.py", "vf_pool_in_guest.py"):
-            text = (ROOT / "tests" / "contract" / name).read_text()
-            guest.write_file(f"{TREE}/tests/contract/{name}", text)
+        for name in IN_GUEST:
+            guest.write_file(f"{TREE}/tests/{name}", (ROOT / "tests" / name).read_text())
         yield Host(guest=guest, pf=guest.run(PREPARE).strip())
 
 
@@ -126,9 +135,8 @@ def host(machine: Host) -> Iterator[Host]:
 @pytest.fixture(scope="module")
 def results(machine: Host) -> Json:
     """All claims on pools of VFs, held against this host's."""
-    path = f"{TREE}:/usr/share/guestagent-host"
-    command = f"cd {TREE} && PYTHONPATH={path} python3 -B -m tests.contract.vf_pool_in_guest"
-    return machine.guest.run_json(f"{command} {machine.pf}", timeout_s=300)
+    command = f"{PYTHON} -m tests.contract.vf_pool_in_guest {machine.pf}"
+    return machine.guest.run_json(command, timeout_s=300)
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -242,6 +250,27 @@ def test_a_bridge_on_the_pf_lets_the_standby_s_mac_in_while_the_vf_is_away(host:
         host.helper(f"release {path}")
     finally:
         host.guest.run(f"ip link set {host.pf} nomaster; ip link del br0; ip link del tap0")
+
+
+def test_a_helper_killed_at_any_point_of_its_vfs_is_recovered(host: Host) -> None:
+    """Source and destination are this host; see ``killed_in_guest.py``."""
+    host.guest.run(
+        f"ip link add br0 type bridge; ip link set br0 up; ip link set {host.pf} master br0;"
+        " for tap in tap0 tap1; do ip link add $tap type veth peer cable-$tap;"
+        " ip link set cable-$tap up; ip link set $tap master br0 up; done;"
+        " for tap in tap0 tap1; do"
+        " until bridge link show dev $tap | grep -q forwarding; do :; done; done"
+    )
+    try:
+        command = f"{PYTHON} -m tests.guest.killed_in_guest {host.pf}"
+        points: dict[str, list[str]] = host.guest.run_json(command, timeout_s=900)
+    finally:
+        host.guest.run(
+            f"ip link set {host.pf} nomaster; ip link del br0; ip link del tap0; ip link del tap1"
+        )
+    print(f"{len(points)} points: {', '.join(points)}")
+    assert {point: wrong for point, wrong in points.items() if wrong} == {}
+    assert len(points) > 25
 
 
 STEPS = f"""
