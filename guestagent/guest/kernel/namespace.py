@@ -13,6 +13,7 @@ import socket
 from pathlib import Path
 
 from guestagent.errors import SystemLacksError
+from guestagent.guest.kernel import encode
 from guestagent.guest.kernel.netlink import NetlinkKernel
 
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
@@ -32,7 +33,7 @@ class HidingKernel(NetlinkKernel):
     def hide(self, ifindex: int) -> None:
         """Take a NIC out of sight. Raises KernelError; the NIC is then where it was."""
         name = socket.if_indextoname(ifindex)
-        self._link_message(f"hide {name}", ifindex, [("IFLA_NET_NS_FD", self._hideaway)])
+        self._change(f"hide {name}", ifindex, encode.namespace(self._hideaway))
 
     def close(self) -> None:
         """Give back what is hidden, and close the socket."""

@@ -1,49 +1,32 @@
-"""The kernel through rtnetlink; an instance belongs to one plain thread (see ``RtSocket``)."""
+"""The kernel through rtnetlink; an instance belongs to one thread."""
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.kernel import addresses, attached, carried, links, routes, settings
-from guestagent.guest.kernel.encode import bond_data, bond_options, quietness
+from guestagent.guest.kernel import addresses, attached, carried, encode, links, routes, settings
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.kernel.rtnetlink import RtNetlink
+from guestagent.guest.kernel.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, Attributes, RtNetlink
 from guestagent.guest.kernel.sysfs import device_facts
 from guestagent.guest.kernel.unsent import unsent
 from guestagent.guest.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
-from guestagent.pyroute import (
-    NLM_F_ACK,
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    NLM_F_REQUEST,
-    RTM_DELLINK,
-    RTM_GETNEIGH,
-    RTM_NEWLINK,
-    RTM_NEWNEIGH,
-    Attrs,
-    RtSocket,
-    link_message,
-    ndmsg,
-    refused_as,
-)
 
-NUD_REACHABLE, NUD_PROBE, NUD_PERMANENT = 0x02, 0x10, 0x80
-NTF_USE = 0x01
+if TYPE_CHECKING:
+    from guestagent.guest.kernel.proving import Prover
+
+RTM_NEWLINK, RTM_DELLINK = 16, 17
 
 
 class NetlinkKernel:
     """The Kernel protocol over rtnetlink; close it or use it as a context."""
 
     def __init__(self) -> None:
-        self._socket = RtSocket()
         self._bytes = RtNetlink()
+        self._prover: Prover | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -53,8 +36,9 @@ class NetlinkKernel:
 
     def close(self) -> None:
         """Close the sockets."""
-        self._socket.close()
         self._bytes.close()
+        if self._prover is not None:
+            self._prover.close()
 
     def links(self) -> tuple[Link, ...]:
         """Return every link, with what sysfs says of the device behind it."""
@@ -115,16 +99,9 @@ class NetlinkKernel:
         advertised prefix the kernel makes one of the MAC all the same
         (K: net/ipv6/addrconf.c, addrconf_prefix_rcv (6.12)).
         """
-        attrs: Attrs = [
-            ("IFLA_IFNAME", name),
-            ("IFLA_ADDRESS", mac),
-            ("IFLA_MTU", mtu),
-            ("IFLA_GROUP", group),
-            bond_options(options),
-        ]
-        flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
+        bond = encode.new_bond(name, mac=mac, mtu=mtu, options=options, group=group)
         try:
-            self._link_message(f"create {name}", 0, attrs, flags=flags)
+            self._change(f"create {name}", 0, bond, flags=NLM_F_CREATE | NLM_F_EXCL)
         except KernelError as error:
             if error.code != errno.EOPNOTSUPP:
                 raise
@@ -140,28 +117,26 @@ class NetlinkKernel:
 
     def delete_link(self, ifindex: int) -> None:
         """Delete a virtual link."""
-        self._send(f"delete link {ifindex}", link_message(ifindex), RTM_DELLINK)
+        self._bytes.send(f"delete link {ifindex}", RTM_DELLINK, encode.link(ifindex, {}))
 
     def set_alias(self, ifindex: int, alias: str) -> None:
         """Set the alias and return the link to group 0, in one message."""
-        attrs: Attrs = [("IFLA_IFALIAS", alias), ("IFLA_GROUP", 0)]
-        self._link_message(f"set the alias of link {ifindex}", ifindex, attrs)
+        what = f"set the alias of link {ifindex}"
+        self._change(what, ifindex, encode.alias(alias, group=0))
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
         """Bring a link up or down."""
         what = f"bring link {ifindex} {'up' if up else 'down'}"
-        self._send(what, link_message(ifindex, up=up), RTM_NEWLINK)
+        self._bytes.send(what, RTM_NEWLINK, encode.link(ifindex, {}, up=up))
 
     def set_quiet(self, ifindex: int, *, quiet: bool) -> None:
         """Keep the kernel from making IPv6 addresses on a link (addrgenmode none), or let it.
 
-        K: net/ipv6/addrconf.c, inet6_set_link_af (6.12). A kernel without IPv6
-        has nothing to keep quiet and answers EAFNOSUPPORT, which is fine.
+        A kernel without IPv6 has nothing to keep quiet and answers EAFNOSUPPORT, which is fine.
         """
         try:
-            self._link_message(
-                f"set addrgenmode of link {ifindex}", ifindex, [quietness(quiet=quiet)]
-            )
+            what = f"set addrgenmode of link {ifindex}"
+            self._change(what, ifindex, encode.quietness(quiet=quiet))
         except KernelError as error:
             if error.code != errno.EAFNOSUPPORT:
                 raise
@@ -169,24 +144,21 @@ class NetlinkKernel:
     def set_upper(self, ifindex: int, upper: int | None) -> None:
         """Make a link a port of ``upper``, or release it. EPERM when it is up."""
         what = f"make link {ifindex} a port of {upper}" if upper else f"release link {ifindex}"
-        self._link_message(what, ifindex, [("IFLA_MASTER", upper or 0)])
+        self._change(what, ifindex, encode.upper(upper))
 
     def tune_bond(self, bond: int, *, miimon_ms: int, announcements: int) -> None:
         """Set how often a bond looks at its ports and how often it announces a change."""
-        data: Attrs = [
-            ("IFLA_BOND_MIIMON", miimon_ms),
-            ("IFLA_BOND_NUM_PEER_NOTIF", announcements),
-        ]
-        self._link_message(f"set options of bond {bond}", bond, [bond_data(data)])
+        options = encode.tuning(miimon_ms=miimon_ms, announcements=announcements)
+        self._change(f"set options of bond {bond}", bond, options)
 
     def set_primary(self, bond: int, port: int | None) -> None:
         """Set or clear the primary of a bond."""
-        self._bond_message(f"set the primary of bond {bond}", bond, "IFLA_BOND_PRIMARY", port or 0)
+        self._change(f"set the primary of bond {bond}", bond, encode.primary(port))
 
     def set_all_ports_active(self, bond: int, *, enabled: bool) -> None:
         """Deliver or drop what arrives on the inactive port."""
         what = f"set all_slaves_active of bond {bond}"
-        self._bond_message(what, bond, "IFLA_BOND_ALL_SLAVES_ACTIVE", int(enabled))
+        self._change(what, bond, encode.all_ports_active(enabled=enabled))
 
     def add_address(self, ifindex: int, address: Address) -> None:
         """Add an address; one that is there already is updated. IPv6 without DAD."""
@@ -229,55 +201,22 @@ class NetlinkKernel:
         settings.loosen(name)
 
     def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
-        """Make a neighbour on a link prove that it can be reached.
-
-        A known one is put into the state PROBE, an unknown one is used, which
-        makes the kernel look for it (K: net/core/neighbour.c, neigh_add (6.12)).
-        """
-        known = any(
-            message.get_attr("NDA_DST") == neighbour and message.get_attr("NDA_LLADDR")
-            for message in self._neighbours(ifindex)
-        )
-        message = ndmsg()
-        message["family"] = family
-        message["ifindex"] = ifindex
-        message["state"] = NUD_PROBE if known else 0
-        message["flags"] = 0 if known else NTF_USE
-        message["attrs"] = [("NDA_DST", neighbour)]
-        flags = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_REPLACE if known else NLM_F_CREATE)
-        self._send(f"solicit {neighbour} on link {ifindex}", message, RTM_NEWNEIGH, flags)
+        """Make a neighbour on a link prove that it can be reached."""
+        self._proving().solicit(ifindex, family, neighbour)
 
     def reachable(self, ifindex: int) -> frozenset[str]:
         """Return the addresses of the neighbours that have proven it lately."""
-        return frozenset(
-            message.get_attr("NDA_DST")
-            for message in self._neighbours(ifindex)
-            if message["state"] & (NUD_REACHABLE | NUD_PERMANENT)
-        )
+        return self._proving().reachable(ifindex)
 
-    def _neighbours(self, ifindex: int) -> Iterator[Any]:
-        with _refused("list neighbours"):
-            for message in self._socket.dump(ndmsg(), RTM_GETNEIGH):
-                if message["ifindex"] == ifindex:
-                    yield message
+    def _proving(self) -> Prover:
+        if self._prover is None:
+            from guestagent.guest.kernel.proving import Prover
 
-    def _bond_message(self, what: str, bond: int, attribute: str, value: int) -> None:
-        self._link_message(what, bond, [bond_data([(attribute, value)])])
+            self._prover = Prover()
+        return self._prover
 
-    def _link_message(
-        self, what: str, ifindex: int, attrs: Attrs, flags: int = NLM_F_REQUEST | NLM_F_ACK
-    ) -> None:
-        self._send(what, link_message(ifindex, attrs), RTM_NEWLINK, flags)
-
-    def _send(
-        self, what: str, message: Any, kind: int, flags: int = NLM_F_REQUEST | NLM_F_ACK
-    ) -> None:
-        with _refused(what):
-            self._socket.request(message, kind, flags)
-
-
-def _refused(what: str) -> AbstractContextManager[None]:
-    return refused_as(lambda code: KernelError(f"could not {what}", code))
+    def _change(self, what: str, ifindex: int, attributes: Attributes, flags: int = 0) -> None:
+        self._bytes.send(what, RTM_NEWLINK, encode.link(ifindex, attributes), flags)
 
 
 def _with_device(link: Link) -> Link:

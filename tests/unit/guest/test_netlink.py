@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from guestagent.guest.kernel import links
+from guestagent.guest.kernel import encode, links
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.protocol import KernelError
+from guestagent.guest.kernel.proving import Prover
 from guestagent.guest.kernel.rtnetlink import Message, RtNetlink, unpacked
-from guestagent.guest.model import BondState, Link
+from guestagent.guest.model import BondOptions, BondState, Link
 from guestagent.pyroute import NetlinkDumpInterrupted, ifinfmsg
 
 DUMP_INTERRUPTED = 0x10
@@ -71,13 +72,14 @@ def test_a_torn_dump_is_begun_again_and_one_that_is_always_torn_is_no_lack_of_ri
 
 
 def test_a_torn_dump_of_pyroute2_is_begun_again_and_not_for_ever() -> None:
-    with NetlinkKernel() as kernel:
-        torn = TornSocket(kernel._socket._socket, torn=3)
-        kernel._socket._socket = torn
-        assert kernel.reachable(1) is not None
-        torn.torn = 1000
-        with pytest.raises(KernelError) as caught:
-            kernel.reachable(1)
+    prover = Prover()
+    torn = TornSocket(prover._socket._socket, torn=3)
+    prover._socket._socket = torn
+    assert prover.reachable(1) is not None
+    torn.torn = 1000
+    with pytest.raises(KernelError) as caught:
+        prover.reachable(1)
+    prover.close()
     assert caught.value.code == errno.EAGAIN
 
 
@@ -197,3 +199,50 @@ def test_every_attribute_is_read_where_the_kernel_puts_it() -> None:
         False,
         None,
     )
+
+
+def understood(payload: bytes) -> Any:
+    """Return a link message as pyroute2 reads it: it knows the numbers."""
+    heard = ifinfmsg(struct.pack("=IHHII", 16 + len(payload), 16, 0, 0, 0) + payload)
+    heard.decode()
+    return heard
+
+
+def bond_data(payload: bytes) -> dict[str, Any]:
+    """Return the options of a bond in a message."""
+    info = understood(payload).get_attr("IFLA_LINKINFO")
+    assert info.get_attr("IFLA_INFO_KIND") == "bond"
+    return dict(info.get_attr("IFLA_INFO_DATA")["attrs"])
+
+
+def test_every_attribute_is_written_where_the_kernel_looks_for_it() -> None:
+    options = BondOptions(miimon_ms=50, fail_over_mac=1, announcements=7)
+    mac = "52:54:00:aa:00:01"
+    made = encode.link(0, encode.new_bond("bond0", mac=mac, mtu=9000, options=options, group=9))
+    heard = understood(made)
+    attributes = ("IFLA_IFNAME", "IFLA_ADDRESS", "IFLA_MTU", "IFLA_GROUP")
+    assert [heard.get_attr(name) for name in attributes] == ["bond0", mac, 9000, 9]
+    assert bond_data(made) == {
+        "IFLA_BOND_MODE": 1,
+        "IFLA_BOND_MIIMON": 50,
+        "IFLA_BOND_PRIMARY_RESELECT": 0,
+        "IFLA_BOND_FAIL_OVER_MAC": 1,
+        "IFLA_BOND_NUM_PEER_NOTIF": 7,
+    }
+    tuned = encode.link(4, encode.tuning(miimon_ms=10, announcements=2))
+    assert bond_data(tuned) == {"IFLA_BOND_MIIMON": 10, "IFLA_BOND_NUM_PEER_NOTIF": 2}
+    assert bond_data(encode.link(4, encode.primary(3))) == {"IFLA_BOND_PRIMARY": 3}
+    opened = encode.link(4, encode.all_ports_active(enabled=True))
+    assert bond_data(opened) == {"IFLA_BOND_ALL_SLAVES_ACTIVE": 1}
+
+    named = understood(encode.link(4, encode.alias("guestagent: pair", group=0)))
+    assert (named["index"], named["flags"], named["change"]) == (4, 0, 0)
+    assert named.get_attr("IFLA_IFALIAS") == "guestagent: pair"
+    assert named.get_attr("IFLA_GROUP") == 0
+    assert understood(encode.link(4, encode.upper(6))).get_attr("IFLA_MASTER") == 6
+    assert understood(encode.link(4, encode.namespace(5))).get_attr("IFLA_NET_NS_FD") == 5
+    quiet = understood(encode.link(4, encode.quietness(quiet=True))).get_attr("IFLA_AF_SPEC")
+    assert quiet.get_attr("AF_INET6").get_attr("IFLA_INET6_ADDR_GEN_MODE") == 1
+    for up in (True, False):
+        moved = understood(encode.link(4, {}, up=up))
+        assert (moved["flags"], moved["change"]) == (int(up), 1)
