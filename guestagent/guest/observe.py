@@ -16,6 +16,7 @@ from typing import Protocol
 from guestagent.clock import Clock
 from guestagent.guest.kernel.protocol import Kernel
 from guestagent.guest.model import (
+    STANDBY_DRIVER,
     Link,
     Pair,
     Policy,
@@ -23,7 +24,7 @@ from guestagent.guest.model import (
     Snapshot,
     StackFile,
 )
-from guestagent.guest.pairing import pair_up
+from guestagent.guest.pairing import bond_of, pair_up
 from guestagent.guest.plan import bond_name
 
 UDEV_GRACE_S = 3.0
@@ -57,6 +58,11 @@ class Stack(Protocol):
 
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
         """Return what it makes of a NIC that a port of a bond cannot be, in words, or None."""
+
+    def returned(
+        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
+    ) -> tuple[StackFile, ...]:
+        """Return what must be on disk when a NIC gets back what its bond has."""
 
 
 class Memory(Protocol):
@@ -168,8 +174,22 @@ class Observer:
     def _with_released(self, snapshot: Snapshot) -> Snapshot:
         """Add what the bonds that are taken apart still carry, and whether they have drained."""
         return replace(
-            snapshot, links=tuple(self._emptying(link, snapshot) for link in snapshot.links)
+            snapshot,
+            links=tuple(self._emptying(link, snapshot) for link in snapshot.links),
+            stack_files=self._returning(snapshot),
         )
+
+    def _returning(self, snapshot: Snapshot) -> dict[str, tuple[StackFile, ...]]:
+        """Return what the standby of each bond that is taken apart needs, by the bond's name."""
+        files = {}
+        for nic in snapshot.links:
+            mac = nic.permanent_address
+            bond = bond_of(snapshot, mac) if mac and mac in snapshot.released else None
+            if bond is not None and nic.driver == STANDBY_DRIVER:
+                files[bond.name] = self._stack.returned(
+                    bond=bond.name, nic=nic, properties=partial(self._udev.properties, nic.name)
+                )
+        return files
 
     def _emptying(self, link: Link, snapshot: Snapshot) -> Link:
         if not link.ours or link.bond is None or link.pair_mac not in snapshot.released:
@@ -192,7 +212,7 @@ class Observer:
     def _with_pairs(self, snapshot: Snapshot, policy: Policy) -> Snapshot:
         """Add what only the NICs of pairs are asked for: addresses, routes, stack files."""
         details: dict[int, Link] = {}
-        files: dict[str, tuple[StackFile, ...]] = {}
+        files = dict(snapshot.stack_files)
         taken = {link.name for link in snapshot.links}
         for pair in pair_up(snapshot, policy).pairs:
             standby = pair.standby

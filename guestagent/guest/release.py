@@ -29,6 +29,7 @@ from guestagent.guest.actions import (
     ReloadStack,
     RemoveStackFiles,
     SetPrimary,
+    WriteStackFile,
 )
 from guestagent.guest.model import STANDBY_DRIVER, Link, Refusal, Snapshot
 from guestagent.guest.pairing import bond_of
@@ -137,6 +138,14 @@ class _Releaser:
 
     def _give_back(self, heir: Link) -> Iterator[Action]:
         bond = self.bond
+        for file in self.snapshot.stack_files.get(bond.name, ()):
+            if not file.in_place:
+                yield WriteStackFile(
+                    bond=bond.name,
+                    path=file.path,
+                    content=file.content,
+                    reason=f"{heir.name} goes on with what it gets",
+                )
         if bond.addresses or bond.routes:
             yield LetGo(bond=bond.name, port=_ref(bond), reason="its addresses are to move")
             yield GiveBack(

@@ -47,6 +47,13 @@ class FakeStack:
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
         return self.claimed.get(standby.name)
 
+    def returned(
+        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
+    ) -> tuple[StackFile, ...]:
+        path, content = f"/run/{bond}-standby", f"{nic.name} as before"
+        in_place = self.disk.get(path) == content
+        return (StackFile(path=path, content=content, in_place=in_place),)
+
     def write(self, path: str, content: str) -> None:
         self.disk[path] = content
 

@@ -15,8 +15,13 @@ client to a DHCP server, is added. And so is ``KeepConfiguration=yes`` when the 
 a NIC in use: networkd drops what it finds on an interface that it begins to
 configure and asks for it anew, which leaves the guest without its address
 for as long as the servers take. Such a file stays as it is until the next
-boot; rewriting it would make networkd release the lease (systemd:
-src/network/networkd-link.c, link_reconfigure_impl (252)).
+boot; rewriting it would make networkd configure the bond anew (systemd:
+src/network/networkd-link.c, link_reconfigure_impl (252)). The same goes for
+a NIC that gets its configuration back: it has a file of its own then, which
+is no other file's business and comes after the one that makes it a port.
+
+A third thing is taken away: the lease is not released when networkd stops its
+client on the bond. The address then is on the NIC again, and in use.
 
 Matching follows systemd.network(5), section [Match]: files are taken in the
 order of their base names, /etc before /run before /usr/lib for one name, and
@@ -194,12 +199,25 @@ class Networkd:
             token = self._tokens.of(mac, standby) if source.stable_privacy else None
             if token is not None:
                 files.append(self._tokens.file(mac, token))
-            own = _for_bond(source, bond, token) + _identity(source, mac, properties)
+            match = f"[Match]\nName={bond}\nKind=bond\n"
+            own = _copy(source, bond, match, token) + _identity(source, mac, properties)
             kept = own + _keep(source)
             content = kept if standby.addresses else own
             # What was written for a live take-over holds until the next boot.
             files.append(self._stack_file(f"{PREFIX}{bond}.network", content, also=kept))
         return tuple(files)
+
+    def returned(
+        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
+    ) -> tuple[StackFile, ...]:
+        """Return what must be on disk when a NIC gets back what its bond has."""
+        present = [file for file in self._network_files.now() if PREFIX not in file.path.name]
+        source = _first(present, Matchable.nic(nic, properties))
+        if source is None or source.unmanaged or source.controller or not _keep(source):
+            return ()
+        match = f"[Match]\nPermanentMACAddress={nic.permanent_address}\nDriver={nic.driver}\n"
+        content = _copy(source, nic.name, match) + _keep(source)
+        return (self._stack_file(f"{PREFIX}{bond}-standby.network", content),)
 
     def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
         """Whether a file on disk gives the NIC a configuration."""
@@ -229,7 +247,10 @@ class Networkd:
         write_whole(Path(path), content)
 
     def remove(self, bond: str) -> None:
-        """Take away the files of a bond; absent ones are fine. Raises OSError."""
+        """Take away the files of a bond; absent ones are fine. Raises OSError.
+
+        What the NIC has got back stays until the next boot, or networkd would ask anew.
+        """
         for name in (f"{PREFIX}{bond}.network", f"{PREFIX}{bond}-ports.network"):
             (self._runtime / name).unlink(missing_ok=True)
 
@@ -290,8 +311,9 @@ def _is_stable_privacy(section: str, key: str, value: str) -> bool:
     }
 
 
-def _for_bond(source: NetworkFile, bond: str, token: str | None) -> str:
-    lines = [_header(f"{bond}, from {source.path}"), "[Match]\n", f"Name={bond}\n", "Kind=bond\n"]
+def _copy(source: NetworkFile, link: str, match: str, token: str | None = None) -> str:
+    """Return the file for another link, with a token in place of stable-privacy addresses."""
+    lines = [_header(f"{link}, from {source.path}"), match]
     for name, pairs in source.sections:
         if name != "Match":
             lines.append(f"\n[{name}]\n")
@@ -305,18 +327,19 @@ def _for_bond(source: NetworkFile, bond: str, token: str | None) -> str:
 
 
 def _identity(source: NetworkFile, mac: str, properties: Callable[[], Mapping[str, str]]) -> str:
-    """Return what makes the bond the DHCP client that the NIC was."""
+    """Return what makes the bond the DHCP client that the NIC was, and will be again."""
     if not source.dynamic:
         return ""
+    unreleased = "\n[DHCPv4]\nSendRelease=no\n\n[DHCPv6]\nSendRelease=no\n"
     set_already = any(
         value_of(source.sections, section, "IAID") for section in ("DHCPv4", "DHCP", "DHCPv6")
     )
     if set_already:
-        return ""
+        return unreleased
     known = properties()
     name = next((known[key] for key in _PERSISTENT_NAMES if key in known), None)
     number = iaid(bytes.fromhex(mac.replace(":", "")) if name is None else name.encode())
-    return f"\n[DHCPv4]\nIAID={number}\n\n[DHCPv6]\nIAID={number}\n"
+    return f"{unreleased}\n[DHCPv4]\nIAID={number}\n\n[DHCPv6]\nIAID={number}\n"
 
 
 def _keep(source: NetworkFile) -> str:

@@ -48,6 +48,14 @@ class Owners:
             or self._networkmanager.claim(standby)
         )
 
+    def returned(
+        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
+    ) -> tuple[StackFile, ...]:
+        """Return what must be on disk when a NIC gets back what its bond has."""
+        if self._is_networkmanagers(bond, nic, properties):
+            return ()
+        return self._networkd.returned(bond=bond, nic=nic, properties=properties)
+
     def write(self, path: str, content: str) -> None:
         """Put a file in place. Raises OSError."""
         owner = self._networkd if self._networkd.owns(path) else self._networkmanager

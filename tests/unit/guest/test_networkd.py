@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from guestagent.guest.model import Address, Link, StackFile
-from guestagent.guest.stacks.networkd import Networkd
+from guestagent.guest.stacks.networkd import Matchable, Networkd
 
 MAC = "52:54:00:00:00:01"
 NIC = Link(
@@ -119,6 +119,52 @@ def test_a_bond_that_takes_over_a_nic_in_use_keeps_what_it_finds_until_the_next_
     assert "KeepConfiguration" not in (disk.bond_file() or "")
     disk.networkd.write(kept.path, kept.content)
     assert disk.files()["05-guestagent-bond0.network"].in_place
+
+
+def returned(disk: Disk) -> tuple[StackFile, ...]:
+    """Return what must be on disk when the NIC is taken out of its bond."""
+    return disk.networkd.returned(bond="bond0", nic=NIC, properties=dict)
+
+
+def test_a_nic_that_gets_its_lease_back_keeps_it_until_the_next_boot(disk: Disk) -> None:
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n[Link]\nX=1\n")
+    for file in disk.files().values():
+        disk.networkd.write(file.path, file.content)
+    (file,) = returned(disk)
+    assert not file.in_place
+    disk.networkd.write(file.path, file.content)
+    disk.networkd.remove("bond0")
+    (file,) = returned(disk)
+    assert file.in_place
+    assert file.content.splitlines()[1:] == [
+        *("[Match]", f"PermanentMACAddress={MAC}", "Driver=virtio_net", ""),
+        *("[Network]", "DHCP=yes", "", "[Link]", "X=1", ""),
+        *("[Network]", "KeepConfiguration=yes"),
+    ]
+
+
+def test_a_nic_that_becomes_a_port_again_is_a_port_to_networkd(disk: Disk) -> None:
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    for file in (*disk.files().values(), *returned(disk)):
+        disk.networkd.write(file.path, file.content)
+    first = disk.networkd.first_match(Matchable.nic(NIC, dict))
+    assert first is not None
+    assert first.unmanaged
+
+
+@pytest.mark.parametrize(
+    "network", ["IPv6AcceptRA=no", "DHCP=yes\nKeepConfiguration=dhcp", "Bond=other"]
+)
+def test_a_nic_that_needs_no_file_of_its_own_gets_none(disk: Disk, network: str) -> None:
+    disk.put("etc/50-lan.network", f"[Match]\nName=en*\n[Network]\n{network}\n")
+    assert returned(disk) == ()
+
+
+def test_a_lease_that_the_bond_has_is_never_released(disk: Disk) -> None:
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    assert (disk.bond_file() or "").count("SendRelease=no") == 2
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n[DHCPv4]\nIAID=7\n")
+    assert (disk.bond_file() or "").count("SendRelease=no") == 2
 
 
 def test_static_addresses_need_nothing_to_be_kept(disk: Disk) -> None:

@@ -58,7 +58,7 @@ def assert_apart(system: FakeSystem, standby: int, vf: int) -> None:
     assert (kernel.table[standby].up, kernel.table[standby].quiet) == (True, False)
     assert (kernel.table[vf].up, kernel.table[vf].quiet) == (False, False)
     assert kernel.addresses(vf) == ()
-    assert system.stack.loaded == {}
+    assert system.stack.loaded == {"/run/bond0-standby": "ens2 as before"}
 
 
 @pytest.mark.parametrize("begin", [on_the_vf, on_the_standby])
