@@ -141,13 +141,16 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
         case Phase.CONFIRM, Done():
             return end(replace(state, confirmed=True), Phase.DONE)
         case Phase.CONFIRM, Refused(detail=detail) | Lost(detail=detail):
-            unsure = f"the guest did not confirm that it uses the VF: {detail}"
+            unsure = (
+                "the guest did not confirm that it uses the VF, so the way of frames to its"
+                f" standby NIC was left as it is: {detail}"
+            )
             return end(replace(warned(state, unsure), confirmed=False), Phase.DONE)
         case Phase.RETURN, Done():
             return given_up(state)
         case Phase.RETURN, Refused(detail=detail) | Lost(detail=detail):
             late = f"the guest was not told to go back to its VF and does so by itself: {detail}"
-            return given_up(warned(state, late))
+            return given_up(replace(warned(state, late), confirmed=False))
         case _:
             return _follow_vfs(state, event)
 

@@ -137,22 +137,25 @@ class VfProvider:
 
         The standby's path is closed where the guest is not: the PF of the host that it
         left would take its neighbours' frames for ever. It stays open where the guest
-        is without a VF; both may be one host, so that comes last.
+        is without a VF; both may be one host, so that comes last. And it stays open where
+        the guest was asked whether it uses its VFs and did not say so: it may be on the
+        standby for as long as its agent is dead. The next operation closes it.
         """
+        settled = effect.used if state.confirmed is not False else ()
         failures: list[GuestAgentError] = []
         for side, vf, lease in await self._held(state):
             pool = self._pools[side]
             try:
-                if side is effect.side and vf in effect.used:
+                if side is effect.side and vf in settled:
                     self._tell((await pool.settle(lease)).warnings)
-                else:
+                elif side is not effect.side or vf not in effect.used:
                     self._tell(await pool.release(lease))
             except (*_TURNED_DOWN, PeerError, UnknownOutcomeError) as error:
                 failures.append(error)
         for side in dict.fromkeys((state.home, state.target)):
             if side is not effect.side:
                 await self._each_standby(side, lambda pool: pool.close_standby)
-        await self._each_standby(effect.side, lambda pool: pool.open_standby, but=effect.used)
+        await self._each_standby(effect.side, lambda pool: pool.open_standby, but=settled)
         if failures:
             raise failures[0]
 

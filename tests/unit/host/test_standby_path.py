@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from guestagent.errors import PeerError
 from guestagent.host.model import Side
 from guestagent.host.sriov.model import Owner, Want
 from guestagent.host.state import Goal, Phase
+from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending
 from tests.fakes.sriov import FakeVfPool
 from tests.unit.host.support import World, play
+
+
+class GuestThatDiesOnTheStandby(FakeGuest):
+    """Its agent leaves the VF and is not heard of again."""
+
+    async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:
+        raise PeerError("no answer")
 
 
 def open_at(stage: World) -> dict[Side, bool]:
@@ -69,6 +79,31 @@ def test_a_guest_whose_vf_was_taken_away_keeps_its_path(tmp_path: Path) -> None:
         stage.provide_vfs()
         outcome = await stage.drive(Goal.DETACH)
         assert outcome.state.phase is Phase.DONE
+        assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_that_does_not_say_that_it_uses_its_vf_keeps_its_path(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.guests[Side.DESTINATION] = FakeGuest(failure=PeerError("no answer"))
+        outcome = await stage.drive()
+        assert (outcome.state.phase, outcome.state.confirmed) == (Phase.DONE, False)
+        assert outcome.state.attached == ("vf0",)
+        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: True}
+        assert "standby" in outcome.state.warnings[-1]
+
+    play(tmp_path, scenario)
+
+
+def test_so_does_one_that_does_not_say_so_when_it_gets_its_vf_back(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.source.ending = Ending.FAILS
+        stage.guests[Side.SOURCE] = GuestThatDiesOnTheStandby()
+        outcome = await stage.drive()
+        assert outcome.state.attached == ("vf0",)
         assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
 
     play(tmp_path, scenario)
