@@ -26,6 +26,7 @@ from lab.paths import ROOT
 from lab.process import run
 from lab.seed import write_initrd
 from lab.setup import Pair, Setup
+from lab.waiting import wait_until
 
 PAIR = Pair()
 SETUP = Setup(pairs=(PAIR,))
@@ -157,11 +158,11 @@ def site(network: Network, freezer: Freezer, tmp_path: Path) -> Iterator[Site]:
 
 def test_the_script_of_the_page_starts_migrates_and_stops_a_vm(site: Site) -> None:
     site.vm("start", "web1")
-    assert site.active("host1") == "vf"
+    wait_until("it uses its VF", lambda: site.active("host1") == "vf", timeout_s=120)
     said = site.vm("migrate", "web1", "host2")
     assert "runs on host2" in said
     assert (site.runs("host1"), site.runs("host2")) == (False, True)
-    assert site.active("host2") == "vf"
+    wait_until("it uses its VF", lambda: site.active("host2") == "vf", timeout_s=120)
     site.ask("host2", f"ping -c 1 -W 5 {PAIR.peer_addresses[0].partition('/')[0]}")
     # The lab's guests do without what answers the power button.
     site.ask(
