@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 
 from guestagent.guest.kernel.routes import shared_routes
-from guestagent.guest.kernel.rtnetlink import RtNetlink, text, unpacked
+from guestagent.guest.kernel.rtnetlink import Attributes, RtNetlink, text, unpacked
 
 RTM_GETLINK, RTM_GETQDISC = 18, 38
 IFLA_XDP, IFLA_XDP_ATTACHED = 43, 2
 TCA_KIND = 1
 _LINK = struct.Struct("=BxHiII")
-QDISC = struct.Struct("=BxxxiIII")
+_QDISC = struct.Struct("=BxxxiIII")
 
 
 def obstacles(rtnetlink: RtNetlink, ifindex: int) -> tuple[str, ...]:
@@ -32,13 +33,20 @@ def _own_qdiscs(rtnetlink: RtNetlink, ifindex: int) -> list[str]:
     K: net/sched/sch_generic.c, attach_default_qdiscs; net/sched/sch_api.c, tc_modify_qdisc
     (6.12). clsact and ingress, which hold filters, always have one.
     """
-    request = QDISC.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    kinds = []
-    for message in rtnetlink.dump("list qdiscs", RTM_GETQDISC, request, QDISC.size):
-        _, link, handle, _, _ = QDISC.unpack(message.fixed)
-        if link == ifindex and handle:
-            kinds.append(text(message.attributes, TCA_KIND) or "?")
-    return kinds
+    return [
+        text(attributes, TCA_KIND) or "?"
+        for handle, attributes in qdiscs(rtnetlink, ifindex)
+        if handle
+    ]
+
+
+def qdiscs(rtnetlink: RtNetlink, ifindex: int) -> Iterator[tuple[int, Attributes]]:
+    """Yield handle and attributes of each queueing discipline of a link."""
+    request = _QDISC.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    for message in rtnetlink.dump("list qdiscs", RTM_GETQDISC, request, _QDISC.size):
+        _, link, handle, _, _ = _QDISC.unpack(message.fixed)
+        if link == ifindex:
+            yield handle, message.attributes
 
 
 def _has_xdp(rtnetlink: RtNetlink, ifindex: int) -> bool:

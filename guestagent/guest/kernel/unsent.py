@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from guestagent.guest.kernel.attached import QDISC, RTM_GETQDISC
+from guestagent.guest.kernel.attached import qdiscs
 from guestagent.guest.kernel.rtnetlink import RtNetlink, number, unpacked
 from guestagent.guest.kernel.sysfs import SYS_CLASS_NET
 
@@ -28,12 +28,10 @@ def unsent(rtnetlink: RtNetlink, ifindex: int, root: Path = SYS_CLASS_NET) -> in
 
 
 def _queued(rtnetlink: RtNetlink, ifindex: int) -> int:
-    request = QDISC.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
     return sum(
         # struct gnet_stats_queue begins with qlen.
-        number(unpacked(message.attributes.get(TCA_STATS2, b"")), TCA_STATS_QUEUE) or 0
-        for message in rtnetlink.dump("list qdiscs", RTM_GETQDISC, request, QDISC.size)
-        if QDISC.unpack(message.fixed)[1] == ifindex
+        number(unpacked(attributes.get(TCA_STATS2, b"")), TCA_STATS_QUEUE) or 0
+        for _, attributes in qdiscs(rtnetlink, ifindex)
     )
 
 
