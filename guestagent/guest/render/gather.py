@@ -81,7 +81,7 @@ def _networkd_file(udev: UdevDatabase, pair: Pair, bond: str) -> NetworkFile | N
         file = stack.first_match(
             Matchable.nic(pair.standby, lambda: udev.properties(pair.standby.name))
         )
-    return None if file is None or file.unmanaged or file.controller else file
+    return file if file is not None and file.movable else None
 
 
 def _settings(kernel: NetlinkKernel, link: Link, file: NetworkFile | None = None) -> Settings:

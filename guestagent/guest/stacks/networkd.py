@@ -8,19 +8,19 @@ files on disk, so they are the same before networkd has started, and they go
 with a reboot. A bond for which the user has a file of its own gets none.
 netplan's files for networkd are among them: it writes them to /run at boot.
 
-Three things differ from the standby's own words. A stable-privacy address
-depends on the interface's name, so its token is a fixed one (``tokens``). The IAID, which networkd
-derives from the name of the interface: without it the bond would be another
-client to a DHCP server, is added. And so is ``KeepConfiguration=yes`` when the bond takes over
-a NIC in use: networkd drops what it finds on an interface that it begins to
-configure and asks for it anew, which leaves the guest without its address
-for as long as the servers take. Such a file stays as it is until the next
+Four things differ from the standby's own words. A stable-privacy address
+depends on the interface's name, so its token is a fixed one (``tokens``). The
+IAID, which networkd derives from that name too, is added: without it the bond
+would be another client to a DHCP server. So is ``KeepConfiguration=yes`` when
+the bond takes over a NIC in use: networkd drops what it finds on an interface
+that it begins to configure and asks for it anew, which leaves the guest without
+its address for as long as the servers take. Such a file stays as it is until the next
 boot; rewriting it would make networkd configure the bond anew (systemd:
 src/network/networkd-link.c, link_reconfigure_impl (252)). The same goes for
 a NIC that gets its configuration back: it has a file of its own then, which
 is no other file's business and comes after the one that makes it a port.
 
-A third thing is taken away: the lease is not released when networkd stops its
+And the lease is not released when networkd stops its
 client on the bond. The address then is on the NIC again, and in use.
 
 Matching follows systemd.network(5), section [Match]: files are taken in the
@@ -41,7 +41,7 @@ from guestagent.guest.stacks.iaid import iaid
 from guestagent.guest.stacks.sections import Sections, parse, value_of
 from guestagent.guest.stacks.stamps import Reading, stamps
 from guestagent.guest.stacks.tokens import Tokens
-from guestagent.guest.stacks.tool import ask, make_directory, runs
+from guestagent.guest.stacks.tool import ask, make_directory, on_disk, runs
 
 CONFIGURATION_DIRS = (
     Path("/etc/systemd/network"),
@@ -155,6 +155,11 @@ class NetworkFile:
         )
 
     @property
+    def movable(self) -> bool:
+        """Whether another link can have what it gives the NIC."""
+        return not self.unmanaged and self.controller is None
+
+    @property
     def controller(self) -> str | None:
         """What it makes the NIC itself a port of, or None."""
         given = (value_of(self.sections, "Network", key) for key in _TAKES_THE_NIC)
@@ -190,12 +195,11 @@ class Networkd:
                 f"{PREFIX}{bond}-ports.network", f"{_header('the ports of ' + bond)}{ports}"
             )
         ]
-        present = [file for file in self._network_files.now() if PREFIX not in file.path.name]
-        source = _first(present, Matchable.nic(standby, properties))
-        taken = _first(present, Matchable.bond(bond, mac))
+        source = self._given(Matchable.nic(standby, properties))
+        taken = self._given(Matchable.bond(bond, mac))
         # A file of the NIC that matches the bond as well will do, but for the identity.
         lacking = taken is None or (taken is source and taken.dynamic)
-        if source is not None and lacking and not (source.unmanaged or source.controller):
+        if source is not None and lacking and source.movable:
             token = self._tokens.of(mac, standby) if source.stable_privacy else None
             if token is not None:
                 files.append(self._tokens.file(mac, token))
@@ -211,9 +215,8 @@ class Networkd:
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
     ) -> tuple[StackFile, ...]:
         """Return what must be on disk when a NIC gets back what its bond has."""
-        present = [file for file in self._network_files.now() if PREFIX not in file.path.name]
-        source = _first(present, Matchable.nic(nic, properties))
-        if source is None or source.unmanaged or source.controller or not _keep(source):
+        source = self._given(Matchable.nic(nic, properties))
+        if source is None or not source.movable or not _keep(source):
             return ()
         match = f"[Match]\nPermanentMACAddress={nic.permanent_address}\nDriver={nic.driver}\n"
         content = _copy(source, nic.name, match) + _keep(source)
@@ -221,14 +224,12 @@ class Networkd:
 
     def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
         """Whether a file on disk gives the NIC a configuration."""
-        files = [file for file in self._network_files.now() if PREFIX not in file.path.name]
-        source = _first(files, Matchable.nic(standby, properties))
+        source = self._given(Matchable.nic(standby, properties))
         return source is not None and not source.unmanaged
 
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
         """Return what the file of a NIC makes it a port of, in words, or None."""
-        files = [file for file in self._network_files.now() if PREFIX not in file.path.name]
-        source = _first(files, Matchable.nic(standby, properties))
+        source = self._given(Matchable.nic(standby, properties))
         if source is None or source.controller is None:
             return None
         return f"is a port of {source.controller} in {source.path}"
@@ -266,13 +267,13 @@ class Networkd:
                 hint="the files are in place; look at `journalctl -u systemd-networkd`",
             )
 
+    def _given(self, link: Matchable) -> NetworkFile | None:
+        """Return the file that it would take without those of the agent."""
+        files = (file for file in self._network_files.now() if PREFIX not in file.path.name)
+        return next((file for file in files if file.matches(link)), None)
+
     def _stack_file(self, name: str, content: str, *, also: str | None = None) -> StackFile:
-        path = self._runtime / name
-        try:
-            in_place = path.read_text() in (content, also)
-        except OSError:
-            in_place = False
-        return StackFile(path=str(path), content=content, in_place=in_place)
+        return on_disk(self._runtime / name, content, also=also)
 
     def _read_network_files(self) -> Iterator[NetworkFile]:
         """Yield the files in their order."""
@@ -346,10 +347,6 @@ def _keep(source: NetworkFile) -> str:
     """Return what makes networkd take over addresses that are there already."""
     given = value_of(source.sections, "Network", "KeepConfiguration")
     return "" if given or not source.dynamic else "\n[Network]\nKeepConfiguration=yes\n"
-
-
-def _first(files: list[NetworkFile], link: Matchable) -> NetworkFile | None:
-    return next((file for file in files if file.matches(link)), None)
 
 
 def _holds(key: str, value: str, link: Matchable) -> bool:

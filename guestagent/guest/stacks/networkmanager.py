@@ -38,7 +38,7 @@ from guestagent.guest.stacks.keyfile import Profile
 from guestagent.guest.stacks.sections import parse, value_of
 from guestagent.guest.stacks.stamps import Reading, Stamps, stamps
 from guestagent.guest.stacks.tokens import Tokens
-from guestagent.guest.stacks.tool import ask, make_directory, runs, standby_of
+from guestagent.guest.stacks.tool import ask, make_directory, on_disk, runs, standby_of
 
 NAMESPACE = uuid.UUID("5d3e6a52-40d8-4a8f-9a5e-6f0f4f2b7a11")
 SEEN_TIMEOUT_S = 3.0
@@ -106,9 +106,7 @@ class NetworkManager:
             identity=str(uuid.uuid5(NAMESPACE, f"{mac} {bond}")),
             token=token,
         )
-        path = self._profile(bond)
-        in_place = _read(path) == profile
-        told = StackFile(path=str(path), content=profile, in_place=in_place)
+        told = on_disk(self._profile(bond), profile)
         return (told,) if token is None else (told, self._tokens.file(mac, token))
 
     def claim(self, standby: Link) -> str | None:

@@ -12,6 +12,7 @@ import socket
 from pathlib import Path
 
 from guestagent.guest.model import Link, StackFile
+from guestagent.guest.stacks.tool import on_disk
 
 _IFA_F_TEMPORARY = 0x01
 _IDENTIFIER_BYTES = 8
@@ -39,12 +40,7 @@ class Tokens:
 
     def file(self, mac: str, token: str) -> StackFile:
         """Return what must be on disk for it to be remembered."""
-        path, content = self._path(mac), f"{token}\n"
-        try:
-            in_place = path.read_text() == content
-        except (OSError, UnicodeDecodeError):
-            in_place = False
-        return StackFile(path=str(path), content=content, in_place=in_place)
+        return on_disk(self._path(mac), f"{token}\n")
 
     def owns(self, path: Path) -> bool:
         """Whether a file is one of these."""

@@ -1,4 +1,4 @@
-"""What the stacks share: asking a program, whether a service runs, directories for files."""
+"""What the stacks share: asking a program, whether a service runs, how files are put on disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from guestagent.errors import PeerError
-from guestagent.guest.model import STANDBY_DRIVER
+from guestagent.guest.model import STANDBY_DRIVER, StackFile
 
 
 def ask(*command: str, hint: str, timeout_s: float = 15.0) -> str:
@@ -44,6 +44,15 @@ def make_directory(path: Path) -> None:
         make_directory(path.parent)
         path.mkdir(exist_ok=True)
         path.chmod(0o755)
+
+
+def on_disk(path: Path, content: str, *, also: str | None = None) -> StackFile:
+    """Return a file that must be on disk, and whether it is: with this content, or ``also``'s."""
+    try:
+        in_place = path.read_text() in (content, also)
+    except (OSError, UnicodeDecodeError):
+        in_place = False
+    return StackFile(path=str(path), content=content, in_place=in_place)
 
 
 def standby_of(bond: str, root: Path = Path("/")) -> str | None:
