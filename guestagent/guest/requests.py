@@ -14,9 +14,9 @@ adopt     bond                                         the pairs that are bonded
 
 ``bond`` is the name of a bond or the MAC of a pair; without it every pair is
 meant. An answer to ``switch`` or ``wait`` is given when the kernel was seen in
-the state that was asked for, never before; to ``switch standby`` once the VF has also sent
-what it was given. With ``after``, ``status`` answers when
-the revision is another one, or when the time is up.
+the state that was asked for, never before; to ``switch standby`` once the VF
+has also sent what it was given. With ``after``, ``status`` answers when the
+revision is another one, or when the time is up.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from guestagent.wire import VERSION, Request
 
 SWITCH_TIMEOUT_S = 10.0
 SENT_TIMEOUT_S = 1.0
-"""For a VF that sends nothing any more, its packets are lost with or without waiting."""
+"""What a VF that sends nothing any more still holds is lost, however long it is waited for."""
 SENT_POLL_S = 0.01
 MAX_WAIT_S = 300.0
 SECOND_LOOK_S = 5.0
