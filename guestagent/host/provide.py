@@ -146,10 +146,10 @@ class VfProvider:
         for side, vf, lease in await self._held(state):
             pool = self._pools[side]
             try:
-                if side is effect.side and vf in settled:
-                    self._tell((await pool.settle(lease)).warnings)
-                elif side is not effect.side or vf not in effect.used:
+                if side is not effect.side or vf not in effect.used:
                     self._tell(await pool.release(lease))
+                elif vf in settled:
+                    self._tell((await pool.settle(lease)).warnings)
             except (*_TURNED_DOWN, PeerError, UnknownOutcomeError) as error:
                 failures.append(error)
         for side in dict.fromkeys((state.home, state.target)):

@@ -58,7 +58,8 @@ def resumed(state: State) -> State:
         case Phase.DONE | Phase.FAILED | Phase.UNDONE:
             return state
         case Phase.TIDY if state.ending is Phase.FAILED:
-            return replace(state, undo=True, ending=gave_up_in(replace(state, undo=True)))
+            undone = replace(state, undo=True)
+            return replace(undone, ending=gave_up_in(undone))
         case Phase.TIDY:
             return state
         case Phase.UNKNOWN | Phase.PREPARED:

@@ -9,6 +9,7 @@ from guestagent.host.model import Device, Pair, Side, Vm
 from guestagent.host.sriov.choose import choose, held, promised
 from guestagent.host.sriov.model import Inventory, Pf, Provision
 
+_AWAY = str(Side.DESTINATION)
 _SEE = "see guestagent-host vf list"
 
 
@@ -90,6 +91,3 @@ def _wanted(
             f"ip link set {choice.pf.name} mtu {used.mtu}; or mtu in [pair.sriov], as a condition",
         ), left
     return fine("vf", f"{what} {'fits' if own is None else 'is reserved for it'}"), left
-
-
-_AWAY = str(Side.DESTINATION)
