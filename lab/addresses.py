@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from guestagent.errors import PeerError
+from lab.process import end
 from lab.runs import make_directory
 from lab.waiting import wait_until
 
@@ -87,12 +88,7 @@ class AddressServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, STOP_TIMEOUT_S)
         shutil.rmtree(self._directory)
 
     @property

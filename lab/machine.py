@@ -35,7 +35,7 @@ from lab.commands import Commands, Completed
 from lab.image import Image
 from lab.monitor import Event, Json, Monitor
 from lab.network import Network
-from lab.process import run
+from lab.process import end, run
 from lab.runs import make_directory
 from lab.setup import Pair, Setup
 
@@ -389,12 +389,7 @@ class Machine:
         return listener
 
     def _stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(QUIT_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, QUIT_TIMEOUT_S)
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{self.setup.name}-{name}"

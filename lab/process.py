@@ -1,4 +1,4 @@
-"""Programs that are run to their end."""
+"""Programs that are run to their end, and the end of those that are not."""
 
 from __future__ import annotations
 
@@ -41,3 +41,13 @@ def run(
             f"{' '.join(words)} failed with {error.returncode}: {error.stderr.strip()[-2000:]}"
         ) from error
     return done.stdout
+
+
+def end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Ask a program to end, and end it when it has not by then."""
+    process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

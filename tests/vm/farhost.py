@@ -17,7 +17,7 @@ from typing import Self
 
 from guestagent.errors import PeerError
 from lab.paths import BUILD
-from lab.process import run
+from lab.process import end, run
 from lab.runs import make_directory, unique_name
 from lab.waiting import wait_until
 
@@ -102,12 +102,7 @@ class FarHost:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, STOP_TIMEOUT_S)
         run("ip", "netns", "delete", self._namespace)
         shutil.rmtree(self._directory)
 
