@@ -12,24 +12,19 @@ about its VF until the bond sends by it.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from guestagent.errors import PeerError
+from lab.bench.alone import DIRECTORY, alone, keep, wait_calm
 from lab.bench.linkevents import MONITOR, appear_ms
-from lab.bench.rest import wait_calm
-from lab.image import ensure_image
 from lab.machine import Machine
-from lab.network import Network
-from lab.paths import BUILD
 from lab.setup import Pair, Setup
 from lab.usage import agent_usage
 from lab.waiting import wait_until
 
-DIRECTORY = BUILD / "bench"
 PAIRS = 16
 TIMEOUT_S = 300.0
 _ON_VF = (
@@ -50,11 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     count: int = parser.parse_args(arguments).pairs
     setup = Setup(pairs=tuple(Pair(index=index) for index in range(count)), memory_mib=1024)
     logs = DIRECTORY / "crowd"
-    with (
-        Network(subnets=count) as network,
-        Machine(image=ensure_image(), network=network, setup=setup, logs=logs) as guest,
-    ):
-        guest.wait_ready()
+    with alone("crowd", setup) as guest:
         found = {"first plug": _plug_all(guest, logs / "first.txt")}
         for pair in setup.pairs:
             guest.unplug_vf(pair)
@@ -62,8 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         wait_calm(guest)
         found["plug again"] = _plug_all(guest, logs / "again.txt")
         usage = agent_usage(guest)
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    (DIRECTORY / "crowd.json").write_text(json.dumps(found, indent=2) + "\n")
+    keep("crowd", found)
     for name, times_ms in found.items():
         print(f"{name}: {summary(times_ms)}")
     print(usage)

@@ -12,20 +12,15 @@ descriptors and the bond's options are noted: they must stay as they are.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from lab.bench.rest import wait_calm
-from lab.image import ensure_image
+from lab.bench.alone import alone, keep, wait_calm
 from lab.machine import Machine
-from lab.network import Network
-from lab.paths import BUILD
 from lab.setup import Pair, Setup
 from lab.usage import Usage, agent_usage
 
-DIRECTORY = BUILD / "bench"
 CYCLES = 1000
 SAMPLES = 20
 GROWTH_KIB = 1024
@@ -86,13 +81,7 @@ def main(arguments: Sequence[str]) -> int:
                         help=f"default: {CYCLES}")  # fmt: skip
     cycles: int = parser.parse_args(arguments).cycles
     setup = Setup(pairs=(Pair(vf_at_boot=True),))
-    with (
-        Network() as network,
-        Machine(
-            image=ensure_image(), network=network, setup=setup, logs=DIRECTORY / "soak"
-        ) as guest,
-    ):
-        guest.wait_ready()
+    with alone("soak", setup) as guest:
         wait_calm(guest)
         samples, times_us = soak(guest, cycles)
         plan = guest.run("guestagent plan").strip()
@@ -104,8 +93,7 @@ def main(arguments: Sequence[str]) -> int:
         "back_us": [back for _, back in times_us],
         "complaints": found,
     }
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    (DIRECTORY / "soak.json").write_text(json.dumps(report, indent=2) + "\n")
+    keep("soak", report)
     for name, column in (("gone", 0), ("back", 1)):
         took_ms = [row[column] / 1000 for row in times_us]
         print(f"{name}: median {statistics.median(took_ms):.0f} ms, most {max(took_ms):.0f}")
