@@ -103,9 +103,8 @@ class VfioQemu(FakeQemu):
         return {name: device["host"] for name, device in self.devices.items()}
 
 
-@contextmanager
-def child(run: Callable[[], int]) -> Iterator[int]:
-    """Run something in a process of its own, which is dead in the end."""
+def forked(run: Callable[[], int]) -> int:
+    """Run something in a process of its own, and return which; its value is the exit code."""
     pid = os.fork()
     if pid == 0:
         code = 99
@@ -113,6 +112,13 @@ def child(run: Callable[[], int]) -> Iterator[int]:
             code = run()
         finally:
             os._exit(code)
+    return pid
+
+
+@contextmanager
+def child(run: Callable[[], int]) -> Iterator[int]:
+    """Run something in a process of its own, which is dead in the end."""
+    pid = forked(run)
     try:
         yield pid
     finally:
@@ -178,14 +184,7 @@ def helper(*words: str, prepare: Callable[[], None] = lambda: None) -> tuple[int
         sys.stdout.flush()
         return code
 
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            code = run()
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = os.waitstatus_to_exitcode(os.waitpid(forked(run), 0)[1])
     text = out.read_text()
     return code, json.loads(text) if text.strip() else None
 

@@ -175,13 +175,19 @@ def test_a_lease_whose_description_is_gone_can_be_released(
     assert f"{first}: released by lost (one)" in capsys.readouterr().out
 
 
-def test_a_vf_in_use_is_not_released(
-    tmp_path: Path, host: FakeVfHost, capsys: pytest.CaptureFixture[str]
-) -> None:
+def in_use(tmp_path: Path, host: FakeVfHost) -> tuple[Path, str]:
+    """Claim a VF that QEMU then has; return the description and the VF."""
     path = described(tmp_path)
     vf(tmp_path, "claim", path)
     (address,) = host.leases
     host.users[address] = Process(pid=7, name="qemu")
+    return path, address
+
+
+def test_a_vf_in_use_is_not_released(
+    tmp_path: Path, host: FakeVfHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, address = in_use(tmp_path, host)
     assert vf(tmp_path, "release", path) == 1
     assert "process 7 (qemu) still has it" in capsys.readouterr().err
     assert list(host.leases) == [address]
@@ -205,10 +211,7 @@ def test_one_vf_in_use_does_not_keep_the_others(
 def test_a_claim_may_be_repeated_while_qemu_has_the_vf(
     tmp_path: Path, host: FakeVfHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = described(tmp_path)
-    vf(tmp_path, "claim", path)
-    (address,) = host.leases
-    host.users[address] = Process(pid=7, name="qemu")
+    path, address = in_use(tmp_path, host)
     capsys.readouterr()
     assert vf(tmp_path, "claim", path) == 0
     assert f"{address}, VF 0 of pf0: in use by process 7 (qemu)" in capsys.readouterr().out
