@@ -12,18 +12,16 @@ NIC, as most guests are, and with a pair to bond; each without the agent and wit
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from lab.bench.alone import DIRECTORY, keep
 from lab.image import Image, ensure_image
 from lab.machine import Machine
 from lab.network import Network
-from lab.paths import BUILD
 from lab.setup import Pair, Setup
 
-DIRECTORY = BUILD / "bench"
 ROUNDS = 5
 
 # Microseconds since the kernel started: of init, of the first process of the network stack, of
@@ -82,9 +80,8 @@ def main(arguments: Sequence[str]) -> int:
         for name, (image, setup) in kinds.items():
             boots[name].append(_boot(image, setup, f"{number}-{name.replace(' ', '-')}"))
             print(f"bench: boot {number + 1} of {rounds}: {name}: {boots[name][-1]}", flush=True)
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
     report = {name: [asdict(boot) for boot in found] for name, found in boots.items()}
-    (DIRECTORY / "boot.json").write_text(json.dumps(report, indent=2) + "\n")
+    keep("boot", report)
     for name, found in boots.items():
         print(f"{name:20} {_median_ms(found)}")
     return 0
