@@ -6,23 +6,52 @@
 - ``network``: their wires, and the peer.
 
 Logs: ``build/logs/<tier>/<test>/``.
+
+A test whose emulated machine failed by itself (lab/emulator.py) is run once more, and the summary
+says so: ``EmulatorFault`` is the one error that pyproject.toml has tests run again for.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from lab.emulator import EmulatorFault, fault
 from lab.guests import Freezer, Guests
 from lab.image import ensure_image
 from lab.machine import Machine
 from lab.network import Network
 from lab.paths import LOGS, ROOT
+
+LOGS_OF_TEST = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Tell the failure to start a machine from the emulator's."""
+    return (yield from _told_apart(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Tell the failure of a test from the emulator's."""
+    return (yield from _told_apart(item))
+
+
+def _told_apart(item: pytest.Item) -> Generator[None]:
+    try:
+        return (yield)
+    except Exception as error:
+        logs = item.stash.get(LOGS_OF_TEST, None)
+        said = fault(logs) if logs else None
+        if said is None:
+            raise
+        raise EmulatorFault(said) from error
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +69,7 @@ def logs(request: pytest.FixtureRequest) -> Path:
     directory = LOGS / tier / re.sub(r"[^\w.-]+", "-", request.node.name)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
+    request.node.stash[LOGS_OF_TEST] = directory
     return directory
 
 

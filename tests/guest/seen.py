@@ -17,6 +17,10 @@ from lab.waiting import wait_until
 CONVERGED_S = 120.0
 """A deadline, not a claim: what takes longer has not happened."""
 
+GAP_S = 1.5
+"""A deadline as well: how long what must be lost may take. ``probed`` sees an outage that does
+not end for longer than this; how long a gap really is the bench measures."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nic:
@@ -136,6 +140,19 @@ def wait_on_standby(guest: Machine, pair: Pair | None = None) -> Bond:
     return _wait(guest, pair or guest.setup.pairs[0], Network.on_standby.__name__)
 
 
+def wait_nics(guest: Machine, count: int) -> None:
+    """Wait until a guest has found so many physical NICs, and udev has named them.
+
+    For a guest whose agent does not run; elsewhere ``wait_on_vf`` waits for more than this.
+    """
+    wait_until(
+        f"the guest has {count} NICs",
+        lambda: len(look(guest).nics) == count,
+        timeout_s=CONVERGED_S,
+    )
+    guest.run("udevadm settle")
+
+
 def wait_converged(guest: Machine, *, timeout_s: float = CONVERGED_S) -> Json:
     """Wait until the running agent has nothing to do now or later; return its status."""
 
@@ -176,6 +193,16 @@ def probed(network: Wires, guest: Machine, change: Callable[[], object]) -> Resu
         if times_s:
             print(f"{flow.name}: lost from {times_s[0]:.3f} to {times_s[-1]:.3f} s")
     return result
+
+
+def assert_one_gap(result: Result) -> None:
+    """What carried went, and the other one took over: a gap, with an end, that TCP outlives."""
+    assert result.tcp.survived
+    assert {
+        flow.name: len(flow.lost)
+        for flow in result.flows
+        if len(flow.lost) / result.rate_hz >= GAP_S
+    } == {}
 
 
 def _wait(guest: Machine, pair: Pair, state: str) -> Bond:

@@ -11,11 +11,13 @@ from lab.network import Network
 from lab.setup import Pair
 from lab.usage import agent_usage
 from tests.guest.seen import (
+    assert_one_gap,
     configuration,
     configure,
     look,
     probed,
     wait_converged,
+    wait_nics,
     wait_on_standby,
     wait_on_vf,
 )
@@ -23,8 +25,6 @@ from tests.guest.seen import (
 PAIR = Pair()
 OTHER_PORT = "rp3"
 CYCLES = 20
-UNPLUG_LOSS_MS = 250
-"""What a surprise unplug may cost: the driver's remove path, under emulation."""
 
 
 @pytest.mark.parametrize("match", ["Name=en*", f"MACAddress={PAIR.mac}"])
@@ -63,8 +63,7 @@ def test_a_vf_that_goes_and_comes_is_primary_again_under_any_name(
         wait_on_standby(guest)
 
     result = probed(network, guest, unplug)
-    assert result.tcp.survived
-    assert all(len(flow.lost) / result.rate_hz < UNPLUG_LOSS_MS / 1000 for flow in result.flows)
+    assert_one_gap(result)  # the driver's remove path
 
     def plug_elsewhere() -> None:
         guest.plug_vf(bus=OTHER_PORT)
@@ -170,7 +169,7 @@ def test_lost_events_of_the_kernel_and_of_udev_are_made_up_for(guest: Machine) -
     guest.run(NARROW + FLOOD)
     guest.unplug_vf()
     guest.plug_vf(bus=OTHER_PORT)
-    guest.run("udevadm settle")
+    wait_nics(guest, 2)
     overflown = guest.run(OVERFLOWN).split()
     assert overflown == [ROUTE, UEVENT], "both monitors have lost what they were not read for"
     guest.run(f"kill -CONT $({AGENT})")

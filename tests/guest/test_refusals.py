@@ -15,6 +15,7 @@ from tests.guest.seen import (
     configure,
     look,
     wait_converged,
+    wait_nics,
     wait_on_vf,
 )
 
@@ -90,7 +91,7 @@ def test_without_permission_nothing_is_begun(guest: Machine, command: str) -> No
     configure(guest, BY_DRIVER)
     guest.run("systemctl stop guestagent")
     guest.plug_vf()
-    guest.run("udevadm settle")
+    wait_nics(guest, 2)
     before = configuration(guest)
     done = guest.execute(f"runuser -u nobody -- timeout 30 guestagent {command}")
     assert done.code == 1
@@ -104,7 +105,7 @@ def test_three_nics_of_one_mac_are_left_alone(guest: Machine) -> None:
     guest.run("systemctl stop guestagent")
     guest.plug_vf()
     plug_a_third(guest)
-    guest.run("udevadm settle")
+    wait_nics(guest, 3)
     before = configuration(guest)
     guest.run("systemctl start guestagent")
     refusal = wait_left_alone(guest)
@@ -147,6 +148,7 @@ def test_a_net_failover_pair_is_left_to_the_kernel(guest: Machine) -> None:
     assert refusal["reason"] == "the kernel's net_failover already pairs these NICs"
     assert "remove failover=on" in wait_for_log(guest, "net_failover")
     guest.plug_vf()
+    wait_until("the VF is there", lambda: look(guest).vf(PAIR), timeout_s=CONVERGED_S)
     guest.run("udevadm settle && sleep 5")
     assert not look(guest).bonds
     assert "net_failover" in wait_left_alone(guest)["reason"]

@@ -9,7 +9,7 @@ from lab.guests import Guests
 from lab.machine import Machine
 from lab.setup import Pair, Setup
 from lab.waiting import wait_until
-from tests.guest.seen import CONVERGED_S, Bond, look, wait_converged, wait_on_vf
+from tests.guest.seen import CONVERGED_S, Bond, look, wait_converged, wait_nics, wait_on_vf
 
 PAIR = Pair()
 STATIC = "/srv/static"
@@ -103,7 +103,7 @@ def test_netplan_goes_on_without_the_agent(guests: Guests) -> None:
     guest = guests.start(Setup(flavour=Flavour(stack=Stack.CLOUD_INIT, dhcp=False)))
     guest.run("systemctl stop guestagent")
     guest.plug_vf()
-    guest.run("udevadm settle")
+    wait_nics(guest, 2)
     rendered(guest, "netplan")
     # The NIC's own definition goes, and cloud-init, which wrote it, leaves the network alone.
     guest.write_file("/etc/cloud/cloud.cfg.d/99-own.cfg", "network: {config: disabled}\n")

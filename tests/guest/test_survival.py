@@ -21,6 +21,7 @@ from tests.guest.seen import (
     configure,
     look,
     wait_converged,
+    wait_nics,
     wait_on_standby,
     wait_on_vf,
 )
@@ -108,7 +109,7 @@ def test_a_vf_that_goes_while_the_agent_is_dead_is_missed_by_nobody(guest: Machi
     guest.unplug_vf()
     wait_on_standby(guest)
     guest.plug_vf(bus="rp2")
-    guest.run("udevadm settle")
+    wait_nics(guest, 2)
     guest.run("ping -c 3 -W 1 198.18.0.1")
     guest.run("systemctl start guestagent")
     wait_on_vf(guest)
