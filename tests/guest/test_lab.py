@@ -43,7 +43,7 @@ def test_a_vf_can_be_plugged_and_taken_away_again(guest: Machine) -> None:
         return sum("parentbus" in link and link["address"] == pair.mac for link in links)
 
     guest.plug_vf()
-    wait_until("the guest has both NICs", lambda: nics() == 2, timeout_s=30)
+    wait_until("the guest has both NICs", lambda: nics() == 2, timeout_s=60)
     guest.unplug_vf()
     assert not guest.has_device(pair.vf)
     assert nics() == 1

@@ -35,7 +35,9 @@ def test_a_watch_shows_every_change_and_outlives_the_agent(guest: Machine) -> No
         "systemd-run --quiet --unit=watch --property=KillSignal=SIGINT"
         f" --property=StandardOutput=file:{SEEN} guestagent status --watch --json"
     )
-    wait_until("the first", lambda: guest.execute(f"test -s {SEEN}").code == 0, timeout_s=30)
+    wait_until(
+        "the first", lambda: guest.execute(f"test -s {SEEN}").code == 0, timeout_s=CONVERGED_S
+    )
     wait_seen(guest)
     guest.plug_vf()
     wait_on_vf(guest)

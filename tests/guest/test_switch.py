@@ -16,7 +16,14 @@ from lab.machine import Machine
 from lab.network import Network
 from lab.probe import Probe, Result
 from lab.waiting import wait_until
-from tests.guest.seen import configure, look, wait_converged, wait_on_standby, wait_on_vf
+from tests.guest.seen import (
+    CONVERGED_S,
+    configure,
+    look,
+    wait_converged,
+    wait_on_standby,
+    wait_on_vf,
+)
 
 CYCLES = 10
 RATE_HZ = 1000.0
@@ -101,7 +108,7 @@ def test_ten_planned_cycles_lose_nothing_at_a_thousand_packets_a_second(
             guest.unplug_vf()
             guest.plug_vf()
             host.ask("switch", to="auto")
-            host.ask("wait", active="vf", timeout_s=30)
+            host.ask("wait", active="vf", timeout_s=50)
         result = probe.stop(guest)
     assert_nothing_lost(result)
 
@@ -141,7 +148,7 @@ def test_a_hold_outlives_a_killed_agent_and_asking_again_changes_nothing(guest: 
     wait_until(
         "the agent runs again",
         lambda: guest.execute("guestagent switch standby --hold 200").code == 0,
-        timeout_s=30,
+        timeout_s=CONVERGED_S,
     )
     (pair,) = guest.run_json("guestagent status --json")["pairs"]
     assert pair["active"] == "standby"
@@ -164,7 +171,7 @@ def test_a_vf_that_is_plugged_during_a_hold_joins_and_waits(guest: Machine) -> N
         vf, bond = seen.vf(pair), seen.bond(pair)
         return vf is not None and bond is not None and vf.name in bond.ports
 
-    wait_until("the VF has joined", joined, timeout_s=30)
+    wait_until("the VF has joined", joined, timeout_s=CONVERGED_S)
     wait_converged(guest)
     assert look(guest).bonds[0].active == look(guest).standby(pair).name
     guest.run("guestagent switch auto")
@@ -177,7 +184,7 @@ def test_without_a_carrier_on_the_standby_a_switch_is_refused(guest: Machine) ->
     wait_until(
         "the standby has no carrier",
         lambda: not guest.run_json("guestagent status --json")["pairs"][0]["standby"]["carrier"],
-        timeout_s=10,
+        timeout_s=CONVERGED_S,
     )
     refused = guest.execute("guestagent switch standby")
     assert refused.code == 1
@@ -243,11 +250,11 @@ def test_a_vf_whose_gateway_is_silent_is_left_and_tried_again(
     def reason() -> str:
         return str(guest.run_json("guestagent status --json")["pairs"][0]["reason"])
 
-    wait_until("the VF is left", lambda: "does not answer" in reason(), timeout_s=40)
+    wait_until("the VF is left", lambda: "does not answer" in reason(), timeout_s=CONVERGED_S)
     assert look(guest).bonds[0].active == look(guest).standby(pair).name
     assert "tried again" in guest.run("journalctl -u guestagent -o cat")
     network.forward(tap, on=True)
-    wait_until("the VF carries again", lambda: reason() == "on the VF", timeout_s=60)
+    wait_until("the VF carries again", lambda: reason() == "on the VF", timeout_s=CONVERGED_S)
 
 
 @pytest.mark.parametrize("arguments", ["switch sideways", "switch standby --hold soon"])

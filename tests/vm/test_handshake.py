@@ -77,10 +77,10 @@ def test_a_guest_whose_helper_died_returns_to_its_vf_when_the_hold_ends(
 ) -> None:
     source.run(BLOCK_UNPLUG)
     with started(describe(tmp_path, source, destination, BRIEF), "detach"):
-        wait_until("the guest has switched", lambda: on_standby(source), timeout_s=20)
+        wait_until("the guest has switched", lambda: on_standby(source), timeout_s=60)
     held_s = source.run_json("guestagent status --json")["pairs"][0]["held_s"]
     assert 0 < held_s <= HOLD_S
-    wait_until("the hold has ended", lambda: not on_standby(source), timeout_s=HOLD_S + 10)
+    wait_until("the hold has ended", lambda: not on_standby(source), timeout_s=HOLD_S + 60)
     wait_on_vf(source)
 
 
