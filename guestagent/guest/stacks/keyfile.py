@@ -137,7 +137,7 @@ def for_bond(
         (
             ("connection", tuple(connection)),
             ("bond", (("mode", "active-backup"),)),
-            ("ethernet", tuple(ethernet)),
+            *((("ethernet", tuple(ethernet)),) if ethernet else ()),
             *((name, tuple(pairs)) for name, pairs in rest.items()),
         )
     )
@@ -158,7 +158,8 @@ def merged(made_up: str, profile: str) -> str:
     """Return a profile in the place of one that was made up for the running bond.
 
     The bond's own options stay as they were found, but for those that the agent
-    changes: a difference there cannot be reapplied.
+    changes, and so do those of Ethernet, which are none: a difference there cannot
+    be reapplied. The MTU, the only one of these that the bond gets, it has already.
     """
     found = parse(made_up)
     own = {
@@ -181,6 +182,7 @@ def merged(made_up: str, profile: str) -> str:
                 else tuple((key, own.get((name, key), value)) for key, value in pairs),
             )
             for name, pairs in parse(profile)
+            if name != "ethernet"
         )
     )
 

@@ -205,6 +205,19 @@ def test_the_profile_of_a_running_bond_keeps_its_identity_and_its_options(disk: 
     assert value_of(sections, ".nmmeta", "external") is None
 
 
+def test_the_profile_of_a_running_bond_says_nothing_of_ethernet(disk: Disk) -> None:
+    # The bond that NetworkManager found has no such settings: Reapply refuses any, an MTU too.
+    disk.put(f"{ETC}/lan.nmconnection", profile("[ethernet]", "mtu=1400"))
+    for_boot = disk.files()["bond0.nmconnection"].content
+    sections = parse(keyfile.merged("[connection]\nuuid=found\n", for_boot))
+    assert "ethernet" not in {name for name, _ in sections}
+
+
+def test_a_bond_of_a_nic_without_ethernet_settings_gets_no_section_of_them(disk: Disk) -> None:
+    sections = parse(disk.files()["bond0.nmconnection"].content)
+    assert "ethernet" not in {name for name, _ in sections}
+
+
 def test_only_the_addressing_of_a_running_bond_is_changed() -> None:
     applied = {"bond": {"options": 1}, "ipv4": {"method": 0}, "connection": {"id": 2}}
     wanted = {"bond": {"options": 9}, "ipv4": {"method": 3}, "connection": {"id": 8, "zone": 4}}
