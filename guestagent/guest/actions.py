@@ -29,7 +29,7 @@ class CreateBond:
     mtu: int
     options: BondOptions
     quiet: bool
-    """Without IPv6 addresses of its own: the standby still has the same link-local."""
+    """Without IPv6 addresses of its own: the standby still has them, or the stack makes them."""
     reason: str
 
 

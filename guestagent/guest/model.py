@@ -207,6 +207,8 @@ class Link:
     """What it has that cannot be moved to another link, in words."""
     claim: str | None = None
     """What the network stack makes of it that a port of a bond cannot be, in words."""
+    autoconfigured: bool = False
+    """Whether its network stack makes its IPv6 addresses, beside which the kernel must not."""
 
     @property
     def physical(self) -> bool:

@@ -59,6 +59,11 @@ class Stack(Protocol):
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
         """Return what it makes of a NIC that a port of a bond cannot be, in words, or None."""
 
+    def autoconfigures(
+        self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
+    ) -> bool:
+        """Whether it makes the IPv6 addresses of a pair, and leaves those that the kernel made."""
+
     def returned(
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
     ) -> tuple[StackFile, ...]:
@@ -216,12 +221,17 @@ class Observer:
         taken = {link.name for link in snapshot.links}
         for pair in pair_up(snapshot, policy).pairs:
             standby = pair.standby
-            properties = partial(self._udev.properties, standby.name)
-            if pair.bond is None or standby.upper != pair.bond.ifindex:
-                claim = self._stack.claim(standby, properties)
-                details[standby.ifindex] = replace(self._in_use(pair), claim=claim)
             bond = bond_name(snapshot, policy, pair, taken)
             taken.add(bond)
+            properties = partial(self._udev.properties, standby.name)
+            if pair.bond is None or standby.upper != pair.bond.ifindex:
+                details[standby.ifindex] = replace(
+                    self._in_use(pair),
+                    claim=self._stack.claim(standby, properties),
+                    autoconfigured=self._stack.autoconfigures(
+                        bond=bond, standby=standby, properties=properties
+                    ),
+                )
             files[bond] = self._stack.files(
                 bond=bond,
                 mac=pair.mac,

@@ -216,7 +216,7 @@ class _PairPlanner:
                 mac=self.pair.mac,
                 mtu=self.pair.standby.mtu,
                 options=self._options(),
-                quiet=self._live(),
+                quiet=self._live() or self.pair.standby.autoconfigured,
                 reason="the pair has none",
             )
 
@@ -297,7 +297,7 @@ class _PairPlanner:
         """Let the bond make IPv6 addresses if the standby did: it was made quiet beside it."""
         bond = self.pair.bond
         quiet = self._live() if bond is None else bond.quiet and not bond.complete
-        if quiet and not self.pair.standby.quiet:
+        if quiet and not (self.pair.standby.quiet or self.pair.standby.autoconfigured):
             yield FreeBond(bond=self.bond_name, reason="it has the addresses now")
 
     def _hear_routers(self) -> Iterator[Action]:

@@ -36,6 +36,7 @@ class FakeStack:
     left: list[str] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)
     """What it makes of a NIC, by its name."""
+    makes_addresses: bool = False
 
     def files(
         self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
@@ -46,6 +47,11 @@ class FakeStack:
 
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
         return self.claimed.get(standby.name)
+
+    def autoconfigures(
+        self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
+    ) -> bool:
+        return self.makes_addresses
 
     def returned(
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]

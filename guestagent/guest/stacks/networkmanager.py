@@ -109,6 +109,11 @@ class NetworkManager:
         told = on_disk(self._profile(bond), profile)
         return (told,) if token is None else (told, self._tokens.file(mac, token))
 
+    def autoconfigures(self, standby: Link) -> bool:
+        """Whether it makes the IPv6 addresses of a NIC, which ``ignore`` leaves to the kernel."""
+        source = keyfile.choose(self._profiles.now(), standby)
+        return source is None or source.get("ipv6", "method") != "ignore"
+
     def claim(self, standby: Link) -> str | None:
         """Return what the profile of a NIC makes it a port of, in words, or None."""
         if not self.installed:

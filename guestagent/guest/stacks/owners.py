@@ -48,6 +48,17 @@ class Owners:
             or self._networkmanager.claim(standby)
         )
 
+    def autoconfigures(
+        self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
+    ) -> bool:
+        """Whether one of them makes the IPv6 addresses of a pair beside those of the kernel.
+
+        NetworkManager takes them itself from routers, and leaves on the bond that it assumes
+        what the kernel has made there before. networkd drops that.
+        """
+        mine = self._is_networkmanagers(bond, standby, properties)
+        return mine and self._networkmanager.autoconfigures(standby)
+
     def returned(
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
     ) -> tuple[StackFile, ...]:

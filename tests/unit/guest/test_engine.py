@@ -128,6 +128,20 @@ def test_a_hot_plugged_vf_makes_the_bond_before_the_addresses_move() -> None:
     assert_on(system, vf)
 
 
+def test_a_bond_whose_stack_makes_its_ipv6_addresses_gets_none_of_the_kernel_at_boot() -> None:
+    system = FakeSystem()
+    system.stack.makes_addresses = True
+    system.kernel.plug("ens2", MAC, driver="virtio_net", up=True)
+    system.kernel.plug("ens3", MAC)
+    # Interrupted between the VF and the standby, and begun again with the bond that is there.
+    system.kernel.refuse("set_up", errno.EBUSY)
+    assert system.engine().converge().error is not None
+    assert not system.kernel.named("bond0").complete
+    assert system.engine().converge().error is None
+    assert system.kernel.named("bond0").complete
+    assert system.kernel.named("bond0").quiet
+
+
 def test_without_the_bonding_module_nothing_changes_and_the_error_says_what_to_do() -> None:
     system = FakeSystem()
     system.kernel.bonding = False

@@ -113,6 +113,21 @@ def test_with_networkmanager_a_nic_that_nobody_else_configures_is_its(system: Sy
     assert system.told() == MANAGER
 
 
+@pytest.mark.parametrize(("method", "makes"), [("auto", True), ("ignore", False)])
+def test_networkmanager_makes_the_ipv6_addresses_of_its_nics_unless_told_to_ignore_them(
+    system: System, method: str, makes: bool
+) -> None:
+    def answer() -> bool:
+        return system.owners.autoconfigures(bond="bond0", standby=NIC, properties=dict)
+
+    assert not answer(), "there is none"
+    system.put("usr/sbin/NetworkManager")
+    assert answer()
+    profile = f"[connection]\ntype=ethernet\n[ipv6]\nmethod={method}\n"
+    system.put("etc/NetworkManager/system-connections/lan.nmconnection", profile)
+    assert answer() is makes
+
+
 def test_without_any_stack_only_the_ports_are_declared_off_limits(system: System) -> None:
     assert system.told() == NETWORKD
 
