@@ -110,13 +110,14 @@ def _read(file: Path) -> _Table:
     try:
         with file.open("rb") as stream:
             return tomllib.load(stream)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(
-            f"{file}: {error}", hint="correct the file; `guestagent plan` then shows its effect"
-        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"cannot read {file}: {error}", hint="make it a readable UTF-8 TOML file"
+        ) from error
+    # ValueError: no TOML, or a number of thousands of digits.
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"{file}: {error}", hint="correct the file; `guestagent plan` then shows its effect"
         ) from error
 
 

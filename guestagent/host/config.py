@@ -95,7 +95,8 @@ def load(path: Path) -> Vm:
         raise ConfigurationError(
             f"{path}: {error.strerror}", hint="give the path of a VM description; see --help"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # ValueError: no TOML, no UTF-8, or a number of thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path}: not TOML: {error}") from error
     return _vm(Table(raw, path), path)
 
@@ -141,10 +142,17 @@ def _destination(table: Table) -> Destination:
     uri = _uri(table, "uri")
     listen = _uri(table, "listen") if table.has("listen") else uri
     host = table.optional_text("host")
-    table.finish()
     if host is not None:
-        ssh_command(host)
+        _check_host(table, host)
+    table.finish()
     return Destination(endpoint=endpoint, uri=uri, listen=listen, host=host)
+
+
+def _check_host(table: Table, host: str) -> None:
+    try:
+        ssh_command(host)
+    except ConfigurationError as error:
+        raise table.wrong("host", f"is wrong: {error.message}", hint=error.hint) from error
 
 
 def _uri(table: Table, key: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -78,13 +78,13 @@ class Table:
         return self.socket(key) if self.has(key) else None
 
     def number(self, key: str, default: float, *, least: float = 0.001) -> float:
-        """Take a number of at least ``least``."""
+        """Take a number of at least ``least``, and one that a float holds."""
         if not self.has(key):
             return default
         value = self.take(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(key, f"is {value!r}, must be a number")
-        if not least <= value < math.inf:
+        if not least <= value <= sys.float_info.max:
             raise self.wrong(key, f"is {value!r}, must be a number of at least {least:g}")
         return float(value)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guestagent.errors import EXIT_USAGE, ConfigurationError
 from guestagent.host.config import EXAMPLE, load
@@ -144,3 +148,52 @@ def test_one_id_for_two_devices_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         load(tmp_path / "none.toml")
+
+
+LINES = tuple(EXAMPLE.splitlines())
+VALUES = st.one_of(
+    st.integers(min_value=-(2**63), max_value=2**63 - 1).map(str),
+    st.floats().map(str),
+    st.sampled_from(
+        [
+            '""',
+            '"x"',
+            '"é\\u0000"',
+            "true",
+            "[]",
+            '[1, "x"]',
+            "{}",
+            "1979-05-27",
+            "9" * 400,
+            "9" * 5000,
+            "[" * 2000,
+        ]
+    ),
+    st.sampled_from(
+        ['{ driver = "x", id = "y", bus = "z" }', "{ host = 3 }", "false", '"ssh://-x"']
+    ),
+)
+CHANGES = st.one_of(
+    VALUES.map(lambda value: lambda line: f"{line.partition('=')[0].strip('# ')} = {value}"),
+    st.text(max_size=40).map(lambda text: lambda _: text),
+    st.just(lambda line: line.lstrip("# ")),
+    st.just(lambda line: f"{line}\n{line}"),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(LINES) - 1), CHANGES), min_size=1, max_size=4))
+def test_any_description_is_read_or_what_is_wrong_with_it_is_named(
+    changes: list[tuple[int, Callable[[str], str]]],
+) -> None:
+    lines = list(LINES)
+    for number, change in changes:
+        lines[number] = change(lines[number])
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "web1.toml"
+        path.write_bytes("\n".join(lines).encode(errors="surrogatepass"))
+        problem: str | None = None
+        try:
+            assert load(path).pairs
+        except ConfigurationError as error:
+            problem = str(error)
+        assert problem is None or str(path) in problem
