@@ -166,7 +166,7 @@ def _ensure_base(suite: Suite, packages: tuple[str, ...]) -> Path:
             '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
             '--customize-hook=rm -f "$1/etc/apt/sources.list"',
             *(suite, archive, "-"),
-            stdin=_package_source(suite),
+            stdin=package_source(suite),
             # The initramfs is made once, with the settings of lab/rootfs.
             env=os.environ | _ENV | {"INITRD": "No"},
         )
@@ -174,7 +174,7 @@ def _ensure_base(suite: Suite, packages: tuple[str, ...]) -> Path:
     return base
 
 
-def _package_source(suite: Suite) -> str:
+def package_source(suite: Suite) -> str:
     """Return a source line for the suite, on the mirror that this machine's Debian comes from."""
     targets = run("apt-get", "indextargets", "Created-By: Packages", "Label: Debian")
     for line in targets.splitlines():

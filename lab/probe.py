@@ -67,6 +67,9 @@ class Result:
     flows: tuple[Flow, ...]
     tcp: Tcp
     active_ports: tuple[ActivePort, ...]
+    unsent_replies: int = 0
+    """Echo requests that arrived and whose reply the guest's kernel dropped, as its own socket was
+    full (see ``unsent_replies`` in lab/guestside/probing.py)."""
 
     @property
     def sent(self) -> int:
@@ -77,6 +80,14 @@ class Result:
     def lost(self) -> int:
         """Packets lost in all flows."""
         return sum(len(flow.lost) for flow in self.flows)
+
+    @property
+    def lost_on_the_way(self) -> int:
+        """Packets lost in all flows, but for the replies that were never sent."""
+        return sum(
+            max(0, len(flow.lost) - (self.unsent_replies if flow.name == "icmp" else 0))
+            for flow in self.flows
+        )
 
     def active_kind_at(self, at_s: float) -> str:
         """Return ``vf``, ``standby`` or ``none``, as of a moment."""
@@ -228,7 +239,13 @@ def evaluate(
         longest_stall_at_s=peer["tcp_longest_stall_at_ns"] / 1e9,
     )
     return Result(
-        rate_hz=rate_hz, begin_s=begin_s, end_s=end_s, flows=flows, tcp=tcp, active_ports=ports
+        rate_hz=rate_hz,
+        begin_s=begin_s,
+        end_s=end_s,
+        flows=flows,
+        tcp=tcp,
+        active_ports=ports,
+        unsent_replies=guest["unsent_replies"],
     )
 
 

@@ -188,6 +188,7 @@ def probed(network: Wires, guest: Machine, change: Callable[[], object]) -> Resu
         time.sleep(2)
         result = probe.stop(guest)
     print({flow.name: (flow.sent, len(flow.lost)) for flow in result.flows}, result.tcp)
+    print(f"replies that the guest's kernel could not send: {result.unsent_replies}")
     for flow in result.flows:
         times_s = sorted(loss.sent_at_s - result.begin_s for loss in flow.lost)
         if times_s:
@@ -203,6 +204,12 @@ def assert_one_gap(result: Result) -> None:
         for flow in result.flows
         if len(flow.lost) / result.rate_hz >= GAP_S
     } == {}
+
+
+def assert_nothing_lost(result: Result) -> None:
+    """Assert that whatever was sent has arrived, and that the TCP connection lives."""
+    lost = {flow.name: len(flow.lost) for flow in result.flows}
+    assert (result.lost_on_the_way, result.tcp.survived) == (0, True), lost
 
 
 def _wait(guest: Machine, pair: Pair, state: str) -> Bond:

@@ -125,7 +125,7 @@ def test_all_that_a_nic_has_goes_to_the_bond_and_comes_back(
             wait_converged(guest)
 
         result = probed(network, guest, adopt)
-        assert (result.lost, result.tcp.survived) == (0, True)
+        assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
         (bond,) = look(guest).bonds
         assert (
             bond.active == bond.primary == next(n.name for n in look(guest).nics if not n.virtio)
@@ -134,7 +134,7 @@ def test_all_that_a_nic_has_goes_to_the_bond_and_comes_back(
         # The NIC filtered strictly, and what still came there was taken all the same.
         assert "3 received" in guest.run(LARGE)
         result = probed(network, guest, lambda: guest.run("guestagent undo"))
-        assert (result.lost, result.tcp.survived) == (0, True)
+        assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
         assert belongings(guest, NIC) == before
         assert "3 received" in guest.run(LARGE)
 
@@ -176,13 +176,13 @@ def test_what_networkd_has_for_a_nic_goes_to_the_bond_and_comes_back(
         wait_on_vf(guest)
 
     result = probed(network, guest, adopt)
-    assert (result.lost, result.tcp.survived) == (0, True)
+    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
     wait_converged(guest)
     assert guest.run("ip -o link show bond0 | grep -o 'mtu [0-9]*'").strip() == "mtu 9000"
     assert "via 198.18.0.1 dev bond0" in guest.run("ip route show table 1000")
     assert guest.run("ip rule").count("lookup 1000") == 1
     result = probed(network, guest, lambda: guest.run("guestagent undo"))
-    assert (result.lost, result.tcp.survived) == (0, True)
+    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
     assert but_for(made, configuration(guest) + guest.run("ip rule")) == but_for(made, before)
 
 

@@ -40,7 +40,7 @@ def test_a_first_vf_is_adopted_with_all_that_the_nic_had(
         wait_on_vf(guest)
 
     result = probed(network, guest, plug)
-    assert (result.lost, result.tcp.survived) == (0, True)
+    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
     wait_converged(guest)
     for family, peer in zip("46", PAIR.peer_addresses, strict=True):
         (route,) = guest.run_json(f"ip -json -{family} route show default")
@@ -70,7 +70,7 @@ def test_a_vf_that_goes_and_comes_is_primary_again_under_any_name(
         wait_on_vf(guest)
 
     result = probed(network, guest, plug_elsewhere)
-    assert (result.lost, result.tcp.survived) == (0, True)
+    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
     after = wait_on_vf(guest)
     assert after.primary != before.primary, "the other port has another name"
     assert (after.ifindex, after.options) == (before.ifindex, before.options)
@@ -121,7 +121,7 @@ def test_the_bond_of_a_guest_survives_what_is_done_to_networkd(
         guest.run("networkctl reload && systemctl restart systemd-networkd && networkctl reload")
         guest.run("networkctl reconfigure bond0")
 
-    assert probed(network, guest, disturb).lost == 0
+    assert probed(network, guest, disturb).lost_on_the_way == 0
     assert look(guest).on_vf(PAIR)
     assert configuration(guest) == before
     guest.unplug_vf()

@@ -62,7 +62,7 @@ def test_the_probe_loses_nothing_on_a_calm_guest(guest: Machine, network: Networ
         time.sleep(5)
         result = probe.stop(guest)
     assert all(flow.sent > 4000 for flow in result.flows)
-    assert (result.lost, result.tcp.survived) == (0, True)
+    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
 
 
 def test_the_probe_sees_when_a_path_was_broken(guest: Machine, network: Network) -> None:

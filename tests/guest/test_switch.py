@@ -18,6 +18,7 @@ from lab.probe import Probe, Result
 from lab.waiting import wait_until
 from tests.guest.seen import (
     CONVERGED_S,
+    assert_nothing_lost,
     configure,
     look,
     wait_converged,
@@ -81,19 +82,14 @@ def adopted(guest: Machine) -> None:
     wait_converged(guest)
 
 
-def assert_nothing_lost(result: Result) -> None:
+def assert_nothing_lost_or_doubled(result: Result) -> None:
     """Every packet of every flow arrived, and none came twice."""
-    assert {flow.name: len(flow.lost) for flow in result.flows} == {
-        "icmp": 0,
-        "udp-in": 0,
-        "udp-out": 0,
-    }
+    assert_nothing_lost(result)
     assert {flow.name: flow.duplicates for flow in result.flows} == {
         "icmp": 0,
         "udp-in": 0,
         "udp-out": 0,
     }
-    assert result.tcp.survived
 
 
 def test_ten_planned_cycles_lose_nothing_at_a_thousand_packets_a_second(
@@ -110,7 +106,7 @@ def test_ten_planned_cycles_lose_nothing_at_a_thousand_packets_a_second(
             host.ask("switch", to="auto")
             host.ask("wait", active="vf", timeout_s=50)
         result = probe.stop(guest)
-    assert_nothing_lost(result)
+    assert_nothing_lost_or_doubled(result)
 
 
 def test_what_waits_on_the_vf_is_sent_before_the_host_is_told_that_it_may_go(
@@ -126,7 +122,7 @@ def test_what_waits_on_the_vf_is_sent_before_the_host_is_told_that_it_may_go(
         guest.unplug_vf()
         wait_on_standby(guest)
         result = probe.stop(guest)
-    assert_nothing_lost(result)
+    assert_nothing_lost_or_doubled(result)
 
 
 def test_a_hold_ends_by_itself_without_loss(guest: Machine, network: Network) -> None:
@@ -137,7 +133,7 @@ def test_a_hold_ends_by_itself_without_loss(guest: Machine, network: Network) ->
         assert look(guest).bonds[0].active == look(guest).standby(guest.setup.pairs[0]).name
         wait_on_vf(guest)
         result = probe.stop(guest)
-    assert_nothing_lost(result)
+    assert_nothing_lost_or_doubled(result)
     assert guest.run_json("guestagent status --json")["pairs"][0]["held_s"] is None
 
 

@@ -6,11 +6,11 @@ from guestagent.guest.messages import Message
 from lab.guests import Guests
 from lab.machine import Machine
 from lab.network import Network
-from lab.probe import Probe, Result
 from lab.setup import Pair, Setup
 from lab.waiting import wait_until
 from tests.guest.seen import (
     CONVERGED_S,
+    assert_nothing_lost,
     assert_one_gap,
     configuration,
     configure,
@@ -64,15 +64,6 @@ def assert_apart(guest: Machine) -> None:
     (left,) = guest.run_json("guestagent status --json")["left_alone"]
     assert left["reason"] == "taken apart by `guestagent undo`"
     assert guest.run("guestagent undo").strip().startswith("no bond")
-
-
-def assert_nothing_lost(result: Result) -> None:
-    assert {flow.name: len(flow.lost) for flow in result.flows} == {
-        "icmp": 0,
-        "udp-in": 0,
-        "udp-out": 0,
-    }
-    assert result.tcp.survived
 
 
 def test_undo_loses_nothing_and_lasts_until_the_pair_is_adopted(
@@ -134,20 +125,6 @@ def test_an_undo_that_is_killed_after_every_step_comes_to_its_end(
     wait_converged(guest)
     assert without_vf(guest) == before
     assert_apart(guest)
-
-
-def test_the_removal_of_the_package_gives_the_nic_back(guests: Guests, network: Network) -> None:
-    guest = guests.start()
-    before = bonded(guest)
-    with Probe(network) as probe:
-        probe.start(guest)
-        said = guest.run("dpkg --remove guestagent", timeout_s=120)
-        result = probe.stop(guest)
-    assert "taken apart" in said
-    assert_nothing_lost(result)
-    assert without_vf(guest) == before
-    assert not look(guest).bonds
-    guest.run('test -z "$(ls /run/systemd/network)" && ! test -e /run/guestagent')
 
 
 def test_a_boot_whose_early_unit_fails_has_its_network_and_the_next_bonds_what_undo_took_apart(

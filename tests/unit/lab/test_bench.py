@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,16 @@ def result(*ports: ActivePort) -> Result:
         tcp=Tcp(bytes_echoed=0, survived=True, longest_stall_ms=0.0, longest_stall_at_s=1.0),
         active_ports=ports,
     )
+
+
+def test_a_reply_that_was_never_sent_is_not_lost_on_the_way() -> None:
+    found = result()
+    assert (found.lost, found.lost_on_the_way) == (3, 3)
+    assert replace(found, unsent_replies=2).lost_on_the_way == 1
+    assert replace(found, unsent_replies=4).lost_on_the_way == 0
+    (icmp,) = found.flows
+    udp = replace(icmp, name="udp-in")
+    assert replace(found, flows=(icmp, udp), unsent_replies=3).lost_on_the_way == 3
 
 
 def round_of(lost: int) -> Round:

@@ -1,10 +1,11 @@
-"""The pace of the probe's senders."""
+"""The pace of the probe's senders, and what the guest says of itself."""
 
 from __future__ import annotations
 
 from array import array
+from pathlib import Path
 
-from lab.guestside.probing import Pacer, decode, encode
+from lab.guestside.probing import Pacer, decode, encode, unsent_replies
 
 MS = 1_000_000
 
@@ -49,3 +50,13 @@ def test_slots_missed_while_the_guest_was_stopped_count_as_not_sent() -> None:
 def test_numbers_survive_the_way_through_json() -> None:
     numbers = array("q", [0, -1, 2**62])
     assert decode(encode(numbers)) == numbers
+
+
+def test_replies_that_were_not_sent_are_counted_for_both_families(tmp_path: Path) -> None:
+    (tmp_path / "snmp").write_text(
+        "Ip: Forwarding InReceives\nIp: 2 9\n"
+        "Icmp: InMsgs OutMsgs OutErrors OutRateLimitGlobal\nIcmp: 31250 31183 67 0\n"
+        "IcmpMsg: InType8 OutType0\nIcmpMsg: 31250 31183\n"
+    )
+    (tmp_path / "snmp6").write_text("Ip6InReceives      5\nIcmp6OutErrors       3\n")
+    assert unsent_replies(tmp_path) == 70
