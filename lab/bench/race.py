@@ -31,13 +31,14 @@ from lab.network import Network
 from lab.paths import BUILD
 
 DIRECTORY = BUILD / "bench"
+# Other benches keep their reports beside these.
+FILES = ("report.json", "race.svg", "race.png", "table.txt", "table.md", "setups.txt")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the race; return 0 if every round of it came to its end."""
     choice = parse(arguments)
-    shutil.rmtree(DIRECTORY, ignore_errors=True)
-    DIRECTORY.mkdir(parents=True)
+    _remove_last()
     setups = "\n\n\n".join(method.describe() for method, _ in choice.starters())
     (DIRECTORY / "setups.txt").write_text(setups + "\n")
     race = _Race(choice)
@@ -59,6 +60,13 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     print(f"bench: done: {what}, {took}")
     return 0
+
+
+def _remove_last() -> None:
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (DIRECTORY / name).unlink(missing_ok=True)
+    shutil.rmtree(DIRECTORY / "logs", ignore_errors=True)
 
 
 @dataclass(slots=True)
