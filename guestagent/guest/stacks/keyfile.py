@@ -7,6 +7,7 @@ NetworkManager's own: addresses by DHCP and from routers.
 from __future__ import annotations
 
 import fnmatch
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,16 @@ class Profile:
     def made_up(self) -> bool:
         """Whether NetworkManager has made it itself, for a NIC or a bond without one."""
         return self.get(".nmmeta", "nm-generated") == "true"
+
+    @property
+    def external(self) -> bool:
+        """Whether it has made it up for a device that somebody else has configured."""
+        return self.get(".nmmeta", "external") == "true"
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether the agent has put its own in the place of such a one."""
+        return (self.get("connection", "id") or "").startswith("guestagent-")
 
     @property
     def kind(self) -> str | None:
@@ -139,6 +150,28 @@ def for_bond(
             ("bond", (("mode", "active-backup"),)),
             *((("ethernet", tuple(ethernet)),) if ethernet else ()),
             *((name, tuple(pairs)) for name, pairs in rest.items()),
+        )
+    )
+
+
+def for_nic(profile: str, nic: str) -> str:
+    """Return the profile of a NIC that gets back what its bond has by ``profile``."""
+    sections = parse(profile)
+    identity = value_of(sections, "connection", "uuid") or ""
+    own = {
+        "id": f"guestagent-{nic}",
+        "uuid": str(uuid.uuid5(uuid.UUID(identity), nic)),
+        "type": "ethernet",
+        "interface-name": nic,
+    }
+    header = f"# Written by guestagent for {nic}, which had it as a bond; it goes with a reboot.\n"
+    return header + write(
+        tuple(
+            (name, tuple((key, own.get(key, value)) for key, value in pairs))
+            if name == "connection"
+            else (name, pairs)
+            for name, pairs in sections
+            if name != "bond"
         )
     )
 

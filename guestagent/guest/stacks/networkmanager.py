@@ -12,6 +12,10 @@ a bond over as it is, ports and addresses included:
   device, as after a restart (src/core/nm-manager.c, get_existing_connection;
   src/core/nm-config.c, nm_config_device_state_load (1.52)).
 
+A NIC that gets its addresses back is taken over by ``Reapply`` as well, with the
+bond's settings: activating its own profile would take them off for a moment, and
+what stable privacy makes of its name then may be another address.
+
 The VF is off limits by the udev property NM_UNMANAGED. The standby is so only
 while it loses its addresses and joins (``nmcli device set``, which leaves them
 on the NIC until they are moved): a port that it does not make out to be
@@ -151,21 +155,30 @@ class NetworkManager:
         if standby is not None:
             ask("nmcli", "device", "set", standby, "managed", "yes", hint=_HINT)
             self._wait_external(standby)
-        made_up = self._made_up_profile(bond)
+        self._take_over(bond, profile)
+
+    def _take_over(self, device: str, profile: str) -> None:
+        """Have it manage a device with addresses by a profile, as if it had put them there.
+
+        One that it has configured by a profile of the user's it manages already.
+        """
+        made_up = self._made_up_profile(device)
+        if made_up is None:
+            return
         given = _read(made_up) or ""
-        self._reapply(bond, profile)
+        self._reapply(device, profile)
         # What it reads when it starts again. Reading it now would have it drop the
         # addresses that it has no lease for yet.
         self.write(str(made_up), keyfile.merged(given, profile))
 
-    def _reapply(self, bond: str, profile: str) -> None:
+    def _reapply(self, name: str, profile: str) -> None:
         """Give a running device the settings of a profile, and leave the addresses it has."""
-        path = self._own_profile(bond)
+        path = self._own_profile(name)
         identity = value_of(parse(profile), "connection", "uuid") or ""
         self.write(str(path), keyfile.inactive(profile))
         try:
             ask("nmcli", "connection", "load", str(path), hint=_HINT)
-            (device,) = self._call("", "", "GetDeviceByIpIface", "s", bond)
+            (device,) = self._call("", "", "GetDeviceByIpIface", "s", name)
             (known,) = self._call("/Settings", ".Settings", "GetConnectionByUuid", "s", identity)
             object_path = known.removeprefix(_OBJECTS)
             (wanted,) = self._call(object_path, ".Settings.Connection", "GetSettings")
@@ -188,7 +201,6 @@ class NetworkManager:
         if not self.told(bond):
             return
         profile = _read(self._profile(bond)) or ""
-        self._profile(bond).unlink()
         for path in self._profiles_of(bond):
             path.unlink()
         if self.running:
@@ -196,8 +208,9 @@ class NetworkManager:
             ask("nmcli", "connection", "reload", hint=_HINT)
             if nic is not None:
                 ask("nmcli", "device", "set", nic, "managed", "yes", hint=_HINT)
-                # It would take a NIC with addresses for configured externally, and renew none.
-                ask("nmcli", "--wait", "0", "device", "connect", nic, hint=_HINT)
+                # It takes a NIC with addresses for configured externally, and renews none.
+                self._take_over(nic, keyfile.for_nic(profile, nic))
+        self._profile(bond).unlink()  # last: what failed before is tried again
 
     def _wait_external(self, device: str) -> str:
         """Wait until it takes a device for configured externally; return its state in any case."""
@@ -208,22 +221,26 @@ class NetworkManager:
                 return state
             self._sleep(0.05)
 
-    def _made_up_profile(self, bond: str) -> Path:
-        """Return the file of the profile that it has made up for a bond it has just seen."""
-        state = self._wait_external(bond)
-        found = self._profiles_of(bond)
-        if not found or not state[:1].isdigit() or int(state.split()[0]) < _PREPARE:
+    def _made_up_profile(self, device: str) -> Path | None:
+        """Return the file of the profile that it has made up for a device that it found.
+
+        None for a device that it has configured itself. Raises DeadlineError while it
+        has not taken notice.
+        """
+        state = self._wait_external(device)
+        if not state[:1].isdigit() or int(state.split()[0]) < _PREPARE:
             raise DeadlineError(
-                f"NetworkManager has not taken notice of {bond}: its state is {state.strip()}",
+                f"NetworkManager has not taken notice of {device}: its state is {state.strip()}",
                 hint=_HINT,
             )
-        return found[0]
+        return next(iter(self._profiles_of(device)), None)
 
-    def _profiles_of(self, bond: str) -> list[Path]:
+    def _profiles_of(self, device: str) -> list[Path]:
+        """Return the files of those that it has made up for a device, rewritten or not."""
         return [
             profile.path
             for profile in self._read_profiles(self._run / "system-connections", made_up=True)
-            if profile.kind == "bond" and profile.interface == bond
+            if profile.interface == device and (profile.external or profile.rewritten)
         ]
 
     def _directories(self) -> tuple[Path, ...]:

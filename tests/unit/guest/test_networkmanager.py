@@ -205,6 +205,33 @@ def test_the_profile_of_a_running_bond_keeps_its_identity_and_its_options(disk: 
     assert value_of(sections, ".nmmeta", "external") is None
 
 
+def test_the_nic_gets_back_what_its_bond_has_to_the_token(disk: Disk) -> None:
+    given = disk.files(replace(NIC, addresses=(SLAAC,)))["bond0.nmconnection"].content
+    sections = parse(keyfile.for_nic(given, "enp1s0"))
+    assert value_of(sections, "connection", "type") == "ethernet"
+    assert value_of(sections, "connection", "interface-name") == "enp1s0"
+    assert value_of(sections, "connection", "uuid") != value_of(parse(given), "connection", "uuid")
+    assert value_of(sections, "ipv4", "dhcp-iaid") == str(0x56504D98)
+    assert value_of(sections, "ipv6", "token") == "::67bc:4fcb:846b:e130"
+    assert "bond" not in {name for name, _ in sections}
+
+
+def test_what_could_not_be_given_back_is_tried_again(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.put("sys/fs/cgroup/system.slice/NetworkManager.service/pids.current", "1\n")
+    for file in disk.files().values():
+        disk.manager.write(file.path, file.content)
+    monkeypatch.setattr(networkmanager, "ask", lambda *_, **__: "20 (unavailable)\n")
+    slept: list[float] = []
+    manager = NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append)
+    with pytest.raises(DeadlineError, match="enp1s0: its state is 20"):
+        manager.remove("bond0")
+    monkeypatch.setattr(networkmanager, "ask", lambda *_, **__: "100 (connected)\n")
+    manager.remove("bond0")  # it has configured the NIC itself
+    assert not manager.told("bond0")
+
+
 def test_the_profile_of_a_running_bond_says_nothing_of_ethernet(disk: Disk) -> None:
     # The bond that NetworkManager found has no such settings: Reapply refuses any, an MTU too.
     disk.put(f"{ETC}/lan.nmconnection", profile("[ethernet]", "mtu=1400"))
