@@ -29,6 +29,8 @@ _HINT = "look at `journalctl -u 'guestagent-ifupdown@*'` and `ifquery --state`"
 _PORTS = {"bridge-ports", "bond-slaves", "slaves"}
 """bridge-utils-interfaces(5), ifenslave's README; either dash or underscore."""
 
+_NO_IPV6 = {"ipv4only", "noipv6", "noipv6rs"}
+
 
 class Ifupdown:
     """The interfaces file of one system; ``root`` is where its files are."""
@@ -43,6 +45,19 @@ class Ifupdown:
         if not (self._root / "usr/sbin/ifup").exists():
             return False
         return any(words[:2] == ["iface", nic] for words in self._lines(self._file))
+
+    def autoconfigures(self, nic: str) -> bool:
+        """Whether the DHCP client of a stanza makes the IPv6 addresses, beside the kernel's.
+
+        dhcpcd takes them from routers itself, unless its file says not to (dhcpcd.conf(5)).
+        Where dhclient is installed as well, it is not known which of the two is started.
+        """
+        programs = self._root / "usr/sbin"
+        if not (programs / "dhcpcd").exists() or (programs / "dhclient").exists():
+            return False
+        options = {words[0] for words in self._lines(self._root / "etc/dhcpcd.conf")}
+        stanzas = [words for words in self._lines(self._file) if words[:2] == ["iface", nic]]
+        return any(words[-1] == "dhcp" for words in stanzas) and options.isdisjoint(_NO_IPV6)
 
     def claim(self, nic: str) -> str | None:
         """Return what a stanza makes of a NIC that a port of a bond cannot be, or None."""

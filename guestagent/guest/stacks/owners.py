@@ -53,11 +53,12 @@ class Owners:
     ) -> bool:
         """Whether one of them makes the IPv6 addresses of a pair beside those of the kernel.
 
-        NetworkManager takes them itself from routers, and leaves on the bond that it assumes
+        NetworkManager and dhcpcd take them themselves from routers, and leave on the bond
         what the kernel has made there before. networkd drops that.
         """
-        mine = self._is_networkmanagers(bond, standby, properties)
-        return mine and self._networkmanager.autoconfigures(standby)
+        if self._is_networkmanagers(bond, standby, properties):
+            return self._networkmanager.autoconfigures(standby)
+        return self._ifupdown.autoconfigures(standby.name)
 
     def returned(
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]

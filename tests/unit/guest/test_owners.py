@@ -128,6 +128,26 @@ def test_networkmanager_makes_the_ipv6_addresses_of_its_nics_unless_told_to_igno
     assert answer() is makes
 
 
+@pytest.mark.parametrize(
+    ("client", "stanza", "options", "makes"),
+    [
+        ("dhcpcd", "inet dhcp", "hostname\n", True),
+        ("dhcpcd", "inet dhcp", "# noipv6rs\nipv4only\n", False),
+        ("dhcpcd", "inet static", "", False),
+        ("dhclient", "inet dhcp", "", False),
+    ],
+)
+def test_dhcpcd_makes_the_ipv6_addresses_of_a_nic_that_ifupdown_has_it_configure(
+    system: System, client: str, stanza: str, options: str, makes: bool
+) -> None:
+    for program in ("ifup", client):
+        system.put(f"usr/sbin/{program}")
+    system.put("etc/network/interfaces", f"auto ens3\niface ens3 {stanza}\n")
+    system.put("etc/dhcpcd.conf", options)
+    answer = system.owners.autoconfigures(bond="bond0", standby=NIC, properties=dict)
+    assert answer is makes
+
+
 def test_without_any_stack_only_the_ports_are_declared_off_limits(system: System) -> None:
     assert system.told() == NETWORKD
 
