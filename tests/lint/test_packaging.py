@@ -89,3 +89,26 @@ def test_the_udev_rule_knows_the_agents_bonds_by_the_marks_that_the_agent_sets()
     rules = (ROOT / "udev" / "70-guestagent.rules").read_text()
     assert f'ATTR{{netdev_group}}=="{BIRTHMARK}"' in rules
     assert f'ATTR{{ifalias}}=="{MARK}*"' in rules
+
+
+def test_both_kinds_of_initramfs_get_the_rules_and_what_they_call() -> None:
+    # dracut(8), dracut-functions.sh: what the module asks for, said instead of done.
+    said = (
+        "inst_rules() { printf '/usr/lib/udev/rules.d/%s\\n' \"$@\"; }; "
+        'inst_multiple() { [ "$1" != -o ] || shift; printf \'%s\\n\' "$@"; }; '
+        '. "$0" && check && install'
+    )
+    module = ROOT / "packaging" / "dracut" / "module-setup.sh"
+    done = subprocess.run(
+        ["bash", "-euc", said, str(module)], check=True, capture_output=True, text=True
+    )
+    of_dracut = done.stdout.split()
+    hook = (DEBIAN / "guestagent.initramfs-hook").read_text()
+    of_initramfs_tools = re.findall(r"^copy_\w+ .*?(/\S+)$", hook, re.MULTILINE)
+    assert len(of_initramfs_tools) == 3
+    assert set(of_initramfs_tools) <= set(of_dracut)
+    lines = (DEBIAN / "guestagent.install").read_text().splitlines()
+    packaged = {
+        f"/{target}/{Path(source).name}" for source, target in (line.split() for line in lines)
+    }
+    assert set(of_dracut) <= packaged
