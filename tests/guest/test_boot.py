@@ -27,9 +27,23 @@ def made_early(guest: Machine) -> set[str]:
     }
 
 
+def assert_the_initramfs_tells_vfs(guest: Machine) -> None:
+    """A NIC that udev meets before the root is mounted gets its name there."""
+    listed = guest.run("lsinitramfs /boot/initrd.img-*").splitlines()
+    for wanted in (
+        "lib/udev/guestagent-port",
+        "lib/udev/rules.d/70-guestagent.rules",
+        "lib/udev/rules.d/95-guestagent-name.rules",
+        "lib/systemd/network/05-guestagent-bond.link",
+        "lib/systemd/network/05-guestagent-port.link",
+    ):
+        assert any(name.endswith(wanted) for name in listed), wanted
+
+
 def test_two_pairs_through_boots_with_and_without_their_vfs(guests: Guests) -> None:
     guest = guests.boot(Setup(pairs=(FIRST, SECOND)))
     guest.wait_ready()
+    assert_the_initramfs_tells_vfs(guest)
     wait_converged(guest)
     first = wait_on_vf(guest, FIRST)
     assert early_was_first(guest)

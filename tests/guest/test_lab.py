@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from ipaddress import ip_interface
 from pathlib import Path
 
-from lab.flavour import Flavour, Stack, Suite
 from lab.guests import Freezer, Guests
 from lab.machine import Machine
 from lab.network import Network
@@ -87,21 +85,3 @@ def test_two_pairs_have_wires_of_their_own(guests: Guests, network: Network) -> 
     for pair in machine.setup.pairs:
         address = pair.addresses[0].split("/")[0]
         machine.run(f"ping -c 1 -W 5 {pair.peer_addresses[0].split('/')[0]} -I {address}")
-
-
-def test_a_guest_of_another_release_asks_the_peer_for_its_addresses(
-    guests: Guests, network: Network
-) -> None:
-    flavour = Flavour(suite=Suite.BOOKWORM, stack=Stack.NETWORKD)
-    machine = guests.boot(Setup(flavour=flavour))
-    machine.wait_ready()
-    machine.run(". /etc/os-release && test $VERSION_ID = 12 && uname --kernel-release | grep ^6.1")
-    machine.run("test $(networkctl list --no-legend | wc -l) -gt 0 && ! pgrep NetworkManager")
-    pair = machine.setup.pairs[0]
-    (lease,) = network.leases()
-    assert (lease.mac, f"{lease.address}/24") == (pair.mac, pair.addresses[0])
-    prefix = str(ip_interface(pair.addresses[1]).network.network_address).rstrip(":")
-    advertised = f"ip -6 address show dynamic | grep {prefix}:"
-    wait_until(
-        "the advertised prefix", lambda: machine.execute(advertised).code == 0, timeout_s=60
-    )

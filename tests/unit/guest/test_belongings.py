@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +47,30 @@ def assert_has_everything(system: FakeSystem, name: str, rp_filter: str = "1") -
     assert kernel.ruled == [RULE.renamed("ens2", name)]
     assert kernel.neighbours(ifindex) == (NEIGHBOUR,)
     assert Setting(key=RP_FILTER, value=rp_filter) in kernel.settings(name)
+
+
+def test_what_is_to_move_is_read_when_it_may_and_once_for_all_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system = FakeSystem()
+    in_use(system)
+    other = system.kernel.plug("ens4", "52:54:00:00:00:02", driver="virtio_net", up=True)
+    system.kernel.owned[other] = [replace(ADDRESS, address="192.0.2.11")]
+    system.kernel.plug("ens5", "52:54:00:00:00:02")
+    asked: list[str] = []
+    settings = system.kernel.settings
+
+    def noted(name: str) -> frozenset[Setting]:
+        asked.append(name)
+        return settings(name)
+
+    monkeypatch.setattr(system.kernel, "settings", noted)
+    system.udev.busy = {"ens3", "ens5"}
+    outcome = system.engine().look()
+    assert (outcome.plan.actions, asked) == ((), []), "udev comes first"
+    system.udev.busy = set()
+    system.engine().look()
+    assert (asked.count("default"), set(asked)) == (1, {"default", "ens2", "ens4"})
 
 
 def test_everything_that_a_nic_has_goes_to_the_bond_and_back() -> None:
