@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 from guestagent.clock import Clock
@@ -21,6 +21,7 @@ from guestagent.guest.model import (
     Pair,
     Policy,
     Remembered,
+    Setting,
     Snapshot,
     StackFile,
 )
@@ -219,6 +220,8 @@ class Observer:
         details: dict[int, Link] = {}
         files = dict(snapshot.stack_files)
         taken = {link.name for link in snapshot.links}
+        # A hundred files each; those of a new link are the same for every pair.
+        settings = cache(self._kernel.settings)
         for pair in pair_up(snapshot, policy).pairs:
             standby = pair.standby
             bond = bond_name(snapshot, policy, pair, taken)
@@ -226,7 +229,7 @@ class Observer:
             properties = partial(self._udev.properties, standby.name)
             if pair.bond is None or standby.upper != pair.bond.ifindex:
                 details[standby.ifindex] = replace(
-                    self._in_use(pair),
+                    self._in_use(pair, settings),
                     claim=self._stack.claim(standby, properties),
                     autoconfigured=self._stack.autoconfigures(
                         bond=bond, standby=standby, properties=properties
@@ -241,15 +244,20 @@ class Observer:
         links = tuple(details.get(link.ifindex, link) for link in snapshot.links)
         return replace(snapshot, links=links, stack_files=files)
 
-    def _in_use(self, pair: Pair) -> Link:
-        """Return the standby with what it has; all that is moved, when that may come next."""
+    def _in_use(self, pair: Pair, settings_of: Callable[[str], frozenset[Setting]]) -> Link:
+        """Return the standby with what it has; all that is moved, when that may come next.
+
+        A pair without a bond has to wait for its VF, and for udev: while sixteen VFs come at
+        once there are many looks, and reading all for each pair took two seconds of each.
+        """
         kernel, standby = self._kernel, pair.standby
         addresses = kernel.addresses(standby.ifindex)
-        if pair.vf is None and addresses:
+        ready = pair.vf is not None and pair.vf.settled and standby.settled
+        if addresses and not ready and (pair.vf is None or pair.bond is None):
             return replace(standby, addresses=addresses, routes=kernel.routes(standby.ifindex))
         # A bond that is yet to be made will have what every new link has.
-        given = kernel.settings("default" if pair.bond is None else pair.bond.name)
-        settings = kernel.settings(standby.name) - given
+        given = settings_of("default" if pair.bond is None else pair.bond.name)
+        settings = settings_of(standby.name) - given
         standby = replace(standby, settings=tuple(sorted(settings, key=lambda item: item.key)))
         if not addresses:
             return standby

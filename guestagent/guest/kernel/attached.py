@@ -50,9 +50,7 @@ def qdiscs(rtnetlink: RtNetlink, ifindex: int) -> Iterator[tuple[int, Attributes
 
 
 def _has_xdp(rtnetlink: RtNetlink, ifindex: int) -> bool:
-    request = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    for message in rtnetlink.dump("list links", RTM_GETLINK, request, _LINK.size):
-        if _LINK.unpack(message.fixed)[2] == ifindex:
-            xdp = unpacked(message.attributes.get(IFLA_XDP, b""))
-            return any(xdp.get(IFLA_XDP_ATTACHED, b"\0"))
-    return False
+    request = _LINK.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0)
+    link = rtnetlink.get(f"look at link {ifindex}", RTM_GETLINK, request, _LINK.size)
+    xdp = unpacked(link.attributes.get(IFLA_XDP, b"")) if link is not None else {}
+    return any(xdp.get(IFLA_XDP_ATTACHED, b"\0"))
