@@ -20,6 +20,7 @@ _LINE = re.compile(
     r"<(?P<flags>[^>]*)>(?P<rest>.*)"
 )
 _ACTIVE = re.compile(r" active_slave (\S+)")
+_UPPER = re.compile(r" master (\S+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,8 @@ class LinkEvent:
     ifindex: int
     name: str
     carrier: bool
-    is_port: bool
+    upper: str | None
+    """Of a port."""
     active_port: str | None
     """Of a bond."""
 
@@ -41,32 +43,37 @@ def parse(text: str) -> Iterator[LinkEvent]:
         match = _LINE.match(line)
         if match is None or match["deleted"]:
             continue
-        active = _ACTIVE.search(match["rest"])
+        active, upper = _ACTIVE.search(match["rest"]), _UPPER.search(match["rest"])
         yield LinkEvent(
             at_s=datetime.fromisoformat(match["time"]).timestamp(),
             ifindex=int(match["index"]),
             name=match["name"],
             carrier="LOWER_UP" in match["flags"].split(","),
-            is_port=" master " in match["rest"],
+            upper=upper[1] if upper else None,
             active_port=active[1] if active else None,
         )
 
 
 def appear_ms(text: str, *, ifindex: int) -> float | None:
-    """Return the time from the first message about a VF until a bond or net_failover used it."""
+    """Return the time from the first message about a VF until a bond or net_failover used it.
+
+    A bond names its active port, by whatever name ``ip`` knew first. VFs that come at once are
+    called eth0 in turn, until udev gets to them: it must be the bond that the VF is a port of.
+    """
     events = list(parse(text))
-    own = [event for event in events if event.ifindex == ifindex]
-    if not own:
-        return None
-    names = {event.name for event in own}
     bonded = any(event.active_port for event in events)
-    used_s = [
-        event.at_s
-        for event in events
-        if (
-            event.active_port in names
-            if bonded
-            else event.ifindex == ifindex and event.is_port and event.carrier
-        )
-    ]
-    return (used_s[0] - own[0].at_s) * 1000 if used_s else None
+    begin_s: float | None = None
+    names: set[str] = set()
+    upper: str | None = None
+    for event in events:
+        own = event.ifindex == ifindex
+        if own:
+            begin_s = event.at_s if begin_s is None else begin_s
+            names.add(event.name)
+            upper = event.upper
+        used = own and upper is not None and event.carrier
+        if bonded:
+            used = event.name == upper and event.active_port in names
+        if begin_s is not None and used:
+            return (event.at_s - begin_s) * 1000
+    return None

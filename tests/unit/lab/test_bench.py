@@ -211,6 +211,16 @@ def test_a_nic_has_appeared_with_its_first_name_and_is_used_when_the_bond_says_s
     assert linkevents.appear_ms(MONITORED, ifindex=7) == pytest.approx(330)
 
 
+def test_a_nic_is_not_used_by_a_bond_that_has_another_of_its_first_name() -> None:
+    other = (
+        "[2026-01-01T00:00:01.500000] 4: bond1: <UP,LOWER_UP> mtu 15 \\ bond active_slave eth0 m\n"
+    )
+    later = other.replace("01.500", "02.200")
+    assert linkevents.appear_ms(other + MONITORED, ifindex=7) == pytest.approx(330)
+    head, last = MONITORED[: MONITORED.rindex("[")], MONITORED[MONITORED.rindex("[") :]
+    assert linkevents.appear_ms(head + later + last, ifindex=7) == pytest.approx(330)
+
+
 def test_without_a_bond_a_nic_is_used_as_a_port_with_a_carrier() -> None:
     failover = "".join(
         line for line in MONITORED.splitlines(keepends=True) if "bond0:" not in line
