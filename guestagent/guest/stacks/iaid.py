@@ -10,8 +10,17 @@ to the bond in words.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 _KEY = bytes.fromhex("80118cc2fe4a03ee3ed60c6f36391409")
 _MASK = (1 << 64) - 1
+_PERSISTENT_NAMES = (
+    "ID_NET_NAME_ONBOARD",
+    "ID_NET_NAME_SLOT",
+    "ID_NET_NAME_PATH",
+    "ID_NET_NAME_MAC",
+)
+"""systemd: src/shared/netif-util.c, net_get_persistent_name (257)."""
 
 
 def iaid(name: bytes) -> int:
@@ -21,6 +30,12 @@ def iaid(name: bytes) -> int:
     """
     digest = siphash24(_KEY, name)
     return (digest & 0xFFFFFFFF) ^ (digest >> 32)
+
+
+def iaid_of_nic(mac: str, properties: Mapping[str, str]) -> int:
+    """Return the IAID that networkd gives a NIC with these udev properties."""
+    name = next((properties[key] for key in _PERSISTENT_NAMES if key in properties), None)
+    return iaid(bytes.fromhex(mac.replace(":", "")) if name is None else name.encode())
 
 
 def siphash24(key: bytes, data: bytes) -> int:

@@ -18,7 +18,9 @@ its address for as long as the servers take. Such a file stays as it is until th
 boot; rewriting it would make networkd configure the bond anew (systemd:
 src/network/networkd-link.c, link_reconfigure_impl (252)). The same goes for
 a NIC that gets its configuration back: it has a file of its own then, which
-is no other file's business and comes after the one that makes it a port.
+is no other file's business and comes after the one that makes it a port, and
+says the IAID that the bond had: on Debian 12 networkd and the agent find no
+names of such a NIC in udev's database, and would take another one.
 
 And the lease is not released when networkd stops its
 client on the bond. The address then is on the NIC again, and in use.
@@ -37,7 +39,7 @@ from pathlib import Path
 
 from guestagent.guest.model import Link, StackFile
 from guestagent.guest.remembered import write_whole
-from guestagent.guest.stacks.iaid import iaid
+from guestagent.guest.stacks.iaid import iaid_of_nic
 from guestagent.guest.stacks.sections import Sections, parse, value_of
 from guestagent.guest.stacks.stamps import Reading, stamps
 from guestagent.guest.stacks.tokens import Tokens
@@ -52,13 +54,6 @@ CONFIGURATION_DIRS = (
 RUNTIME_DIR = Path("/run/systemd/network")
 NETWORKD_STATE = Path("/run/systemd/netif/state")
 PREFIX = "05-guestagent-"
-_PERSISTENT_NAMES = (
-    "ID_NET_NAME_ONBOARD",
-    "ID_NET_NAME_SLOT",
-    "ID_NET_NAME_PATH",
-    "ID_NET_NAME_MAC",
-)
-"""systemd: src/shared/netif-util.c, net_get_persistent_name (257)."""
 _OFF = {"no", "false", "off", "0", "n", "f", "none"}
 # A bridge or VRF takes the bond as it took the NIC; these want the NIC itself.
 _TAKES_THE_NIC = ("Bond", "BatmanAdvanced")
@@ -204,7 +199,8 @@ class Networkd:
             if token is not None:
                 files.append(self._tokens.file(mac, token))
             match = f"[Match]\nName={bond}\nKind=bond\n"
-            own = _copy(source, bond, match, token) + _identity(source, mac, properties)
+            own = _copy(source, bond, match, token)
+            own += _identity(source, iaid_of_nic(mac, properties()))
             kept = own + _keep(source)
             content = kept if standby.addresses else own
             # What was written for a live take-over holds until the next boot.
@@ -219,7 +215,8 @@ class Networkd:
         if source is None or not source.movable or not _keep(source):
             return ()
         match = f"[Match]\nPermanentMACAddress={nic.permanent_address}\nDriver={nic.driver}\n"
-        content = _copy(source, nic.name, match) + _keep(source)
+        number = self._client(bond) or iaid_of_nic(nic.address, properties())
+        content = _copy(source, nic.name, match) + _identity(source, number) + _keep(source)
         return (self._stack_file(f"{PREFIX}{bond}-standby.network", content),)
 
     def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
@@ -266,6 +263,15 @@ class Networkd:
                 *("networkctl", "reload"),
                 hint="the files are in place; look at `journalctl -u systemd-networkd`",
             )
+
+    def _client(self, bond: str) -> int | None:
+        """Return the IAID that a bond, or since then its NIC, was given."""
+        for name in (f"{PREFIX}{bond}.network", f"{PREFIX}{bond}-standby.network"):
+            file = self._runtime / name
+            given = value_of(parse(file.read_text()), "DHCPv4", "IAID") if file.exists() else None
+            if given is not None and given.isdecimal():
+                return int(given)
+        return None
 
     def _given(self, link: Matchable) -> NetworkFile | None:
         """Return the file that it would take without those of the agent."""
@@ -327,7 +333,7 @@ def _copy(source: NetworkFile, link: str, match: str, token: str | None = None) 
     return "".join(lines)
 
 
-def _identity(source: NetworkFile, mac: str, properties: Callable[[], Mapping[str, str]]) -> str:
+def _identity(source: NetworkFile, number: int) -> str:
     """Return what makes the bond the DHCP client that the NIC was, and will be again."""
     if not source.dynamic:
         return ""
@@ -337,9 +343,6 @@ def _identity(source: NetworkFile, mac: str, properties: Callable[[], Mapping[st
     )
     if set_already:
         return unreleased
-    known = properties()
-    name = next((known[key] for key in _PERSISTENT_NAMES if key in known), None)
-    number = iaid(bytes.fromhex(mac.replace(":", "")) if name is None else name.encode())
     return f"{unreleased}\n[DHCPv4]\nIAID={number}\n\n[DHCPv6]\nIAID={number}\n"
 
 
