@@ -124,6 +124,12 @@ class Network:
 
         :raise PeerError: dnsmasq did not start.
         """
+        if advertise:
+            # What says in its advertisements that it is a router must say so when it is asked for
+            # its MAC as well, or the guest's kernel drops its route (K: net/ipv6/ndisc.c,
+            # ndisc_recv_na).
+            setting = "/proc/sys/net/ipv6/conf/all/forwarding"
+            run(*self.peer("tee", setting), stdin="1\n")
         server = AddressServer(
             enter=self.peer(),
             link="eth0",
