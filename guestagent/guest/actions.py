@@ -29,7 +29,7 @@ class CreateBond:
     mtu: int
     options: BondOptions
     quiet: bool
-    """Without IPv6 addresses of its own: the standby still has them, or the stack makes them."""
+    """Without IPv6 addresses of the kernel: the standby still has them, or a stack makes them."""
     reason: str
 
 
@@ -196,6 +196,8 @@ class PortUp:
 
     bond: str
     port: PortRef
+    deaf: bool = False
+    """Whether the kernel hears no routers on it: the network stack makes the addresses."""
     reason: str
 
 

@@ -47,6 +47,7 @@ from guestagent.guest.announce import Frame, address_frames, location_frame
 from guestagent.guest.kernel.protocol import Kernel
 from guestagent.guest.messages import Message, fields
 from guestagent.guest.model import (
+    ACCEPT_RA,
     BIRTHMARK,
     RP_FILTER,
     STANDBY_DRIVER,
@@ -166,8 +167,10 @@ class Applier:
                 kernel.set_quiet(self._bond(action.bond).ifindex, quiet=False)
             case FreePort():
                 kernel.set_quiet(action.port.ifindex, quiet=False)
-            case PortDown() | PortUp():
-                kernel.set_up(action.port.ifindex, up=isinstance(action, PortUp))
+            case PortDown():
+                kernel.set_up(action.port.ifindex, up=False)
+            case PortUp():
+                self._up(action)
             case ReleasePort():
                 self._release(action, self._bond(action.bond).ifindex)
             case AddPort():
@@ -203,6 +206,12 @@ class Applier:
                 hint="it is planned anew from what is there",
             )
         return link
+
+    def _up(self, action: PortUp) -> None:
+        link = self._link(action.port.ifindex)
+        if action.deaf and link is not None:
+            self._kernel.write_setting(link.name, Setting(key=ACCEPT_RA, value="0"))
+        self._kernel.set_up(action.port.ifindex, up=True)
 
     def _release(self, action: ReleasePort, bond: int) -> None:
         """Take a port out of the bond that it was planned to leave, and of no other."""

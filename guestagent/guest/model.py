@@ -158,6 +158,16 @@ class BondState:
     """Whether ports and active port have stayed the same for the length of a switch window."""
 
 
+class Autoconfiguration(StrEnum):
+    """Who makes the IPv6 addresses of a NIC, beside which nobody else must."""
+
+    KERNEL = "kernel"
+    ROUTERS = "routers"
+    """The network stack hears the routers; the link-local address is the kernel's."""
+    STACK = "stack"
+    """The network stack makes all of them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """A network device."""
@@ -207,8 +217,8 @@ class Link:
     """What it has that cannot be moved to another link, in words."""
     claim: str | None = None
     """What the network stack makes of it that a port of a bond cannot be, in words."""
-    autoconfigured: bool = False
-    """Whether its network stack makes its IPv6 addresses, beside which the kernel must not."""
+    autoconfiguration: Autoconfiguration = Autoconfiguration.KERNEL
+    """Who makes its IPv6 addresses."""
 
     @property
     def physical(self) -> bool:

@@ -17,6 +17,7 @@ from guestagent.clock import Clock
 from guestagent.guest.kernel.protocol import Kernel
 from guestagent.guest.model import (
     STANDBY_DRIVER,
+    Autoconfiguration,
     Link,
     Pair,
     Policy,
@@ -60,10 +61,10 @@ class Stack(Protocol):
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
         """Return what it makes of a NIC that a port of a bond cannot be, in words, or None."""
 
-    def autoconfigures(
+    def autoconfiguration(
         self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> bool:
-        """Whether it makes the IPv6 addresses of a pair, and leaves those that the kernel made."""
+    ) -> Autoconfiguration:
+        """Return who makes the IPv6 addresses of a pair."""
 
     def returned(
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
@@ -231,7 +232,7 @@ class Observer:
                 details[standby.ifindex] = replace(
                     self._in_use(pair, settings),
                     claim=self._stack.claim(standby, properties),
-                    autoconfigured=self._stack.autoconfigures(
+                    autoconfiguration=self._stack.autoconfiguration(
                         bond=bond, standby=standby, properties=properties
                     ),
                 )

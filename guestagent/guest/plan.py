@@ -44,6 +44,7 @@ from guestagent.guest.hindrance import hindrance
 from guestagent.guest.model import (
     ACCEPT_RA,
     RP_FILTER,
+    Autoconfiguration,
     BondOptions,
     Link,
     Pair,
@@ -216,18 +217,24 @@ class _PairPlanner:
                 mac=self.pair.mac,
                 mtu=self.pair.standby.mtu,
                 options=self._options(),
-                quiet=self._live() or self.pair.standby.autoconfigured,
+                quiet=self._created_quiet(),
                 reason="the pair has none",
             )
+
+    def _created_quiet(self) -> bool:
+        """Whether the kernel must neither make addresses on the bond nor hear routers on it."""
+        kernels = self.pair.standby.autoconfiguration is Autoconfiguration.KERNEL
+        return self._live() or not kernels
 
     def _carry(self) -> Iterator[Action]:
         """Give the bond the NIC's settings: when it is made, and before it takes over."""
         standby = self.pair.standby
         settings = standby.settings
         loosen = self._live() and standby.filtering
-        if self._live():
+        if self._created_quiet():
             # Until the network has moved, the bond would make addresses beside the NIC's, and
-            # drop what the VF receives. It gets these as the NIC had them afterwards.
+            # drop what the VF receives. It gets these as the NIC had them afterwards; at boot
+            # the stack sets them.
             later = {ACCEPT_RA, RP_FILTER} if loosen else {ACCEPT_RA}
             settings = tuple(item for item in settings if item.key not in later)
         due = self.pair.bond is None or self._carries() or not self._live()
@@ -295,9 +302,10 @@ class _PairPlanner:
 
     def _free_bond(self) -> Iterator[Action]:
         """Let the bond make IPv6 addresses if the standby did: it was made quiet beside it."""
-        bond = self.pair.bond
-        quiet = self._live() if bond is None else bond.quiet and not bond.complete
-        if quiet and not (self.pair.standby.quiet or self.pair.standby.autoconfigured):
+        bond, standby = self.pair.bond, self.pair.standby
+        quiet = self._created_quiet() if bond is None else bond.quiet and not bond.complete
+        by_stack = standby.autoconfiguration is Autoconfiguration.STACK
+        if quiet and not (standby.quiet or by_stack):
             yield FreeBond(bond=self.bond_name, reason="it has the addresses now")
 
     def _hear_routers(self) -> Iterator[Action]:

@@ -134,7 +134,8 @@ class _Releaser:
             yield LetGo(bond=bond, port=port, reason="its addresses come back first")
             yield ReleasePort(bond=bond, port=port, reason="it goes on by itself")
         if self.bond.up and (self._joined(heir) or not heir.up):
-            yield PortUp(bond=bond, port=port, reason="it takes the traffic")
+            deaf = self.bond.quiet
+            yield PortUp(bond=bond, port=port, deaf=deaf, reason="it takes the traffic")
 
     def _give_back(self, heir: Link) -> Iterator[Action]:
         bond = self.bond

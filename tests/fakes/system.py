@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from guestagent.guest.announce import Frame
 from guestagent.guest.apply import Applier
 from guestagent.guest.engine import Engine
-from guestagent.guest.model import Link, Policy, Remembered, StackFile
+from guestagent.guest.model import Autoconfiguration, Link, Policy, Remembered, StackFile
 from guestagent.guest.observe import Moments, Observer
 from tests.fakes.kernel import FakeKernel
 
@@ -36,7 +36,7 @@ class FakeStack:
     left: list[str] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)
     """What it makes of a NIC, by its name."""
-    makes_addresses: bool = False
+    autoconfigures: Autoconfiguration = Autoconfiguration.KERNEL
 
     def files(
         self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
@@ -48,10 +48,10 @@ class FakeStack:
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
         return self.claimed.get(standby.name)
 
-    def autoconfigures(
+    def autoconfiguration(
         self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> bool:
-        return self.makes_addresses
+    ) -> Autoconfiguration:
+        return self.autoconfigures
 
     def returned(
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from guestagent.guest.model import Link, StackFile
+from guestagent.guest.model import Autoconfiguration, Link, StackFile
 from guestagent.guest.stacks.ifupdown import Ifupdown
 from guestagent.guest.stacks.networkd import Networkd
 from guestagent.guest.stacks.networkmanager import NetworkManager
@@ -48,17 +48,24 @@ class Owners:
             or self._networkmanager.claim(standby)
         )
 
-    def autoconfigures(
+    def autoconfiguration(
         self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> bool:
-        """Whether one of them makes the IPv6 addresses of a pair beside those of the kernel.
+    ) -> Autoconfiguration:
+        """Return who makes the IPv6 addresses of a pair.
 
-        NetworkManager and dhcpcd take them themselves from routers, and leave on the bond
-        what the kernel has made there before. networkd drops that.
+        A bond is up before they start at boot, and what the kernel has made there meanwhile is
+        in their way. NetworkManager and dhcpcd leave it beside their own. networkd drops it,
+        and with it the route to a router of which it hears at that moment (252).
         """
         if self._is_networkmanagers(bond, standby, properties):
-            return self._networkmanager.autoconfigures(standby)
-        return self._ifupdown.autoconfigures(standby.name)
+            makes = self._networkmanager.autoconfigures(standby)
+        elif self._ifupdown.configures(standby.name):
+            makes = self._ifupdown.autoconfigures(standby.name)
+        elif self._networkd.configures(standby, properties):
+            return Autoconfiguration.ROUTERS
+        else:
+            makes = False
+        return Autoconfiguration.STACK if makes else Autoconfiguration.KERNEL
 
     def returned(
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]

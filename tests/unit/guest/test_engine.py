@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import socket
 
+import pytest
+
 from guestagent.errors import SystemLacksError
 from guestagent.guest.model import (
+    ACCEPT_RA,
     Address,
+    Autoconfiguration,
     BondOptions,
     PairPolicy,
     Policy,
     Remembered,
     Route,
+    Setting,
 )
 from guestagent.guest.observe import UDEV_GRACE_S, WINDOW_S
 from tests.fakes.system import FakeSystem
@@ -128,9 +133,19 @@ def test_a_hot_plugged_vf_makes_the_bond_before_the_addresses_move() -> None:
     assert_on(system, vf)
 
 
-def test_a_bond_whose_stack_makes_its_ipv6_addresses_gets_none_of_the_kernel_at_boot() -> None:
+@pytest.mark.parametrize(
+    ("by", "quiet", "hears_routers"),
+    [
+        (Autoconfiguration.KERNEL, False, True),
+        (Autoconfiguration.ROUTERS, False, False),
+        (Autoconfiguration.STACK, True, False),
+    ],
+)
+def test_what_the_stack_makes_of_ipv6_the_kernel_does_not_make_at_boot(
+    by: Autoconfiguration, quiet: bool, hears_routers: bool
+) -> None:
     system = FakeSystem()
-    system.stack.makes_addresses = True
+    system.stack.autoconfigures = by
     system.kernel.plug("ens2", MAC, driver="virtio_net", up=True)
     system.kernel.plug("ens3", MAC)
     # Interrupted between the VF and the standby, and begun again with the bond that is there.
@@ -139,7 +154,9 @@ def test_a_bond_whose_stack_makes_its_ipv6_addresses_gets_none_of_the_kernel_at_
     assert not system.kernel.named("bond0").complete
     assert system.engine().converge().error is None
     assert system.kernel.named("bond0").complete
-    assert system.kernel.named("bond0").quiet
+    assert system.kernel.named("bond0").quiet is quiet
+    hears = Setting(key=ACCEPT_RA, value="1") in system.kernel.settings("bond0")
+    assert hears is hears_routers
 
 
 def test_without_the_bonding_module_nothing_changes_and_the_error_says_what_to_do() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.model import Link
+from guestagent.guest.model import Autoconfiguration, Link
 from guestagent.guest.stacks.ifupdown import Ifupdown
 from guestagent.guest.stacks.networkd import Networkd
 from guestagent.guest.stacks.networkmanager import NetworkManager
@@ -44,6 +44,9 @@ class System:
         """Return the directories in which something is written, below the root."""
         files = self.owners.files(bond="bond0", mac=MAC, standby=NIC, properties=dict)
         return {str(Path(file.path).parent.relative_to(self.root)) for file in files}
+
+    def autoconfiguration(self) -> Autoconfiguration:
+        return self.owners.autoconfiguration(bond="bond0", standby=NIC, properties=dict)
 
     def claim(self) -> str | None:
         return self.owners.claim(NIC, dict)
@@ -118,9 +121,9 @@ def test_networkmanager_makes_the_ipv6_addresses_of_its_nics_unless_told_to_igno
     system: System, method: str, makes: bool
 ) -> None:
     def answer() -> bool:
-        return system.owners.autoconfigures(bond="bond0", standby=NIC, properties=dict)
+        return system.autoconfiguration() is Autoconfiguration.STACK
 
-    assert not answer(), "there is none"
+    assert system.autoconfiguration() is Autoconfiguration.KERNEL, "there is none"
     system.put("usr/sbin/NetworkManager")
     assert answer()
     profile = f"[connection]\ntype=ethernet\n[ipv6]\nmethod={method}\n"
@@ -144,8 +147,15 @@ def test_dhcpcd_makes_the_ipv6_addresses_of_a_nic_that_ifupdown_has_it_configure
         system.put(f"usr/sbin/{program}")
     system.put("etc/network/interfaces", f"auto ens3\niface ens3 {stanza}\n")
     system.put("etc/dhcpcd.conf", options)
-    answer = system.owners.autoconfigures(bond="bond0", standby=NIC, properties=dict)
-    assert answer is makes
+    wanted = Autoconfiguration.STACK if makes else Autoconfiguration.KERNEL
+    assert system.autoconfiguration() is wanted
+    system.put("etc/systemd/network/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    assert system.autoconfiguration() is wanted, "networkd comes after ifupdown"
+
+
+def test_networkd_hears_routers_itself_on_a_bond_as_on_its_nic(system: System) -> None:
+    system.put("etc/systemd/network/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    assert system.autoconfiguration() is Autoconfiguration.ROUTERS
 
 
 def test_without_any_stack_only_the_ports_are_declared_off_limits(system: System) -> None:

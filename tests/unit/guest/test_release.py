@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guestagent.guest.model import Address, Route
+from guestagent.guest.model import ACCEPT_RA, Address, Route, Setting
 from guestagent.guest.observe import DRAIN_S
 from guestagent.guest.plan import Plan
 from tests.fakes.system import FakeSystem
@@ -70,6 +70,15 @@ def test_the_nic_gets_its_network_back_and_the_vf_is_left_alone(begin: Begin) ->
     outcome = system.engine().converge()
     assert outcome.plan.actions == ()
     assert [item.reason for item in outcome.plan.refusals] == ["taken apart by `guestagent undo`"]
+
+
+def test_a_nic_whose_stack_makes_its_ipv6_addresses_gets_none_of_the_kernel() -> None:
+    system, standby, _ = on_the_vf()
+    system.kernel.set_quiet(system.kernel.named("bond0").ifindex, quiet=True)
+    undone(system)
+    name = system.kernel.table[standby].name
+    assert Setting(key=ACCEPT_RA, value="0") in system.kernel.settings(name)
+    assert system.kernel.table[standby].quiet
 
 
 def test_the_vf_carries_until_the_nic_sends_by_itself() -> None:
