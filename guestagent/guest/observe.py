@@ -224,13 +224,13 @@ class Observer:
         # A hundred files each; those of a new link are the same for every pair.
         settings = cache(self._kernel.settings)
         for pair in pair_up(snapshot, policy).pairs:
-            standby = pair.standby
+            standby = replace(pair.standby, twin=pair.vf.name if pair.vf else None)
             bond = bond_name(snapshot, policy, pair, taken)
             taken.add(bond)
             properties = partial(self._udev.properties, standby.name)
             if pair.bond is None or standby.upper != pair.bond.ifindex:
                 details[standby.ifindex] = replace(
-                    self._in_use(pair, settings),
+                    self._in_use(replace(pair, standby=standby), settings),
                     claim=self._stack.claim(standby, properties),
                     autoconfiguration=self._stack.autoconfiguration(
                         bond=bond, standby=standby, properties=properties

@@ -19,8 +19,7 @@ boot; rewriting it would make networkd configure the bond anew (systemd:
 src/network/networkd-link.c, link_reconfigure_impl (252)). The same goes for
 a NIC that gets its configuration back: it has a file of its own then, which
 is no other file's business and comes after the one that makes it a port, and
-says the IAID that the bond had: on Debian 12 networkd and the agent find no
-names of such a NIC in udev's database, and would take another one.
+says the IAID that the bond was given.
 
 And the lease is not released when networkd stops its
 client on the bond. The address then is on the NIC again, and in use.
@@ -34,7 +33,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from guestagent.guest.model import Link, StackFile
@@ -190,7 +189,7 @@ class Networkd:
                 f"{PREFIX}{bond}-ports.network", f"{_header('the ports of ' + bond)}{ports}"
             )
         ]
-        source = self._given(Matchable.nic(standby, properties))
+        source = self._of_nic(standby, properties)
         taken = self._given(Matchable.bond(bond, mac))
         # A file of the NIC that matches the bond as well will do, but for the identity.
         lacking = taken is None or (taken is source and taken.dynamic)
@@ -211,7 +210,7 @@ class Networkd:
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
     ) -> tuple[StackFile, ...]:
         """Return what must be on disk when a NIC gets back what its bond has."""
-        source = self._given(Matchable.nic(nic, properties))
+        source = self._of_nic(nic, properties)
         if source is None or not source.movable or not _keep(source):
             return ()
         match = f"[Match]\nPermanentMACAddress={nic.permanent_address}\nDriver={nic.driver}\n"
@@ -221,12 +220,12 @@ class Networkd:
 
     def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
         """Whether a file on disk gives the NIC a configuration."""
-        source = self._given(Matchable.nic(standby, properties))
+        source = self._of_nic(standby, properties)
         return source is not None and not source.unmanaged
 
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
         """Return what the file of a NIC makes it a port of, in words, or None."""
-        source = self._given(Matchable.nic(standby, properties))
+        source = self._of_nic(standby, properties)
         if source is None or source.controller is None:
             return None
         return f"is a port of {source.controller} in {source.path}"
@@ -272,6 +271,19 @@ class Networkd:
             if given is not None and given.isdecimal():
                 return int(given)
         return None
+
+    def _of_nic(
+        self, nic: Link, properties: Callable[[], Mapping[str, str]]
+    ) -> NetworkFile | None:
+        """Return the file of a NIC, without one that of the name that its VF has.
+
+        netplan's set-name is by MAC: which of the two gets the name is chance where the
+        VF is found first at a boot, and the file goes by MAC and name.
+        """
+        own = self._given(Matchable.nic(nic, properties))
+        if own is None and nic.twin is not None:
+            own = self._given(Matchable.nic(replace(nic, name=nic.twin), properties))
+        return own
 
     def _given(self, link: Matchable) -> NetworkFile | None:
         """Return the file that it would take without those of the agent."""

@@ -151,6 +151,15 @@ def test_a_nic_that_gets_its_lease_back_keeps_it_until_the_next_boot(disk: Disk)
     assert f"IAID={NUMBER}" in (disk.bond_file() or ""), "the same client"
 
 
+def test_the_bond_gets_the_file_of_a_name_that_the_vf_got_first(disk: Disk) -> None:
+    lines = f"[Match]\nPermanentMACAddress={MAC}\nName=lan0\n[Network]\nDHCP=ipv4\n"
+    disk.put("etc/10-netplan-lan0.network", lines)
+    for standby, configured in ((NIC, False), (replace(NIC, twin="lan0"), True)):
+        files = disk.networkd.files(bond="bond0", mac=MAC, standby=standby, properties=dict)
+        assert any(file.path.endswith("-bond0.network") for file in files) is configured
+        assert disk.networkd.configures(standby, dict) is configured
+
+
 def test_a_nic_is_the_client_that_its_bond_was_whatever_udev_knows_then(disk: Disk) -> None:
     disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
     known = {"ID_NET_NAME_PATH": "enp1s0"}
