@@ -123,7 +123,11 @@ def configure(guest: Machine, match: str) -> None:
 
 def look(guest: Machine) -> Network:
     """Return the guest's network as it is now."""
-    links = guest.ip("address", "show")
+    return in_links(guest.ip("address", "show"))
+
+
+def in_links(links: Json) -> Network:
+    """Return the network that ``ip -json -details address show`` tells of."""
     return Network(
         nics=tuple(_nic(link) for link in links if "parentdev" in link),
         bonds=tuple(_bond(link, links) for link in links if _kind(link) == "bond"),
