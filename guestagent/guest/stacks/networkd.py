@@ -18,8 +18,7 @@ its address for as long as the servers take. Such a file stays as it is until th
 boot; rewriting it would make networkd configure the bond anew (systemd:
 src/network/networkd-link.c, link_reconfigure_impl (252)). The same goes for
 a NIC that gets its configuration back: it has a file of its own then, which
-is no other file's business and comes after the one that makes it a port, and
-says the IAID that the bond was given.
+is no other file's business and comes after the one that makes it a port.
 
 And the lease is not released when networkd stops its
 client on the bond. The address then is on the NIC again, and in use.
@@ -53,6 +52,8 @@ CONFIGURATION_DIRS = (
 RUNTIME_DIR = Path("/run/systemd/network")
 NETWORKD_STATE = Path("/run/systemd/netif/state")
 PREFIX = "05-guestagent-"
+LATER_PREFIX = "06-guestagent-"
+"""Of what is for a bond that has no file of its own any more."""
 _OFF = {"no", "false", "off", "0", "n", "f", "none"}
 # A bridge or VRF takes the bond as it took the NIC; these want the NIC itself.
 _TAKES_THE_NIC = ("Bond", "BatmanAdvanced")
@@ -214,9 +215,13 @@ class Networkd:
         if source is None or not source.movable or not _keep(source):
             return ()
         match = f"[Match]\nPermanentMACAddress={nic.permanent_address}\nDriver={nic.driver}\n"
-        number = self._client(bond) or iaid_of_nic(nic.address, properties())
-        content = _copy(source, nic.name, match) + _identity(source, number) + _keep(source)
-        return (self._stack_file(f"{PREFIX}{bond}-standby.network", content),)
+        content = _copy(source, nic.name, match) + _keep(source)
+        files = [self._stack_file(f"{PREFIX}{bond}-standby.network", content)]
+        if self._given(Matchable.bond(bond, nic.address)) is source:
+            # By its MAC: the bond, until it is gone, would ask for an address as another client.
+            left = f"{_header(bond)}[Match]\nName={bond}\nKind=bond\n\n[Link]\nUnmanaged=yes\n"
+            files.append(self._stack_file(f"{LATER_PREFIX}{bond}.network", left))
+        return tuple(files)
 
     def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
         """Whether a file on disk gives the NIC a configuration."""
@@ -263,15 +268,6 @@ class Networkd:
                 hint="the files are in place; look at `journalctl -u systemd-networkd`",
             )
 
-    def _client(self, bond: str) -> int | None:
-        """Return the IAID that a bond, or since then its NIC, was given."""
-        for name in (f"{PREFIX}{bond}.network", f"{PREFIX}{bond}-standby.network"):
-            file = self._runtime / name
-            given = value_of(parse(file.read_text()), "DHCPv4", "IAID") if file.exists() else None
-            if given is not None and given.isdecimal():
-                return int(given)
-        return None
-
     def _of_nic(
         self, nic: Link, properties: Callable[[], Mapping[str, str]]
     ) -> NetworkFile | None:
@@ -287,7 +283,7 @@ class Networkd:
 
     def _given(self, link: Matchable) -> NetworkFile | None:
         """Return the file that it would take without those of the agent."""
-        files = (file for file in self._network_files.now() if PREFIX not in file.path.name)
+        files = (file for file in self._network_files.now() if not _is_own(file.path.name))
         return next((file for file in files if file.matches(link)), None)
 
     def _stack_file(self, name: str, content: str, *, also: str | None = None) -> StackFile:
@@ -316,6 +312,10 @@ class Networkd:
             if drop.is_dir():
                 found.update({p.name: p for p in drop.iterdir() if p.suffix == ".conf"})
         return [found[key] for key in sorted(found)]
+
+
+def _is_own(name: str) -> bool:
+    return name.startswith((PREFIX, LATER_PREFIX))
 
 
 def _header(what: str) -> str:

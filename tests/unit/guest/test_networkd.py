@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from guestagent.guest.model import Address, Link, StackFile
-from guestagent.guest.stacks.iaid import iaid
 from guestagent.guest.stacks.networkd import Matchable, Networkd
 
 MAC = "52:54:00:00:00:01"
@@ -127,10 +126,6 @@ def returned(disk: Disk) -> tuple[StackFile, ...]:
     return disk.networkd.returned(bond="bond0", nic=NIC, properties=dict)
 
 
-NUMBER = iaid(bytes.fromhex(MAC.replace(":", "")))
-"""The IAID of a NIC of which udev knows no name."""
-
-
 def test_a_nic_that_gets_its_lease_back_keeps_it_until_the_next_boot(disk: Disk) -> None:
     disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n[Link]\nX=1\n")
     for file in disk.files().values():
@@ -144,11 +139,8 @@ def test_a_nic_that_gets_its_lease_back_keeps_it_until_the_next_boot(disk: Disk)
     assert file.content.splitlines()[1:] == [
         *("[Match]", f"PermanentMACAddress={MAC}", "Driver=virtio_net", ""),
         *("[Network]", "DHCP=yes", "", "[Link]", "X=1", ""),
-        *("[DHCPv4]", "SendRelease=no", "", "[DHCPv6]", "SendRelease=no", ""),
-        *("[DHCPv4]", f"IAID={NUMBER}", "", "[DHCPv6]", f"IAID={NUMBER}", ""),
         *("[Network]", "KeepConfiguration=yes"),
     ]
-    assert f"IAID={NUMBER}" in (disk.bond_file() or ""), "the same client"
 
 
 def test_the_bond_gets_the_file_of_a_name_that_the_vf_got_first(disk: Disk) -> None:
@@ -160,16 +152,22 @@ def test_the_bond_gets_the_file_of_a_name_that_the_vf_got_first(disk: Disk) -> N
         assert disk.networkd.configures(standby, dict) is configured
 
 
-def test_a_nic_is_the_client_that_its_bond_was_whatever_udev_knows_then(disk: Disk) -> None:
-    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
-    known = {"ID_NET_NAME_PATH": "enp1s0"}
-    for file in disk.networkd.files(bond="bond0", mac=MAC, standby=NIC, properties=lambda: known):
+def test_a_bond_without_its_file_is_left_alone_by_the_file_that_its_nic_has_by_mac(
+    disk: Disk,
+) -> None:
+    disk.put("etc/50-lan.network", f"[Match]\nMACAddress={MAC}\n[Network]\nDHCP=yes\n")
+    for file in (*disk.files().values(), *returned(disk)):
         disk.networkd.write(file.path, file.content)
-    (file,) = returned(disk)
-    assert f"IAID={iaid(b'enp1s0')}" in file.content
-    disk.networkd.write(file.path, file.content)
+    bond = Matchable.bond("bond0", MAC)
+    first = disk.networkd.first_match(bond)
+    assert first is not None
+    assert not first.unmanaged, "its own comes first"
     disk.networkd.remove("bond0")
-    assert returned(disk)[0].in_place
+    first = disk.networkd.first_match(bond)
+    assert first is not None
+    assert first.unmanaged
+    assert all(file.in_place for file in returned(disk))
+    assert not disk.files()["05-guestagent-bond0.network"].in_place, "it is bonded again"
 
 
 def test_a_nic_that_becomes_a_port_again_is_a_port_to_networkd(disk: Disk) -> None:
