@@ -74,3 +74,14 @@ class UnknownOutcomeError(GuestAgentError):
 
 class InternalError(GuestAgentError):
     """A state that the code holds to be impossible: a bug to report."""
+
+
+def shown(value: object) -> str:
+    """Return a value of a file as messages show it; a number that Python does not write, in words.
+
+    A hexadecimal one is read at any length (``sys.set_int_max_str_digits`` of Python).
+    """
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number of thousands of digits"

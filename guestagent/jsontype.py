@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -63,11 +64,14 @@ class Obj:
         return value
 
     def number(self, key: str) -> float:
-        """Return a number. Raises JsonError."""
+        """Return a number that is finite. Raises JsonError."""
         value = self.value.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             said = "missing" if key not in self.value else _kind(value)
             raise JsonError(f"{self._at(key)} must be a number, is {said}")
+        # Python reads more than JSON has, NaN and Infinity, and whole numbers of any length.
+        if not -sys.float_info.max <= value <= sys.float_info.max:
+            raise JsonError(f"{self._at(key)} must be a number, is none that can be held")
         return float(value)
 
     def optional_integer(self, key: str) -> int | None:

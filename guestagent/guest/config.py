@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from guestagent.errors import ConfigurationError
+from guestagent.errors import ConfigurationError, shown
 from guestagent.guest.model import BondOptions, HealthOptions, PairPolicy, Policy
 
 CONFIGURATION = Path("/etc/guestagent/guestagent.toml")
@@ -160,7 +160,7 @@ def _check_key(file: Path, key: str, value: object, rule: _Rule | None) -> None:
     expected, holds = rule
     if not holds(value):
         raise ConfigurationError(
-            f"{file}: {key} = {value!r} is not valid", hint=f"{key} must be {expected}"
+            f"{file}: {key} = {shown(value)} is not valid", hint=f"{key} must be {expected}"
         )
 
 

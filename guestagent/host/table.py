@@ -7,8 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from guestagent.errors import ConfigurationError
+from guestagent.errors import ConfigurationError, shown
 from guestagent.host.model import PropertyValue
+
+LONGEST_NUMBER = 64
+"""Bits of a device's property; QEMU takes no longer one."""
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -42,7 +45,7 @@ class Table:
         """Take a text that is not empty."""
         value = self.take(key)
         if not isinstance(value, str) or not value:
-            raise self.wrong(key, f"is {value!r}, must be a text that is not empty")
+            raise self.wrong(key, f"is {shown(value)}, must be a text that is not empty")
         return value
 
     def optional_text(self, key: str) -> str | None:
@@ -54,7 +57,7 @@ class Table:
         value = self.take(key)
         items = value if isinstance(value, list) else [value]
         if not items or not all(isinstance(item, str) and item for item in items):
-            raise self.wrong(key, f"is {value!r}, must be a text or an array of texts")
+            raise self.wrong(key, f"is {shown(value)}, must be a text or an array of texts")
         return tuple(items)
 
     def choice(self, key: str, kind: type[_Choice]) -> _Choice | None:
@@ -83,9 +86,9 @@ class Table:
             return default
         value = self.take(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(key, f"is {value!r}, must be a number")
+            raise self.wrong(key, f"is {shown(value)}, must be a number")
         if not least <= value <= sys.float_info.max:
-            raise self.wrong(key, f"is {value!r}, must be a number of at least {least:g}")
+            raise self.wrong(key, f"is {shown(value)}, must be a number of at least {least:g}")
         return float(value)
 
     def optional_integer(self, key: str, *, least: int = 1) -> int | None:
@@ -99,9 +102,9 @@ class Table:
         value = self.take(key)
         fits = isinstance(value, int) and not isinstance(value, bool)
         if not isinstance(value, int) or not fits or value < least:
-            raise self.wrong(key, f"is {value!r}, must be a whole number of at least {least}")
+            raise self.wrong(key, f"is {shown(value)}, must be a whole number of at least {least}")
         if most is not None and value > most:
-            raise self.wrong(key, f"is {value!r}, must be a whole number of at most {most}")
+            raise self.wrong(key, f"is {shown(value)}, must be a whole number of at most {most}")
         return value
 
     def table(self, key: str) -> Table:
@@ -128,7 +131,11 @@ class Table:
         properties = []
         for key, value in self._left.items():
             if not isinstance(value, str | int | bool):
-                raise self.wrong(key, f"is {value!r}, must be a text, a whole number or a truth")
+                raise self.wrong(
+                    key, f"is {shown(value)}, must be a text, a whole number or a truth"
+                )
+            if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+                raise self.wrong(key, f"is a number of more than {LONGEST_NUMBER} bits")
             properties.append((key, value))
         self._left.clear()
         return tuple(properties)
@@ -137,7 +144,7 @@ class Table:
         """Take a truth."""
         value = self.take(key) if self.has(key) else default
         if not isinstance(value, bool):
-            raise self.wrong(key, f"is {value!r}, must be true or false")
+            raise self.wrong(key, f"is {shown(value)}, must be true or false")
         return value
 
     def optional_boolean(self, key: str) -> bool | None:

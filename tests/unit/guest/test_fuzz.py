@@ -144,7 +144,7 @@ toml_values = st.one_of(
     st.booleans().map(lambda value: str(value).lower()),
     st.integers(min_value=-(2**63), max_value=2**63 - 1).map(str),
     st.sampled_from(['""', '"%d"', '"bond%d"', '"always"', "[]", "[1]", '["x"]', "{}", "nan"]),
-    st.sampled_from(["9" * 5000, "[" * 2000]),
+    st.sampled_from(["9" * 5000, "0x" + "f" * 5000, f"[0x{'f' * 5000}]", "[" * 2000]),
     st.sampled_from([f'["{MAC}"]', f'{{"{MAC}" = {{}}}}', "{ miimon-ms = 50 }", "1979-05-27"]),
 )
 toml = st.one_of(

@@ -132,6 +132,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, told: str) -
         ("[migration]\nmultifd = true", "migration.multifd is not a known key"),
         ("[timeouts]\nunplug_s = 2", "timeouts.unplug_s is 2, must be a number of at least 5"),
         ("[timeouts]\nattach_tries = true", "timeouts.attach_tries is True"),
+        (f"[timeouts]\ncommand_s = 0x{'f' * 5000}", "command_s is a number of thousands"),
+        (
+            f"destination_vf = {{ driver = 'x', id = 'y', bus = 'z', n = 0x{'f' * 17} }}",
+            "pair[0].destination_vf.n is a number of more than 64 bits",
+        ),
         ("[timeouts]\ncommand_s = nan", "timeouts.command_s is nan"),
         ("[timeouts]\ncommand_s = inf", "timeouts.command_s is inf"),
     ],
@@ -166,6 +171,8 @@ VALUES = st.one_of(
             "1979-05-27",
             "9" * 400,
             "9" * 5000,
+            "0x" + "f" * 5000,
+            f"[0x{'f' * 5000}]",
             "[" * 2000,
         ]
     ),
