@@ -20,7 +20,10 @@ The VF is off limits by the udev property NM_UNMANAGED. The standby is so only
 while it loses its addresses and joins (``nmcli device set``, which leaves them
 on the NIC until they are moved): a port that it does not make out to be
 configured externally does not count, and no address is asked for on a bond
-without ports (src/core/devices/nm-device.c, have_any_ready_ports (1.52)).
+without ports (src/core/devices/nm-device.c, have_any_ready_ports (1.52)). Until
+1.44 it looks at such a NIC only when the link changes next, and would activate a
+profile of its own there first, which throws it out of the bond (same file,
+_set_unmanaged_flags, device_recheck_slave_status (1.42)).
 
 A stable-privacy address depends on the interface's name (``tokens``).
 """
@@ -43,6 +46,7 @@ from guestagent.guest.stacks.sections import parse, value_of
 from guestagent.guest.stacks.stamps import Reading, Stamps, stamps
 from guestagent.guest.stacks.tokens import Tokens
 from guestagent.guest.stacks.tool import ask, make_directory, on_disk, runs, standby_of
+from guestagent.guest.stacks.touch import touch
 
 NAMESPACE = uuid.UUID("5d3e6a52-40d8-4a8f-9a5e-6f0f4f2b7a11")
 SEEN_TIMEOUT_S = 3.0
@@ -153,8 +157,7 @@ class NetworkManager:
             return
         standby = standby_of(bond, self._root)
         if standby is not None:
-            ask("nmcli", "device", "set", standby, "managed", "yes", hint=_HINT)
-            self._wait_external(standby)
+            self._look_at(standby)
         self._take_over(bond, profile)
 
     def _take_over(self, device: str, profile: str) -> None:
@@ -207,18 +210,26 @@ class NetworkManager:
             nic = keyfile.nic_of(profile)
             ask("nmcli", "connection", "reload", hint=_HINT)
             if nic is not None:
-                ask("nmcli", "device", "set", nic, "managed", "yes", hint=_HINT)
                 # It takes a NIC with addresses for configured externally, and renews none.
+                self._look_at(nic)
                 self._take_over(nic, keyfile.for_nic(profile, nic))
         self._profile(bond).unlink()  # last: what failed before is tried again
 
-    def _wait_external(self, device: str) -> str:
+    def _look_at(self, nic: str) -> None:
+        """Have it find a NIC as it is, and activate nothing there."""
+        ask("nmcli", "device", "set", nic, "autoconnect", "no", "managed", "yes", hint=_HINT)
+        if _is_active(self._wait_external(nic, touched=True)):
+            ask("nmcli", "device", "set", nic, "autoconnect", "yes", hint=_HINT)
+
+    def _wait_external(self, device: str, *, touched: bool = False) -> str:
         """Wait until it takes a device for configured externally; return its state in any case."""
         deadline = Deadline.after(SEEN_TIMEOUT_S, self._clock)
         while True:
             state = ask("nmcli", "-g", "GENERAL.STATE", "device", "show", device, hint=_HINT)
-            if state.startswith("100") or deadline.expired:
+            if _is_active(state) or deadline.expired:
                 return state
+            if touched:
+                touch(device)
             self._sleep(0.05)
 
     def _made_up_profile(self, device: str) -> Path | None:
@@ -283,6 +294,10 @@ class NetworkManager:
 
     def _state_of(self, ifindex: int) -> str:
         return _read(self._run / "devices" / str(ifindex)) or ""
+
+
+def _is_active(state: str) -> bool:
+    return state.startswith("100")
 
 
 def _read(path: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,28 @@ class Disk:
 
     def of_bond(self, section: str, key: str, nic: Link = NIC) -> str | None:
         return value_of(parse(self.files(nic)["bond0.nmconnection"].content), section, key)
+
+
+@dataclass
+class Told:
+    """NetworkManager as nmcli shows it: of a NIC, its state and what was set."""
+
+    state: str
+    flags: dict[str, str] = field(default_factory=dict)
+    touched: list[str] = field(default_factory=list)
+    activated: bool = False
+
+    def ask(self, *command: str, **_: object) -> str:
+        if command[:3] == ("nmcli", "device", "set"):
+            for name, value in zip(command[4::2], command[5::2], strict=True):
+                self.flags[name] = value
+                by_itself = self.flags.get("autoconnect", "yes") == "yes"
+                self.activated |= by_itself and not self.state.startswith("100")
+        return f"{self.state}\n"
+
+    def touch(self, name: str) -> None:
+        self.touched.append(name)
+        self.state = "100 (connected)"
 
 
 @pytest.fixture
@@ -222,14 +244,33 @@ def test_what_could_not_be_given_back_is_tried_again(
     disk.put("sys/fs/cgroup/system.slice/NetworkManager.service/pids.current", "1\n")
     for file in disk.files().values():
         disk.manager.write(file.path, file.content)
-    monkeypatch.setattr(networkmanager, "ask", lambda *_, **__: "20 (unavailable)\n")
+    told = Told(state="20 (unavailable)")
+    monkeypatch.setattr(networkmanager, "ask", told.ask)
+    monkeypatch.setattr(networkmanager, "touch", told.touched.append)
     slept: list[float] = []
     manager = NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append)
     with pytest.raises(DeadlineError, match="enp1s0: its state is 20"):
         manager.remove("bond0")
-    monkeypatch.setattr(networkmanager, "ask", lambda *_, **__: "100 (connected)\n")
+    told.state = "100 (connected)"
     manager.remove("bond0")  # it has configured the NIC itself
     assert not manager.told("bond0")
+
+
+def test_networkmanager_finds_a_port_as_it_is_and_activates_nothing_there(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.put("sys/class/net/bond0/ifindex", "7\n")
+    disk.put("sys/fs/cgroup/system.slice/NetworkManager.service/pids.current", "1\n")
+    monkeypatch.setattr(networkmanager, "standby_of", lambda *_: "enp1s0")
+    for file in disk.files().values():
+        disk.manager.write(file.path, file.content)
+    told = Told(state="30 (disconnected)")
+    monkeypatch.setattr(networkmanager, "ask", told.ask)
+    monkeypatch.setattr(networkmanager, "touch", told.touch)  # 1.42 looks at a link that changes
+    disk.manager.reload("bond0")
+    assert told.touched == ["enp1s0"]
+    assert told.flags == {"autoconnect": "yes", "managed": "yes"}
+    assert not told.activated
 
 
 def test_the_profile_of_a_running_bond_says_nothing_of_ethernet(disk: Disk) -> None:
