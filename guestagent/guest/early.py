@@ -13,18 +13,27 @@ import subprocess
 from guestagent.guest.messages import Message, fields
 from guestagent.guest.model import Policy
 
-SETTLE_TIMEOUT_S = 2
+UDEV_TIMEOUT_S = 2
 _log = logging.getLogger("guestagent.early")
 
 
-def make_bonds(policy: Policy) -> None:
-    """Make the bond of every pair that is present or remembered. Raises the first failure."""
+def make_bonds(policy: Policy, *, udev_timeout_s: int = UDEV_TIMEOUT_S) -> None:
+    """Make the bond of every pair that is present or remembered. Raises the first failure.
+
+    What udev has not finished with within ``udev_timeout_s`` is left as it is.
+    """
     # Drivers may be loading and NICs may be renamed: both end with udev's queue.
-    with subprocess.Popen(["udevadm", "settle", f"--timeout={SETTLE_TIMEOUT_S}"]) as settle:
+    with subprocess.Popen(["udevadm", "settle", f"--timeout={udev_timeout_s}"]) as settle:
         from guestagent.guest.wiring import make_engine, make_moments
 
         engine = make_engine(policy, make_moments(), udev_grace_s=0)
         settle.wait()
+    if settle.returncode != 0:
+        _log.warning(
+            "udev has not finished within %d s: a NIC that it has not named yet is left to"
+            " guestagent.service (see --udev-timeout in guestagent(8))",
+            udev_timeout_s,
+        )
     try:
         outcome = engine.converge()
     finally:

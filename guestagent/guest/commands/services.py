@@ -31,6 +31,13 @@ def add(commands: Commands) -> None:
         help="make the bonds once, before the network is configured (at boot)",
         description="Make the bond of every pair that is present or was seen before, then end.",
     )
+    early.add_argument(
+        "--udev-timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="how long to wait for udev to name the NICs (default: 2); the unit's"
+        " TimeoutStartSec must be two seconds longer",
+    )
     early.set_defaults(command=_early)
     hide = commands.add_parser(
         "hide",
@@ -59,12 +66,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _early(arguments: argparse.Namespace) -> int:
-    from guestagent.guest.early import make_bonds
+    from guestagent.guest.early import UDEV_TIMEOUT_S, make_bonds
 
     policy = load(arguments.config)
     require_net_admin()
-    make_bonds(policy)
+    timeout_s = arguments.udev_timeout
+    make_bonds(policy, udev_timeout_s=UDEV_TIMEOUT_S if timeout_s is None else timeout_s)
     return EXIT_DONE
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds")
+    return int(text)
 
 
 def _hide(arguments: argparse.Namespace) -> int:
