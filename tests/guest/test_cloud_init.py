@@ -1,76 +1,21 @@
-"""First boots under cloud-init with a VF present, and the boots that follow."""
+"""First boots under cloud-init with a VF present, and what hides it from that.
+
+``./dev test images`` has Debian 12, and a first boot without the VF.
+"""
 
 from __future__ import annotations
 
-from lab.flavour import Flavour, Stack, Suite
+from lab.flavour import Suite
 from lab.guests import Guests
-from lab.machine import Machine
-from lab.setup import Pair, Setup
 from lab.waiting import wait_until
-from tests.guest.seen import look, wait_converged, wait_on_standby, wait_on_vf
+from tests.guest.first_boot import PAIR, tell
+from tests.guest.seen import look, wait_on_vf
 
-PAIR = Pair(vf_at_boot=True)
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKs0ZjJ2ZXJ5bm90YXJlYWxrZXlhdGFsbHh4eHh4 someone"
-USER_DATA = f"""\
-#cloud-config
-users:
-  - name: someone
-    ssh_authorized_keys: ["{KEY}"]
-runcmd:
-  - touch /var/tmp/runcmd-was-here
-updates:
-  network:
-    when: [boot-new-instance, hotplug]
-"""
 HIDDEN_S = 60.0
-BOOT_S = 300.0
-"""Of a first boot, on a busy machine."""
 
 
-def setup(suite: Suite) -> Setup:
-    """Return a guest whose disk has a NoCloud seed."""
-    flavour = Flavour(suite=suite, stack=Stack.CLOUD_INIT, dhcp=False)
-    seed = flavour.seed((PAIR,), user_data=USER_DATA)
-    return Setup(flavour=flavour, pairs=(PAIR,), network_files=seed, memory_mib=768)
-
-
-def hidden(guest: Machine) -> bool:
-    """Whether a VF was hidden from cloud-init in this boot."""
-    unit = "journalctl --boot --unit guestagent-hide.service --output cat"
-    return "hidden from cloud-init" in guest.run(f"{unit} || true")
-
-
-def assert_cloud_init_did_its_work(guest: Machine) -> None:
-    """Hold user, key and command of the user-data against the guest."""
-    assert "status: done" in guest.run("cloud-init status --wait || true", timeout_s=180)
-    guest.run("id someone && test -e /var/tmp/runcmd-was-here")
-    assert KEY in guest.run("cat ~someone/.ssh/authorized_keys")
-    assert (
-        guest.run("systemctl list-units --failed --no-legend 'cloud-*' guestagent-hide.service")
-        == ""
-    )
-
-
-def test_first_boot_with_both_nics_and_what_follows(guests: Guests) -> None:
-    guest = guests.boot(setup(Suite.TRIXIE))
-    guest.wait_ready(timeout_s=BOOT_S)
-    assert_cloud_init_did_its_work(guest)
-    assert hidden(guest)
-    first = wait_on_vf(guest, PAIR)
-    wait_converged(guest)
-
-    # cloud-init's hotplug hook is armed, and not for the VF.
-    guest.run("grep --quiet hook /etc/udev/rules.d/*-cloud-init-hook-hotplug.rules")
-    guest.unplug_vf(PAIR)
-    wait_on_standby(guest, PAIR)
-    guest.plug_vf(PAIR)
-    assert wait_on_vf(guest, PAIR).name == first.name
-    assert guest.run("journalctl --boot --identifier cloud-init-hotplugd --output cat") == ""
-
-    guest.reboot()
-    assert not hidden(guest), "the instance is known"
-    assert wait_on_vf(guest, PAIR).name == first.name
-    assert_cloud_init_did_its_work(guest)
+def test_a_first_boot_with_both_nics_applies_its_user_data(guests: Guests) -> None:
+    tell(Suite.TRIXIE, guests)
 
 
 def test_what_hides_a_vf_cannot_lose_it(guests: Guests) -> None:
