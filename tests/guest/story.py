@@ -266,6 +266,6 @@ def tell(guests: Guests, network: Network, flavour: Flavour) -> None:
     story.reboot("standby")
     guest.plug_vf()
     story.reboot("vf")
-    assert {lease.client for lease in network.leases()} == clients, "one client all the time"
     undone = story.probed(("undo", lambda: guest.run("guestagent undo"), "nic"))
     assert undone["undo"].lost == 0 or (flavour.dhcp and stack is Stack.IFUPDOWN), undone
+    assert {lease.client for lease in network.leases()} == clients, "one client all the time"
