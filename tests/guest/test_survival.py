@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from guestagent.guest.messages import Message
 from lab.guests import Freezer, Guests
 from lab.machine import Machine
 from lab.network import Network
@@ -29,8 +30,11 @@ RANDOM_KILLS = 4
 
 # systemd's own limit on restarts would end these tests, and its second of rest lengthen them.
 QUICK = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=100ms\n"
-KILLER = """
-journalctl --follow --lines=0 --output=cat _SYSTEMD_UNIT=guestagent.service |
+# After what it has done, not after what it says at its start: killed there each time, it gets
+# nowhere.
+KILLER = f"""
+journalctl --follow --lines=0 --output=cat \\
+    _SYSTEMD_UNIT=guestagent.service MESSAGE_ID={Message.CHANGED} |
 while read -r line; do systemctl kill --signal=KILL guestagent; echo "killed after: $line"; done
 """
 
@@ -53,7 +57,7 @@ def adopted(guest: Machine) -> tuple[str, frozenset[tuple[str, str]], frozenset[
 
 @contextmanager
 def killer(guest: Machine) -> Iterator[None]:
-    """Kill the agent after each line that it logs."""
+    """Kill the agent after each of its steps."""
     guest.write_file("/run/killer", KILLER)
     guest.run("systemd-run --quiet --unit=killer bash /run/killer")
     yield
