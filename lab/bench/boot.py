@@ -15,6 +15,7 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from lab.bench.alone import DIRECTORY, keep
 from lab.image import Image, ensure_image
@@ -78,7 +79,9 @@ def main(arguments: Sequence[str]) -> int:
     boots: dict[str, list[Boot]] = {name: [] for name in kinds}
     for number in range(rounds):
         for name, (image, setup) in kinds.items():
-            boots[name].append(_boot(image, setup, f"{number}-{name.replace(' ', '-')}"))
+            # No comma: what follows one is another option to QEMU.
+            logs = DIRECTORY / "boot" / f"{number}-{name.replace(', ', '-').replace(' ', '-')}"
+            boots[name].append(_boot(image, setup, logs))
             print(f"bench: boot {number + 1} of {rounds}: {name}: {boots[name][-1]}", flush=True)
     report = {name: [asdict(boot) for boot in found] for name, found in boots.items()}
     keep("boot", report)
@@ -87,8 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _boot(image: Image, setup: Setup, name: str) -> Boot:
-    logs = DIRECTORY / "boot" / name
+def _boot(image: Image, setup: Setup, logs: Path) -> Boot:
     with Network() as network, Machine(image=image, network=network, setup=setup, logs=logs) as it:
         it.wait_ready()
         return parse(it.run(_SHOW))
