@@ -40,9 +40,22 @@ class System:
             f" ln -s {device} {link}/device"
         )
 
+    def comes_before_the_queue_ends(self, name: str, mac: str) -> None:
+        self.late_nic(name, mac)
+        path = self.root / "bin" / "udevadm"
+        path.write_text(f"{path.read_text()}echo asked >>{self.root}/asked; exit 1\n")
+
+    def asked(self) -> int:
+        """Return how often udev was asked for the end of its queue."""
+        path = self.root / "asked"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
     def never_settles(self) -> None:
         self._adapter("0000:02:00.0")
         self._udevadm("exit 1")
+
+    def has_no_driver(self) -> None:
+        self._adapter("0000:02:00.0")
 
     def needs_early(self) -> bool:
         arguments = (self.root / "sys", self.root / "etc", self.root / "state")
@@ -91,6 +104,19 @@ def test_a_vf_whose_driver_is_still_loading_is_waited_for(system: System) -> Non
     system.nic("ens1", MAC, virtio=True)
     system.late_nic("ens2", MAC)
     assert system.needs_early()
+
+
+def test_nothing_is_waited_for_when_every_adapter_has_its_nic(system: System) -> None:
+    system.nic("ens1", MAC, virtio=True)
+    system.comes_before_the_queue_ends("ens2", OTHER_MAC)
+    assert not system.needs_early()
+    assert system.asked() == 1, "the queue has not ended, and need not"
+
+
+def test_an_adapter_without_a_driver_is_none(system: System) -> None:
+    system.nic("ens1", MAC, virtio=True)
+    system.has_no_driver()
+    assert not system.needs_early()
 
 
 def test_a_driver_that_takes_longer_is_left_to_the_agent(system: System) -> None:
