@@ -13,11 +13,10 @@ import subprocess
 from guestagent.guest.messages import Message, fields
 from guestagent.guest.model import Policy
 
-UDEV_TIMEOUT_S = 2
 _log = logging.getLogger("guestagent.early")
 
 
-def make_bonds(policy: Policy, *, udev_timeout_s: int = UDEV_TIMEOUT_S) -> None:
+def make_bonds(policy: Policy, *, udev_timeout_s: int) -> None:
     """Make the bond of every pair that is present or remembered. Raises the first failure.
 
     What udev has not finished with within ``udev_timeout_s`` is left as it is.

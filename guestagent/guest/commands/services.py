@@ -35,7 +35,8 @@ def add(commands: Commands) -> None:
         "--udev-timeout",
         metavar="SECONDS",
         type=_seconds,
-        help="how long to wait for udev to name the NICs (default: 2); the unit's"
+        default=2,
+        help="how long to wait for udev to name the NICs (default: %(default)s); the unit's"
         " TimeoutStartSec must be two seconds longer",
     )
     early.set_defaults(command=_early)
@@ -66,12 +67,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _early(arguments: argparse.Namespace) -> int:
-    from guestagent.guest.early import UDEV_TIMEOUT_S, make_bonds
+    from guestagent.guest.early import make_bonds
 
     policy = load(arguments.config)
     require_net_admin()
-    timeout_s = arguments.udev_timeout
-    make_bonds(policy, udev_timeout_s=UDEV_TIMEOUT_S if timeout_s is None else timeout_s)
+    make_bonds(policy, udev_timeout_s=arguments.udev_timeout)
     return EXIT_DONE
 
 
