@@ -13,7 +13,8 @@ from pathlib import Path
 from guestagent.guest.doctor.facts import Claim
 from guestagent.guest.doctor.probes import ROOT, run
 from guestagent.guest.model import Link
-from guestagent.guest.stacks.networkd import CONFIGURATION_DIRS, Matchable, Networkd
+from guestagent.guest.stacks.networkd import CONFIGURATION_DIRS, Networkd
+from guestagent.guest.stacks.networkfile import Matchable
 
 UNMANAGED_SINCE = 255
 """The first systemd-networkd that heeds ID_NET_MANAGED_BY (systemd: NEWS)."""

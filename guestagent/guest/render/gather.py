@@ -16,10 +16,9 @@ from guestagent.guest.render.model import Settings, StaticPair, Vlan, settings
 from guestagent.guest.stacks.networkd import (
     CONFIGURATION_DIRS,
     NETWORKD_STATE,
-    Matchable,
     Networkd,
-    NetworkFile,
 )
+from guestagent.guest.stacks.networkfile import Matchable, NetworkFile
 from guestagent.guest.wiring import make_moments, make_observer
 
 RESOLV_CONF = Path("/etc/resolv.conf")

@@ -23,22 +23,21 @@ is no other file's business and comes after the one that makes it a port.
 And the lease is not released when networkd stops its
 client on the bond. The address then is on the NIC again, and in use.
 
-Matching follows systemd.network(5), section [Match]: files are taken in the
-order of their base names, /etc before /run before /usr/lib for one name, and
-the first match wins.
+Files are taken in the order of their base names, /etc before /run before /usr/lib
+for one name, and the first match wins (systemd.network(5)).
 """
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from guestagent.guest.model import Link, StackFile
 from guestagent.guest.remembered import write_whole
 from guestagent.guest.stacks.iaid import iaid_of_nic
-from guestagent.guest.stacks.sections import Sections, parse, value_of
+from guestagent.guest.stacks.networkfile import Matchable, NetworkFile, is_stable_privacy
+from guestagent.guest.stacks.sections import parse, value_of
 from guestagent.guest.stacks.stamps import Reading, stamps
 from guestagent.guest.stacks.tokens import Tokens
 from guestagent.guest.stacks.tool import ask, make_directory, on_disk, runs
@@ -54,111 +53,6 @@ NETWORKD_STATE = Path("/run/systemd/netif/state")
 PREFIX = "05-guestagent-"
 LATER_PREFIX = "06-guestagent-"
 """Of what is for a bond that has no file of its own any more."""
-_OFF = {"no", "false", "off", "0", "n", "f", "none"}
-# A bridge or VRF takes the bond as it took the NIC; these want the NIC itself.
-_TAKES_THE_NIC = ("Bond", "BatmanAdvanced")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matchable:
-    """What [Match] sections are held against."""
-
-    name: str
-    type: str
-    kind: str
-    address: str
-    permanent_address: str
-    driver: str
-    properties: Callable[[], Mapping[str, str]]
-    """udev's, asked for only when a file matches on them."""
-
-    @classmethod
-    def nic(cls, link: Link, properties: Callable[[], Mapping[str, str]]) -> Matchable:
-        """Return a physical NIC as networkd sees it."""
-        return cls(
-            name=link.name,
-            type="ether",
-            kind="",
-            address=link.address,
-            permanent_address=link.permanent_address or "",
-            driver=link.driver or "",
-            properties=properties,
-        )
-
-    @classmethod
-    def bond(cls, name: str, mac: str) -> Matchable:
-        """Return a bond as networkd sees it."""
-        return cls(
-            name=name,
-            type="bond",
-            kind="bond",
-            address=mac,
-            permanent_address="",
-            driver="bonding",
-            properties=dict,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkFile:
-    """A .network file with its drop-ins, as sections of key and value in order."""
-
-    path: Path
-    sections: Sections
-
-    def matches(self, link: Matchable) -> bool:
-        """Whether every key of the [Match] sections holds for the link.
-
-        A file without [Match] matches nothing here (networkd warns of it), and
-        a key that cannot be judged here counts as no match.
-        """
-        keys = [pair for name, pairs in self.sections if name == "Match" for pair in pairs]
-        return bool(keys) and all(_holds(key, value, link) for key, value in keys)
-
-    def values(self, section: str, key: str) -> tuple[str, ...]:
-        """Return the words of a list that may be set in several lines; an empty line clears it."""
-        words: list[str] = []
-        for name, pairs in self.sections:
-            for found, value in pairs:
-                if (name, found) == (section, key):
-                    words = [*words, *value.split()] if value else []
-        return tuple(words)
-
-    @property
-    def unmanaged(self) -> bool:
-        """Whether it makes networkd leave the NIC alone."""
-        return any(
-            name == "Link" and key == "Unmanaged" and value.lower() in {"yes", "1", "true"}
-            for name, pairs in self.sections
-            for key, value in pairs
-        )
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether addresses come from a DHCP server or a router."""
-        dhcp = value_of(self.sections, "Network", "DHCP") or "no"
-        accepts = value_of(self.sections, "Network", "IPv6AcceptRA") or "yes"
-        return dhcp.lower() not in _OFF or accepts.lower() not in _OFF
-
-    @property
-    def stable_privacy(self) -> bool:
-        """Whether it makes addresses that depend on the name of the interface."""
-        return any(
-            _is_stable_privacy(name, key, value)
-            for name, pairs in self.sections
-            for key, value in pairs
-        )
-
-    @property
-    def movable(self) -> bool:
-        """Whether another link can have what it gives the NIC."""
-        return not self.unmanaged and self.controller is None
-
-    @property
-    def controller(self) -> str | None:
-        """What it makes the NIC itself a port of, or None."""
-        given = (value_of(self.sections, "Network", key) for key in _TAKES_THE_NIC)
-        return next((name for name in given if name), None)
 
 
 class Networkd:
@@ -322,14 +216,6 @@ def _header(what: str) -> str:
     return f"# Written by guestagent for {what}; it goes with a reboot.\n"
 
 
-def _is_stable_privacy(section: str, key: str, value: str) -> bool:
-    """Whether a line asks for that: ``Token=``, or ``IPv6Token=`` as it was called before 250."""
-    return value.startswith("prefixstable") and (section, key) in {
-        ("IPv6AcceptRA", "Token"),
-        ("Network", "IPv6Token"),
-    }
-
-
 def _copy(source: NetworkFile, link: str, match: str, token: str | None = None) -> str:
     """Return the file for another link, with a token in place of stable-privacy addresses."""
     lines = [_header(f"{link}, from {source.path}"), match]
@@ -338,7 +224,7 @@ def _copy(source: NetworkFile, link: str, match: str, token: str | None = None) 
             lines.append(f"\n[{name}]\n")
             lines.extend(
                 f"{key}=static:{token}\n"
-                if token is not None and _is_stable_privacy(name, key, value)
+                if token is not None and is_stable_privacy(name, key, value)
                 else f"{key}={value}\n"
                 for key, value in pairs
             )
@@ -362,38 +248,3 @@ def _keep(source: NetworkFile) -> str:
     """Return what makes networkd take over addresses that are there already."""
     given = value_of(source.sections, "Network", "KeepConfiguration")
     return "" if given or not source.dynamic else "\n[Network]\nKeepConfiguration=yes\n"
-
-
-def _holds(key: str, value: str, link: Matchable) -> bool:
-    match key:
-        case "Name":
-            return _any_glob(value, link.name)
-        case "MACAddress":
-            return link.address in value.lower().replace("-", ":").split()
-        case "PermanentMACAddress":
-            return link.permanent_address in value.lower().replace("-", ":").split()
-        case "Driver":
-            return _any_glob(value, link.driver)
-        case "Type":
-            return _any_glob(value, link.type)
-        case "Kind":
-            return _any_glob(value, link.kind)
-        case "Path":
-            return _any_glob(value, link.properties().get("ID_PATH", ""))
-        case "Property":
-            return all(_has_property(item, link.properties()) for item in value.split())
-    return False
-
-
-def _any_glob(value: str, subject: str) -> bool:
-    """Hold a whitespace-separated list of globs against a text; a leading ! inverts the list."""
-    inverted = value.startswith("!")
-    globs = value.removeprefix("!").split()
-    hit = bool(subject) and any(fnmatch.fnmatchcase(subject, glob) for glob in globs)
-    return hit != inverted
-
-
-def _has_property(item: str, properties: Mapping[str, str]) -> bool:
-    inverted = item.startswith("!")
-    key, _, value = item.removeprefix("!").partition("=")
-    return (properties.get(key) == value) != inverted

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from guestagent.guest.model import Address, Link, StackFile
-from guestagent.guest.stacks.networkd import Matchable, Networkd
+from guestagent.guest.stacks.networkd import Networkd
+from guestagent.guest.stacks.networkfile import Matchable
 
 MAC = "52:54:00:00:00:01"
 NIC = Link(
