@@ -117,6 +117,20 @@ class Networkd:
             files.append(self._stack_file(f"{LATER_PREFIX}{bond}.network", left))
         return tuple(files)
 
+    def stray(
+        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
+    ) -> str | None:
+        """Return which file of a bond's would not be its NIC's again, in words, or None.
+
+        One that goes by the MAC address and a name that the VF got at this boot (``_of_nic``):
+        networkd takes none for the NIC, and nothing would renew what it gets back.
+        """
+        link = Matchable.nic(nic, properties)
+        if not (self._runtime / f"{PREFIX}{bond}.network").exists() or self._given(link):
+            return None
+        file = next((file for file in self._users() if file.is_of_mac(link)), None)
+        return None if file is None else f"{file.path} goes by {file.name}"
+
     def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
         """Whether a file on disk gives the NIC a configuration."""
         source = self._of_nic(standby, properties)
@@ -177,8 +191,10 @@ class Networkd:
 
     def _given(self, link: Matchable) -> NetworkFile | None:
         """Return the file that it would take without those of the agent."""
-        files = (file for file in self._network_files.now() if not _is_own(file.path.name))
-        return next((file for file in files if file.matches(link)), None)
+        return next((file for file in self._users() if file.matches(link)), None)
+
+    def _users(self) -> Iterator[NetworkFile]:
+        return (file for file in self._network_files.now() if not _is_own(file.path.name))
 
     def _stack_file(self, name: str, content: str, *, also: str | None = None) -> StackFile:
         return on_disk(self._runtime / name, content, also=also)

@@ -71,8 +71,23 @@ class NetworkFile:
         A file without [Match] matches nothing here (networkd warns of it), and
         a key that cannot be judged here counts as no match.
         """
-        keys = [pair for name, pairs in self.sections if name == "Match" for pair in pairs]
+        keys = self._keys
         return bool(keys) and all(_holds(key, value, link) for key, value in keys)
+
+    def is_of_mac(self, link: Matchable) -> bool:
+        """Whether it is of the link's MAC address, and matches it but for the name."""
+        keys = [(key, value) for key, value in self._keys if key != "Name"]
+        by_mac = any(key in {"MACAddress", "PermanentMACAddress"} for key, _ in keys)
+        return by_mac and all(_holds(key, value, link) for key, value in keys)
+
+    @property
+    def name(self) -> str:
+        """The name of the links that it is for, as it is written; empty without one."""
+        return " ".join(value for key, value in self._keys if key == "Name")
+
+    @property
+    def _keys(self) -> list[tuple[str, str]]:
+        return [pair for name, pairs in self.sections if name == "Match" for pair in pairs]
 
     def values(self, section: str, key: str) -> tuple[str, ...]:
         """Return the words of a list that may be set in several lines; an empty line clears it."""
