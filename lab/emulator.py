@@ -20,7 +20,7 @@ _SIGNS = {
 
 
 class EmulatorFault(Exception):  # noqa: N818 - it is no error of the product or of the lab
-    """QEMU ended by its own fault, or its guest missed a timer."""
+    """QEMU ended by its own fault, or its guest missed a timer, or was not done in time."""
 
 
 def fault(logs: Path) -> str | None:

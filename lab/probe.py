@@ -13,11 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from guestagent.errors import PeerError
+from guestagent.errors import DeadlineError, GuestAgentError, PeerError
 from lab.accounting import ClockMap, Flow, Pause, account
 from lab.guestside.probing import RESULT, decode
 from lab.machine import Machine
@@ -33,6 +34,13 @@ VF_DRIVERS = {"e1000e", "igbvf"}
 # What is under way when sending ends has this long to arrive.
 LINGER_S = 1.0
 STOP_TIMEOUT_S = 60.0
+
+# Where in the kernel each process of the guest's side is, and what it said.
+WHAT_HOLDS_IT = (
+    "cat /run/lab-probe.log; uptime; cat /proc/interrupts | grep LOC; "
+    f"for pid in $(pgrep -f {GUEST_PROGRAM}); do "
+    "ps -o pid,ppid,stat,psr,time,wchan:32 $pid; cat /proc/$pid/stack; done; ss -tuni"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,16 +177,22 @@ class Probe:
         was stopped (a migration's downtime).
 
         :raise PeerError: one of the two programs failed meanwhile.
+        :raise DeadlineError: the guest's side did not end; a note says where it hangs.
         """
         self._tell("stop")
         end_s = time.monotonic()
         time.sleep(LINGER_S)
         self._tell("close")
-        guest = machine.run_json(
-            "kill $(cat /run/lab-probe.pid) && "
-            f"while [ ! -e {RESULT} ]; do sleep 0.05; done; cat {RESULT}",
-            timeout_s=STOP_TIMEOUT_S,
-        )
+        try:
+            guest = machine.run_json(
+                "kill $(cat /run/lab-probe.pid) && "
+                f"while [ ! -e {RESULT} ]; do sleep 0.05; done; cat {RESULT}",
+                timeout_s=STOP_TIMEOUT_S,
+            )
+        except DeadlineError as error:
+            with suppress(GuestAgentError):
+                error.add_note(f"what its processes do: {machine.run(WHAT_HOLDS_IT)}")
+            raise
         time.sleep(LINGER_S)
         self._write("report")
         peer = json.loads(self._read())

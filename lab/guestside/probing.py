@@ -190,6 +190,42 @@ class ActivePort:
         return None
 
 
+class TcpEcho:
+    """Sends back what a connection brings, and never waits for it to be taken.
+
+    A connection that stalls for a second fills its buffer in the kernel; one that waited there
+    would not see the packets, the active port and SIGTERM meanwhile.
+    """
+
+    def __init__(self, connection: socket.socket, selector: selectors.BaseSelector) -> None:
+        connection.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        self._connection = connection
+        self._selector = selector
+        self._owed = bytearray()
+        selector.register(connection, selectors.EVENT_READ, self.serve)
+
+    def serve(self) -> None:
+        """Take what has come, and give back as much as goes; let go of a connection that ended."""
+        try:
+            with contextlib.suppress(BlockingIOError):
+                data = self._connection.recv(65536)
+                if not data:
+                    self._end()
+                    return
+                self._owed += data
+            with contextlib.suppress(BlockingIOError):
+                del self._owed[: self._connection.send(self._owed)]
+        except OSError:
+            self._end()
+            return
+        writing = selectors.EVENT_WRITE if self._owed else 0
+        self._selector.modify(self._connection, selectors.EVENT_READ | writing, self.serve)
+
+    def _end(self) -> None:
+        self._selector.unregister(self._connection)
+        self._connection.close()
+
+
 class Receiver:
     """Receives numbered packets, echoes one TCP connection, watches the active port."""
 
@@ -217,18 +253,7 @@ class Receiver:
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
-
-        def echo() -> None:
-            try:
-                data = connection.recv(65536)
-                connection.sendall(data)
-            except OSError:
-                data = b""
-            if not data:
-                self._selector.unregister(connection)
-                connection.close()
-
-        self._selector.register(connection, selectors.EVENT_READ, echo)
+        TcpEcho(connection, self._selector)
 
     def _drain(self) -> None:
         unpack, append, receive = HEADER.unpack_from, self.sequences.append, self._udp.recv
