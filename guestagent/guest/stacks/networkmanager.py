@@ -216,10 +216,18 @@ class NetworkManager:
         self._profile(bond).unlink()  # last: what failed before is tried again
 
     def _look_at(self, nic: str) -> None:
-        """Have it find a NIC as it is, and activate nothing there."""
+        """Have it find a NIC as it is, and activate nothing there.
+
+        Whoever has switched that off for the NIC finds it so: what the agent itself has switched
+        off is noted, for a call that is repeated.
+        """
+        ours = self._kept / f"{nic}.autoconnect"
+        if not ours.exists() and _autoconnects(nic):
+            self.write(str(ours), "")
         ask("nmcli", "device", "set", nic, "autoconnect", "no", "managed", "yes", hint=_HINT)
-        if _is_active(self._wait_external(nic, touched=True)):
+        if _is_active(self._wait_external(nic, touched=True)) and ours.exists():
             ask("nmcli", "device", "set", nic, "autoconnect", "yes", hint=_HINT)
+            ours.unlink()
 
     def _wait_external(self, device: str, *, touched: bool = False) -> str:
         """Wait until it takes a device for configured externally; return its state in any case."""
@@ -294,6 +302,11 @@ class NetworkManager:
 
     def _state_of(self, ifindex: int) -> str:
         return _read(self._run / "devices" / str(ifindex)) or ""
+
+
+def _autoconnects(nic: str) -> bool:
+    word = ask("nmcli", "-g", "GENERAL.AUTOCONNECT", "device", "show", nic, hint=_HINT)
+    return word.strip() != "no"
 
 
 def _is_active(state: str) -> bool:

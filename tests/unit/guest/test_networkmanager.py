@@ -58,6 +58,9 @@ class Told:
                 self.flags[name] = value
                 by_itself = self.flags.get("autoconnect", "yes") == "yes"
                 self.activated |= by_itself and not self.state.startswith("100")
+        asked = command[2] if command[1] == "-g" else ""
+        if asked == "GENERAL.AUTOCONNECT":
+            return f"{self.flags.get('autoconnect', 'yes')}\n"
         return f"{self.state}\n"
 
     def touch(self, name: str) -> None:
@@ -256,20 +259,25 @@ def test_what_could_not_be_given_back_is_tried_again(
     assert not manager.told("bond0")
 
 
+@pytest.mark.parametrize("autoconnect", ["yes", "no"])
 def test_networkmanager_finds_a_port_as_it_is_and_activates_nothing_there(
-    disk: Disk, monkeypatch: pytest.MonkeyPatch
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, autoconnect: str
 ) -> None:
     disk.put("sys/class/net/bond0/ifindex", "7\n")
     disk.put("sys/fs/cgroup/system.slice/NetworkManager.service/pids.current", "1\n")
     monkeypatch.setattr(networkmanager, "standby_of", lambda *_: "enp1s0")
     for file in disk.files().values():
         disk.manager.write(file.path, file.content)
-    told = Told(state="30 (disconnected)")
+    told = Told(state="30 (disconnected)", flags={"autoconnect": autoconnect})
     monkeypatch.setattr(networkmanager, "ask", told.ask)
+    monkeypatch.setattr(networkmanager, "touch", lambda _: None)
+    slept: list[float] = []
+    with pytest.raises(DeadlineError):  # it has not looked: this is tried again
+        NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append).reload("bond0")
     monkeypatch.setattr(networkmanager, "touch", told.touch)  # 1.42 looks at a link that changes
     disk.manager.reload("bond0")
     assert told.touched == ["enp1s0"]
-    assert told.flags == {"autoconnect": "yes", "managed": "yes"}
+    assert told.flags == {"autoconnect": autoconnect, "managed": "yes"}, "as the user has it"
     assert not told.activated
 
 
