@@ -269,8 +269,8 @@ def tell(guests: Guests, network: Network, flavour: Flavour) -> None:
 
     apart = _taken_apart_by(flavour)
     told = {
-        "reload": lambda: guest.run(RELOADS[stack]),
-        "restart": lambda: guest.run(f"systemctl restart {UNITS[stack]}"),
+        "reload": lambda: guest.run(RELOADS[stack], timeout_s=SETTLED_S),
+        "restart": lambda: guest.run(f"systemctl restart {UNITS[stack]}", timeout_s=SETTLED_S),
     }
     bare = {}
     for name in apart:
