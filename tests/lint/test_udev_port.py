@@ -23,6 +23,7 @@ PCI = {
     "ens7": "0000:00:05.0",
 }
 MARKED = "GUESTAGENT_PORT=1\n"
+STANDBY = "GUESTAGENT_STANDBY=1\n"
 
 
 class Sysfs:
@@ -81,7 +82,8 @@ def test_the_vf_of_a_pair_is_marked_and_its_standby_is_not(sysfs: Sysfs) -> None
     sysfs.nic("eth1", E1000E)
     sysfs.nic("eth2", VIRTIO, OTHER_MAC)
     assert sysfs.ask("eth1") == MARKED
-    assert sysfs.ask("eth0") == ""
+    assert sysfs.ask("eth0") == STANDBY, "told apart, and left to whoever configures it"
+    assert sysfs.ask("eth2") == ""
 
 
 def test_an_ordinary_nic_is_left_alone(sysfs: Sysfs) -> None:
@@ -130,7 +132,7 @@ def test_both_ports_of_a_bond_that_is_still_being_made_are_marked(sysfs: Sysfs) 
     sysfs.nic("eth1", E1000E)
     sysfs.virtual("bond0", MAC, group=BIRTHMARK)
     sysfs.join("eth1", "bond0")
-    assert (sysfs.ask("eth0"), sysfs.ask("eth1")) == ("", MARKED)
+    assert (sysfs.ask("eth0"), sysfs.ask("eth1")) == (STANDBY, MARKED)
     sysfs.join("eth0", "bond0")
     assert (sysfs.ask("eth0"), sysfs.ask("eth1")) == (MARKED, MARKED)
 
