@@ -217,8 +217,6 @@ class Link:
     """What it has that cannot be moved to another link, in words."""
     claim: str | None = None
     """What the network stack makes of it that a port of a bond cannot be, in words."""
-    stray: str | None = None
-    """What its bond is configured by and it would not be if it left, in words."""
     twin: str | None = None
     """The name of the VF that it is paired with, which a rule by MAC may have given to either."""
     autoconfiguration: Autoconfiguration = Autoconfiguration.KERNEL

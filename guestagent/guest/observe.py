@@ -71,11 +71,6 @@ class Stack(Protocol):
     ) -> tuple[StackFile, ...]:
         """Return what must be on disk when a NIC gets back what its bond has."""
 
-    def stray(
-        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> str | None:
-        """Return what a bond has that its NIC would not have again, in words, or None."""
-
 
 class Memory(Protocol):
     """The pairs that were seen before."""
@@ -233,11 +228,7 @@ class Observer:
             bond = bond_name(snapshot, policy, pair, taken)
             taken.add(bond)
             properties = partial(self._udev.properties, standby.name)
-            if pair.bond is not None and standby.upper == pair.bond.ifindex:
-                stray = self._stack.stray(bond=bond, nic=standby, properties=properties)
-                if stray is not None:
-                    details[standby.ifindex] = replace(standby, stray=stray)
-            else:
+            if pair.bond is None or standby.upper != pair.bond.ifindex:
                 details[standby.ifindex] = replace(
                     self._in_use(replace(pair, standby=standby), settings),
                     claim=self._stack.claim(standby, properties),

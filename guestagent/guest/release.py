@@ -70,25 +70,12 @@ def obstacle(snapshot: Snapshot, mac: str, bond: Link) -> Refusal | None:
     if upper is not None:
         above.append(f"{upper.kind or 'master'} {upper.name}")
     if not above:
-        return _stray(snapshot, mac, bond)
+        return None
     return Refusal(
         mac=mac,
         links=(bond.name,),
         reason=f"{', '.join(above)} uses {bond.name}, which would go with it",
         hint=f"take {bond.name} out of it or remove it first, and run `guestagent undo` again",
-    )
-
-
-def _stray(snapshot: Snapshot, mac: str, bond: Link) -> Refusal | None:
-    nic = next((link for link in snapshot.ports(bond) if link.stray is not None), None)
-    if nic is None:
-        return None
-    return Refusal(
-        mac=mac,
-        links=(bond.name,),
-        reason=f"{nic.name} would be left without what configures {bond.name}: {nic.stray}",
-        hint="that name went to the VF at this boot: reboot without the VF, which leaves it to the"
-        " virtio-net NIC, and run `guestagent undo` again",
     )
 
 

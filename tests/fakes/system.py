@@ -36,8 +36,6 @@ class FakeStack:
     left: list[str] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)
     """What it makes of a NIC, by its name."""
-    strays: dict[str, str] = field(default_factory=dict)
-    """What configures a bond and would not configure its NIC, by the name of the NIC."""
     autoconfigures: Autoconfiguration = Autoconfiguration.KERNEL
 
     def files(
@@ -61,11 +59,6 @@ class FakeStack:
         path, content = f"/run/{bond}-standby", f"{nic.name} as before"
         in_place = self.disk.get(path) == content
         return (StackFile(path=path, content=content, in_place=in_place),)
-
-    def stray(
-        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> str | None:
-        return self.strays.get(nic.name)
 
     def write(self, path: str, content: str) -> None:
         self.disk[path] = content

@@ -104,9 +104,17 @@ class Networkd:
     def returned(
         self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
     ) -> tuple[StackFile, ...]:
-        """Return what must be on disk when a NIC gets back what its bond has."""
-        source = self._of_nic(nic, properties)
-        if source is None or not source.movable or not _keep(source):
+        """Return what must be on disk when a NIC gets back what its bond has.
+
+        A NIC of which none of the user's files is true has to be told what its bond was
+        told: the name that the file goes by is the one that its VF got (``_of_nic``).
+        """
+        link = Matchable.nic(nic, properties)
+        source = self._given(link)
+        lacking = source is None and (self._runtime / f"{PREFIX}{bond}.network").exists()
+        if lacking:
+            source = next((file for file in self._users() if file.is_of_mac(link)), None)
+        if source is None or not source.movable or not (lacking or _keep(source)):
             return ()
         match = f"[Match]\nPermanentMACAddress={nic.permanent_address}\nDriver={nic.driver}\n"
         content = _copy(source, nic.name, match) + _keep(source)
@@ -116,20 +124,6 @@ class Networkd:
             left = f"{_header(bond)}[Match]\nName={bond}\nKind=bond\n\n[Link]\nUnmanaged=yes\n"
             files.append(self._stack_file(f"{LATER_PREFIX}{bond}.network", left))
         return tuple(files)
-
-    def stray(
-        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> str | None:
-        """Return which file of a bond's would not be its NIC's again, in words, or None.
-
-        One that goes by the MAC address and a name that the VF got at this boot (``_of_nic``):
-        networkd takes none for the NIC, and nothing would renew what it gets back.
-        """
-        link = Matchable.nic(nic, properties)
-        if not (self._runtime / f"{PREFIX}{bond}.network").exists() or self._given(link):
-            return None
-        file = next((file for file in self._users() if file.is_of_mac(link)), None)
-        return None if file is None else f"{file.path} goes by {file.name}"
 
     def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
         """Whether a file on disk gives the NIC a configuration."""

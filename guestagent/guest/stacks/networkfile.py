@@ -81,11 +81,6 @@ class NetworkFile:
         return by_mac and all(_holds(key, value, link) for key, value in keys)
 
     @property
-    def name(self) -> str:
-        """The name of the links that it is for, as it is written; empty without one."""
-        return " ".join(value for key, value in self._keys if key == "Name")
-
-    @property
     def _keys(self) -> list[tuple[str, str]]:
         return [pair for name, pairs in self.sections if name == "Match" for pair in pairs]
 

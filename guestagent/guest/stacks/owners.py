@@ -75,14 +75,6 @@ class Owners:
             return ()
         return self._networkd.returned(bond=bond, nic=nic, properties=properties)
 
-    def stray(
-        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> str | None:
-        """Return what a bond has that its NIC would not have again, in words, or None."""
-        if self._is_networkmanagers(bond, nic, properties):
-            return None
-        return self._networkd.stray(bond=bond, nic=nic, properties=properties)
-
     def write(self, path: str, content: str) -> None:
         """Put a file in place. Raises OSError."""
         owner = self._networkd if self._networkd.owns(path) else self._networkmanager

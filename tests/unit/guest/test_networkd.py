@@ -153,22 +153,21 @@ def test_the_bond_gets_the_file_of_a_name_that_the_vf_got_first(disk: Disk) -> N
         assert disk.networkd.configures(standby, dict) is configured
 
 
-def test_a_bond_stays_whose_file_no_name_of_its_nic_would_find_again(disk: Disk) -> None:
-    lines = f"[Match]\nPermanentMACAddress={MAC}\nName=lan0\n[Network]\nDHCP=ipv4\n"
+@pytest.mark.parametrize("dhcp", ["ipv4", "no"])
+def test_a_nic_gets_back_the_file_of_a_name_that_its_vf_got_first(disk: Disk, dhcp: str) -> None:
+    given = f"[Network]\nDHCP={dhcp}\nIPv6AcceptRA={'yes' if dhcp == 'ipv4' else 'no'}\n"
+    lines = f"[Match]\nPermanentMACAddress={MAC}\nName=lan0\n\n{given}"
     disk.put("etc/10-netplan-lan0.network", lines)
-
-    def stray(nic: Link) -> str | None:
-        return disk.networkd.stray(bond="bond0", nic=nic, properties=dict)
-
-    assert stray(NIC) is None, "nobody configured the bond by it"
+    assert returned(disk) == (), "nobody configured the bond by it"
     for file in disk.files(nic=replace(NIC, twin="lan0")).values():
         disk.networkd.write(file.path, file.content)
-    assert stray(NIC) == f"{disk.root}/etc/10-netplan-lan0.network goes by lan0", (
-        "with no VF either"
-    )
-    assert stray(replace(NIC, name="lan0")) is None
+    for _ in range(2):
+        (file,) = returned(disk)  # the VF may be gone, and its name with it
+        assert f"PermanentMACAddress={MAC}\nDriver=virtio_net\n\n{given}" in file.content
+        assert ("KeepConfiguration=yes" in file.content) is (dhcp == "ipv4")
+        disk.networkd.write(file.path, file.content)
     disk.put("etc/10-netplan-lan0.network", "")
-    assert stray(NIC) is None, "the user has taken it away"
+    assert returned(disk) == (), "the user has taken it away"
 
 
 def test_a_bond_without_its_file_is_left_alone_by_the_file_that_its_nic_has_by_mac(

@@ -219,17 +219,6 @@ def test_undo_of_a_bond_that_something_uses_changes_nothing(agent: FakeAgent) ->
     assert active(agent) == "ens3"
 
 
-def test_undo_of_a_bond_whose_nic_nothing_would_configure_changes_nothing(
-    agent: FakeAgent,
-) -> None:
-    agent.system.stack.strays["ens2"] = "lan0.network goes by lan0"
-    with pytest.raises(ConflictError, match=r"ens2 .* lan0\.network goes by lan0") as caught:
-        ask(agent, "undo")
-    assert "reboot without the VF" in (caught.value.hint or "")
-    assert agent.released.macs == set()
-    assert active(agent) == "ens3"
-
-
 @pytest.mark.parametrize("request_name", ["undo", "adopt"])
 def test_a_name_that_means_nothing_is_refused(agent: FakeAgent, request_name: str) -> None:
     with pytest.raises(ConflictError, match="bond7"):
