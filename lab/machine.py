@@ -39,7 +39,7 @@ from lab.process import end, run
 from lab.runs import make_directory
 from lab.setup import Pair, Setup
 
-BOOT_TIMEOUT_S = 180.0
+BOOT_TIMEOUT_S = 400.0
 COMMAND_TIMEOUT_S = 60.0
 UNPLUG_TIMEOUT_S = 30.0
 MIGRATION_TIMEOUT_S = 120.0
