@@ -111,7 +111,7 @@ class Networkd:
         """
         link = Matchable.nic(nic, properties)
         source = self._given(link)
-        lacking = source is None and (self._runtime / f"{PREFIX}{bond}.network").exists()
+        lacking = source is None and self.told(bond)
         if lacking:
             source = next((file for file in self._users() if file.is_of_mac(link)), None)
         if source is None or not source.movable or not (lacking or _keep(source)):
@@ -124,6 +124,10 @@ class Networkd:
             left = f"{_header(bond)}[Match]\nName={bond}\nKind=bond\n\n[Link]\nUnmanaged=yes\n"
             files.append(self._stack_file(f"{LATER_PREFIX}{bond}.network", left))
         return tuple(files)
+
+    def told(self, bond: str) -> bool:
+        """Whether it has been given a file for a bond."""
+        return (self._runtime / f"{PREFIX}{bond}.network").exists()
 
     def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
         """Whether a file on disk gives the NIC a configuration."""

@@ -111,6 +111,8 @@ class Owners:
         word = manager.manages(standby)
         if word is not None:
             return word
-        return not self._ifupdown.configures(standby.name) and not self._networkd.configures(
-            standby, properties
+        return not (
+            self._ifupdown.configures(standby.name)
+            or self._networkd.told(bond)
+            or self._networkd.configures(standby, properties)
         )

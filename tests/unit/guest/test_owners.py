@@ -107,6 +107,18 @@ def test_a_nic_that_is_to_be_a_port_is_no_port_of_ours(
     assert system.claim() == (claim and f"is a port of {claim} in {system.root}/{path}")
 
 
+def test_networkd_owns_what_it_was_told_of_although_no_name_of_the_nic_says_so(
+    system: System,
+) -> None:
+    system.put("usr/sbin/NetworkManager")
+    lines = f"[Match]\nPermanentMACAddress={MAC}\nName=lan0\n[Network]\nDHCP=yes\n"
+    system.put("etc/systemd/network/10-netplan-lan0.network", lines)
+    assert system.owners.returned(bond="bond0", nic=NIC, properties=dict) == ()
+    system.put("run/systemd/network/05-guestagent-bond0.network")
+    (file,) = system.owners.returned(bond="bond0", nic=NIC, properties=dict)
+    assert file.path.endswith("05-guestagent-bond0-standby.network")
+
+
 NETWORKD = {"run/systemd/network"}
 MANAGER = NETWORKD | {"run/guestagent/networkmanager"}
 
