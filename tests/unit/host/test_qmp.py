@@ -202,7 +202,8 @@ def test_what_is_no_qemu_is_told_apart(tmp_path: Path, greeting: bytes, told: st
     async def scenario() -> None:
         server = await asyncio.start_unix_server(serve, tmp_path / "s")
         async with server:
-            await Connection.open(tmp_path / "s", origin="QEMU", timeout_s=0.1)
+            timeout_s = TIMEOUT_S if greeting else 0.1  # it is over when something is said
+            await Connection.open(tmp_path / "s", origin="QEMU", timeout_s=timeout_s)
 
     with pytest.raises(PeerError, match=told) as caught:
         asyncio.run(scenario())
