@@ -113,14 +113,22 @@ class MigrationSettings:
         destination took everything, before it lets go of the guest (Q:
         qapi/migration.json, MigrationCapability).
         """
-        wanted = (
+        return tuple(name for name, is_wanted in self._capabilities if is_wanted)
+
+    @property
+    def unwanted_capabilities(self) -> tuple[str, ...]:
+        """Return what an earlier migration of ours may have switched on, and this one is not."""
+        return tuple(name for name, is_wanted in self._capabilities if not is_wanted)
+
+    @property
+    def _capabilities(self) -> tuple[tuple[str, bool], ...]:
+        return (
             ("events", True),
             ("return-path", True),
             ("postcopy-ram", self.postcopy),
             ("auto-converge", self.auto_converge),
             ("multifd", self.multifd_channels is not None),
         )
-        return tuple(name for name, is_wanted in wanted if is_wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,27 @@ async def a_guest_moves_over_several_connections(both: Both) -> None:
         assert parameters.integer("max-bandwidth") == 1024 * 2**20
 
 
+NOT_OURS = "validate-uuid"
+
+
+@claim
+async def what_an_earlier_attempt_switched_on_is_off_for_the_next(both: Both) -> None:
+    for qemu in (both.source, both.destination):
+        earlier = [
+            {"capability": name, "state": True} for name in ("multifd", "auto-converge", NOT_OURS)
+        ]
+        await qemu._run("migrate-set-capabilities", {"capabilities": earlier})
+    await both.destination.expect_migration(both.uri, SETTINGS)
+    await both.source.start_migration(both.uri, SETTINGS)
+    async for _ in both.source.follow_migration(SETTINGS):
+        pass
+    assert (await both.source.look()).run_state == "postmigrate"
+    for qemu in (both.source, both.destination):
+        shown = await qemu._run("query-migrate-capabilities")
+        on = {each.text("capability") for each in shown.items() if each.boolean("state")}
+        assert on == {*SETTINGS.capabilities, NOT_OURS}
+
+
 @claim
 async def both_tell_what_they_can_do(both: Both) -> None:
     for qemu in (both.source, both.destination):

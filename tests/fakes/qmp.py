@@ -26,7 +26,14 @@ GREETING = {
 }
 
 
-_CAPABILITIES = ("events", "return-path", "postcopy-ram", "auto-converge", "multifd")
+_CAPABILITIES = (
+    "events",
+    "return-path",
+    "postcopy-ram",
+    "auto-converge",
+    "multifd",
+    "validate-uuid",
+)
 
 
 class _CommandError(Exception):
@@ -238,7 +245,9 @@ class FakeQemu:
         return {"base-memory": 2**28, "plugged-memory": 0}
 
     def _migrate_set_capabilities(self, *, capabilities: list[dict[str, Any]]) -> object:
-        self.capabilities = {item["capability"] for item in capabilities if item["state"]}
+        for item in capabilities:
+            change = self.capabilities.add if item["state"] else self.capabilities.discard
+            change(item["capability"])
         return {}
 
     def _migrate_set_parameters(self, **parameters: object) -> object:

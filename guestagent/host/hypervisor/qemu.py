@@ -51,6 +51,7 @@ class Qemu:
         self._changes: EventStream | None = None
         self._streams = ExitStack()
         self._moments: deque[Moment] = deque(maxlen=_MAX_MOMENTS)
+        self._bandwidth_found: int | None = None
 
     # --- state ------------------------------------------------------------------------------
 
@@ -180,8 +181,8 @@ class Qemu:
             reply = await self._run("query-migrate")
             status = reply.optional_text("status")
             if status in _MIGRATION_ENDED:
-                if status != "completed":  # the guest stays: what is begun by hand gets it all
-                    await self._limit_downtime(settings.downtime_limit_ms)
+                if status != "completed":
+                    await self._leave_as_found(settings)
                 return
             if reply.has("ram"):
                 ram = reply.member("ram")
@@ -237,13 +238,26 @@ class Qemu:
     # --- inside -----------------------------------------------------------------------------
 
     async def _set_up_migration(self, settings: MigrationSettings, downtime_ms: int) -> None:
-        capabilities = [{"capability": name, "state": True} for name in settings.capabilities]
+        listed = await self._run("query-migrate-capabilities")
+        on = {item.text("capability") for item in listed.items() if item.boolean("state")}
+        left_on = on.intersection(settings.unwanted_capabilities)
+        states = dict.fromkeys(settings.capabilities, True) | dict.fromkeys(left_on, False)
+        capabilities = [{"capability": name, "state": states[name]} for name in states]
         await self._run("migrate-set-capabilities", {"capabilities": capabilities})
         parameters = {"downtime-limit": downtime_ms}
         if settings.bandwidth_limit_mib_per_s is not None:
+            present = await self._run("query-migrate-parameters")
+            self._bandwidth_found = present.integer("max-bandwidth")
             parameters["max-bandwidth"] = settings.bandwidth_limit_mib_per_s * 2**20
         if settings.multifd_channels is not None:
             parameters["multifd-channels"] = settings.multifd_channels
+        await self._run("migrate-set-parameters", parameters)
+
+    async def _leave_as_found(self, settings: MigrationSettings) -> None:
+        """Have the next migration of a guest that stayed, by hand as well, get what is usual."""
+        parameters = {"downtime-limit": settings.downtime_limit_ms}
+        if self._bandwidth_found is not None:
+            parameters["max-bandwidth"] = self._bandwidth_found
         await self._run("migrate-set-parameters", parameters)
 
     async def _limit_downtime(self, downtime_ms: int) -> None:

@@ -118,11 +118,15 @@ def test_a_guest_that_is_never_calm_gets_the_whole_downtime(
     play(tmp_path, scenario)
 
 
-def test_a_migration_that_fails_leaves_the_downtime_limit_as_described(tmp_path: Path) -> None:
+def test_a_migration_that_fails_leaves_its_limits_to_nobody(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
+        stage.source.parameters["max-bandwidth"] = 7 * 2**20
         stage.source.ending = Ending.FAILS
+        slow = replace(stage.vm.migration, bandwidth_limit_mib_per_s=1)
+        stage.vm = replace(stage.vm, migration=slow)
         await stage.drive()
-        assert stage.source.parameters["downtime-limit"] == 300
+        left = {"downtime-limit": 300, "max-bandwidth": 7 * 2**20}
+        assert stage.source.parameters == left
 
     play(tmp_path, scenario)
 
