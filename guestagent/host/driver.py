@@ -87,6 +87,13 @@ class Provider(Protocol):
         """Return the PCI address of the VF that was claimed. Raises RefusedError."""
         ...
 
+    async def open_standbys(self, side: Side) -> None:
+        """Have the host of ``side`` deliver to the standbys, and take what they send.
+
+        What cannot be done is a warning: the VFs' withdrawal does it again.
+        """
+        ...
+
 
 class Observer(Protocol):
     """Who is told how it goes."""
@@ -196,10 +203,7 @@ class Driver:
                 timeout_s = self._vm.timeouts.unplug_s
                 return await _outcome(self._hypervisors[side].unplug(vf, timeout_s))
             case ToStandby(side=side, vfs=vfs):
-                macs = self._macs(side, vfs)
-                return await _outcome(
-                    self._guests[side].to_standby(macs, hold_s=self._hold_s(state.limits))
-                )
+                return await _outcome(self._to_standby(side, vfs, state))
             case ToVf(side=side, vfs=vfs):
                 timeout_s = self._vm.timeouts.guest_s
                 return await _outcome(
@@ -219,6 +223,16 @@ class Driver:
         if self._provider is None:
             raise InternalError("a VF that nobody provides")
         return await self._provider.perform(effect, state)
+
+    async def _to_standby(self, side: Side, vfs: tuple[str, ...], state: State) -> None:
+        """Open the host's way to the standbys, and then have the guest use them.
+
+        While a VF was in use a macvtap was down, and would drop what the guest sends.
+        """
+        if self._provider is not None:
+            await self._provider.open_standbys(side)
+        macs = self._macs(side, vfs)
+        await self._guests[side].to_standby(macs, hold_s=self._hold_s(state.limits))
 
     async def _plug(self, side: Side, vf: str, state: State) -> None:
         device = self._device(side, vf)

@@ -65,6 +65,13 @@ class VfProvider:
         """See ``driver.Provider``."""
         return (await self._lease(side, vf, operation)).vf
 
+    async def open_standbys(self, side: Side) -> None:
+        """See ``driver.Provider``."""
+        try:
+            await self._each_standby(side, lambda pool: pool.open_standby)
+        except (*_TURNED_DOWN, PeerError, UnknownOutcomeError) as error:
+            self._tell([f"the way to the standby is not open yet: {error}"])
+
     async def _reserve(self, effect: Reserve, state: State) -> Event:
         lacking: dict[str, str] = {}
         try:

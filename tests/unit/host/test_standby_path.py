@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from guestagent.errors import PeerError
+from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.model import Side
 from guestagent.host.sriov.model import Owner, Want
 from guestagent.host.state import Goal, Phase
@@ -25,6 +27,34 @@ class GuestThatDiesOnTheStandby(FakeGuest):
 def open_at(stage: World) -> dict[Side, bool]:
     """Return whether each host lets frames to the standby in."""
     return {side: bool(host.open) for side, host in stage.vf_hosts.items()}
+
+
+def test_the_path_is_open_before_the_guest_is_asked_to_use_it(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        seen: list[dict[Side, bool]] = []
+
+        class Watched(FakeGuest):
+            async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
+                seen.append(open_at(stage))
+                await FakeGuest.to_standby(self, macs, hold_s=hold_s)
+
+        stage.guests[Side.SOURCE] = Watched()
+        assert (await stage.drive(Goal.DETACH)).state.phase is Phase.DONE
+        assert seen == [{Side.SOURCE: True, Side.DESTINATION: False}]
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_that_will_not_leave_its_vf_has_its_path_closed_again(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.limits = replace(stage.limits, guest_must_agree=True)
+        stage.guests[Side.SOURCE] = FakeGuest(failure=RefusedError("the standby has no carrier"))
+        assert (await stage.drive(Goal.DETACH)).state.phase is Phase.FAILED
+        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+
+    play(tmp_path, scenario)
 
 
 def test_a_guest_that_has_moved_to_a_vf_leaves_no_path_behind(tmp_path: Path) -> None:
