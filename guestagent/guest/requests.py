@@ -22,6 +22,7 @@ revision is another one, or when the time is up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
@@ -226,10 +227,9 @@ class Requests:
             raise GuestAgentError(
                 f"wait: active is {side[:40]!r}", hint="it must be vf or standby"
             )
-        timeout_s = _timeout_s("wait", arguments)
-        outcome = await self._agent.latest()
-        pairs = self._chosen(outcome, arguments)
-        return await self._await_side(outcome, pairs, Side(side), Deadline.after(timeout_s))
+        deadline = Deadline.after(_timeout_s("wait", arguments))
+        outcome, pairs = await self._await_pairs(arguments, deadline)
+        return await self._await_side(outcome, pairs, Side(side), deadline)
 
     async def _undo(self, arguments: Obj) -> _Answer:
         """Take pairs apart; answered when the kernel has no bond of theirs any more."""
@@ -258,6 +258,26 @@ class Requests:
         outcome = await self._agent.converge()
         pairs = pair_up(outcome.snapshot, self._agent.policy).pairs
         return self._answer(outcome, tuple(pair for pair in pairs if pair.mac in macs))
+
+    async def _await_pairs(
+        self, arguments: Obj, deadline: Deadline
+    ) -> tuple[Outcome, tuple[Pair, ...]]:
+        """Return the pairs that are meant once they are there.
+
+        The first VF that is plugged makes a pair of a NIC, but only when its driver and udev
+        are done with it, and whoever plugged it asks at once. Raises ConflictError at the end.
+        """
+        outcome = await self._agent.latest()
+        while True:
+            try:
+                return outcome, self._chosen(outcome, arguments)
+            except ConflictError:
+                if deadline.expired:
+                    raise
+            with contextlib.suppress(TimeoutError):
+                outcome = await asyncio.wait_for(
+                    self._agent.next_outcome(), max(deadline.remaining_s, 0.001)
+                )
 
     async def _await_side(
         self, outcome: Outcome, pairs: tuple[Pair, ...], side: Side, deadline: Deadline

@@ -186,6 +186,23 @@ def test_waiting_for_what_is_there_returns_at_once_and_else_says_why_not(
         ask(agent, "wait", active="standby", timeout_s=0)
 
 
+def test_waiting_for_a_vf_that_was_just_plugged_waits_for_its_pair(tmp_path: Path) -> None:
+    agent = FakeAgent(system=FakeSystem(), leases=Leases(tmp_path, lambda: 0.0))
+    agent.system.kernel.plug("ens2", MAC, driver="virtio_net")
+    with pytest.raises(ConflictError, match="no pair"):
+        ask(agent, "wait", active="vf", bond=MAC, timeout_s=0)
+
+    def found() -> asyncio.Future[Outcome]:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        agent.system.kernel.plug("ens3", MAC)
+        future.set_result(agent.system.engine().converge())
+        return future
+
+    agent.next_outcome = found  # type: ignore[method-assign]
+    (pair,) = ask(agent, "wait", active="vf", bond=MAC, timeout_s=5)["pairs"]
+    assert (pair["mac"], pair["active"]) == (MAC, "vf")
+
+
 def test_a_pair_can_be_named_by_bond_or_by_mac(agent: FakeAgent) -> None:
     for name in ("bond0", MAC):
         ask(agent, "announce", bond=name)

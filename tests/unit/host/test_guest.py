@@ -53,6 +53,14 @@ def test_coming_back_ends_the_hold_and_waits_for_the_vf(tmp_path: Path) -> None:
     assert 0 < requests[1]["arguments"]["timeout_s"] <= 5
 
 
+def test_a_guest_that_knows_of_no_pair_yet_is_waited_for(tmp_path: Path) -> None:
+    def answer(request: dict[str, Any]) -> bytes:
+        return refusing(request) if request["request"] == "switch" else obedient(request)
+
+    requests = talking(tmp_path, answer, lambda guest: guest.to_vf([MAC], timeout_s=5))
+    assert [item["request"] for item in requests] == ["switch", "wait"]
+
+
 def test_a_refusal_is_told_without_what_could_harm_a_terminal(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"no\?\[2J carrier"):
         talking(tmp_path, refusing, to_standby)
