@@ -21,6 +21,9 @@ class Tier:
 
     name: str
     guests: bool = False
+    workers: int = 1
+    """How many tests run side by side, each with a guest or two of its own: an emulated guest
+    keeps about one processor busy."""
     when: str = ""
     """Of a tier that runs only when it is named: for what."""
 
@@ -28,7 +31,7 @@ class Tier:
 TIERS = (
     Tier(name="lint"),
     Tier(name="unit"),
-    Tier(name="guest", guests=True),
+    Tier(name="guest", guests=True, workers=2),
     Tier(name="vm", guests=True),
     Tier(name="images", guests=True, when="before a release"),
 )
@@ -77,7 +80,8 @@ def _run(tier: Tier, pytest_arguments: Sequence[str]) -> Result:
     report.unlink(missing_ok=True)
     argv = [
         *(sys.executable, "-m", "pytest", f"tests/{tier.name}", f"--junitxml={report}"),
-        *("-o", f"cache_dir={BUILD / 'cache' / 'pytest'}", *pytest_arguments),
+        *("-o", f"cache_dir={BUILD / 'cache' / 'pytest'}", *_side_by_side(tier, pytest_arguments)),
+        *pytest_arguments,
     ]
     code = subprocess.run(argv, cwd=ROOT, check=False).returncode
     counts = _counts(report) if report.exists() else "no report"
@@ -86,6 +90,15 @@ def _run(tier: Tier, pytest_arguments: Sequence[str]) -> Result:
         summary=f"{counts} in {time.monotonic() - begin:.2f}s"
         + ("" if code in {0, 1} else f", pytest exit code {code}"),
     )
+
+
+def _side_by_side(tier: Tier, pytest_arguments: Sequence[str]) -> list[str]:
+    """Return what makes pytest run tests side by side; ``-s`` wants to see one after the other."""
+    workers = min(tier.workers, os.cpu_count() or 1)
+    if workers == 1 or "-s" in pytest_arguments:
+        return []
+    # A file on one worker: what its tests share is booted once.
+    return ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def _counts(report: Path) -> str:

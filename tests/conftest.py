@@ -19,6 +19,7 @@ The logs of the first run stay, beside those of the second, which end with ``-ag
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Generator, Iterator
@@ -81,7 +82,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def freezer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Freezer]:
     """Guests booted once in this session."""
     directory = tmp_path_factory.mktemp("frozen")
-    yield Freezer(make_image=ensure_image, directory=directory, logs=LOGS / "frozen")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    yield Freezer(make_image=ensure_image, directory=directory, logs=LOGS / "frozen" / worker)
     shutil.rmtree(directory)
 
 
