@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
             case "demo":
                 from lab.demo import main as demo
 
-                return demo()
+                return demo(rest)
             case "bench":
                 return _bench(rest)
     except GuestAgentError as error:

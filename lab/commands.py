@@ -29,17 +29,23 @@ class Completed:
     stderr: str
 
 
+def connected(path: Path) -> socket.socket:
+    """Return a connection to the Unix socket at ``path``."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(path))
+    return connection
+
+
 class Commands:
     """The host's end of the port of one QEMU. Commands may run side by side, from any thread."""
 
-    def __init__(self, path: Path, *, name: str) -> None:
+    def __init__(self, path: Path | socket.socket, *, name: str) -> None:
         self._name = name
         self._ids = itertools.count()
         self._replies: dict[int, Mapping[str, Any]] = {}
         self._changed = threading.Condition()
         self._closed = False
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+        self._socket = path if isinstance(path, socket.socket) else connected(path)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

@@ -6,7 +6,8 @@
     build/demo/timeline.svg  .png        the same as a picture
     build/demo/logs/                     consoles, journals, QEMU, the host helper, the probe
 
-The last line on stdout says ``demo: pass …`` or ``demo: fail …``.
+The last line on stdout says ``demo: pass …`` or ``demo: fail …``. With ``--sriov`` the VF is a
+real one, and both hosts are inside a guest (lab/nested/demo.py): the report is the same.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guestagent.errors import GuestAgentError, PeerError
+from guestagent.errors import EXIT_USAGE, GuestAgentError, PeerError
 from lab import migration, timeline
 from lab.image import ensure_image
 from lab.machine import Machine
 from lab.network import Network
 from lab.paths import BUILD
-from lab.phases import Phase, phases_of
+from lab.phases import ROUND_TRIP_S, Phase, phases_of
 from lab.probe import Probe, Result
 from lab.setup import Pair, Setup
 from lab.waiting import wait_until
@@ -94,13 +95,25 @@ class Run:
         )
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the demonstration once; return 0 if all is as it must be."""
+    if arguments not in ([], ["--sriov"]):
+        print("usage: sudo ./dev demo [--sriov]")
+        return EXIT_USAGE
+    if arguments:
+        from lab.nested.demo import run
+
+        return conclude(run)
+    return conclude(_run)
+
+
+def conclude(story: Callable[[Path], Run]) -> int:
+    """Play a story, which gets the directory for its logs, and report it; return the exit code."""
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     logs = DIRECTORY / "logs"
     logs.mkdir(parents=True)
     try:
-        run = _run(logs)
+        run = story(logs)
     except (GuestAgentError, OSError) as error:
         print(f"demo: fail: {error}; see {logs}")
         return 1
@@ -108,7 +121,7 @@ def main() -> int:
     (logs / "probe.json").write_text(run.probe.to_json())
     (DIRECTORY / "report.json").write_text(run.to_json(passed=not problems) + "\n")
     timeline.draw(run.probe, run.phases, DIRECTORY / "timeline")
-    _say(f"report and timeline are in {DIRECTORY}")
+    say(f"report and timeline are in {DIRECTORY}")
     lost = f"{run.probe.lost} of {run.probe.sent} packets lost"
     where = ", ".join(f"{phase.name} {phase.lost}" for phase in run.phases if phase.lost)
     if problems:
@@ -117,6 +130,26 @@ def main() -> int:
     downtime = f"guest stopped for {run.helper.downtime_ms} ms"
     print(f"demo: pass: {lost} ({where or 'none'}), TCP alive, {downtime}")
     return 0
+
+
+def told(probe: Result, helper: migration.Report, *, margin_s: float = ROUND_TRIP_S) -> Run:
+    """Put together what probe and helper saw; ``margin_s`` is around the downtime.
+
+    :raise PeerError: the helper ended without a migration.
+    """
+    if helper.downtime is None:
+        raise PeerError(f"guestagent-host ended with {helper.exit_code}: {helper.message}")
+    phases = phases_of(probe, helper, margin_s=margin_s)
+    return Run(
+        probe=probe,
+        helper=helper,
+        phases=phases,
+        active_port={
+            "before": probe.active_kind_at(phases[0].end_s),
+            "during": probe.active_kind_at(helper.downtime.begin_s),
+            "after": probe.active_kind_at(probe.end_s),
+        },
+    )
 
 
 def _run(logs: Path) -> Run:
@@ -129,37 +162,27 @@ def _run(logs: Path) -> Run:
         Machine.destination(source, name="hostB") as destination,
         Probe(network, pair=pair) as probe,
     ):
-        _say("host A: a guest boots with a virtio NIC and a VF of one MAC address")
+        say("host A: a guest boots with a virtio NIC and a VF of one MAC address")
         source.wait_ready()
         port = _wait_for_vf(source)
-        _say(f"host A: the guest's bond uses its VF, {port}")
+        say(f"host A: the guest's bond uses its VF, {port}")
         probe.start(source)
-        _say(f"peer: ICMP, UDP in both directions and TCP, {probe.rate_hz:.0f}/s each")
+        say(f"peer: ICMP, UDP in both directions and TCP, {probe.rate_hz:.0f}/s each")
         time.sleep(CALM_S)
 
         description = source.directory / "vm.toml"
         migration.write_description(description, source, destination)
         shutil.copy(description, logs)
-        _say("host A: guestagent-host migrate")
-        helper = migration.migrate(description, log=logs / "guestagent-host.log", on_progress=_say)
+        say("host A: guestagent-host migrate")
+        helper = migration.migrate(description, log=logs / "guestagent-host.log", on_progress=say)
         if helper.exit_code != 0 or helper.downtime is None:
             raise PeerError(f"guestagent-host ended with {helper.exit_code}: {helper.message}")
         port = _wait_for_vf(destination)
-        _say(f"host B: the guest's bond uses its VF, {port}")
+        say(f"host B: the guest's bond uses its VF, {port}")
         time.sleep(CALM_S)
         result = probe.stop(destination, pauses=[helper.downtime])
-        _say("the probe has ended")
-    phases = phases_of(result, helper)
-    return Run(
-        probe=result,
-        helper=helper,
-        phases=phases,
-        active_port={
-            "before": result.active_kind_at(phases[0].end_s),
-            "during": result.active_kind_at(helper.downtime.begin_s),
-            "after": result.active_kind_at(result.end_s),
-        },
-    )
+        say("the probe has ended")
+    return told(result, helper)
 
 
 def _wait_for_vf(machine: Machine) -> str:
@@ -183,5 +206,6 @@ def _vf_port(machine: Machine) -> str:
 _begin_s = time.monotonic()
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell how far the demonstration is."""
     print(f"demo: {time.monotonic() - _begin_s:6.1f} s  {text}", flush=True)

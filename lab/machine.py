@@ -17,7 +17,6 @@ QEMU dies with the process that started it, however that ends.
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import socket
@@ -28,30 +27,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from guestagent.errors import DeadlineError, GuestAgentError, PeerError
+from guestagent.errors import GuestAgentError, PeerError
 from lab import seed
-from lab.accelerator import accelerator
-from lab.commands import Commands, Completed
+from lab.accelerator import TCG, accelerator
+from lab.commands import Commands
+from lab.guest import BOOT_TIMEOUT_S, Guest
 from lab.image import Image
 from lab.monitor import Event, Json, Monitor
 from lab.network import Network
 from lab.process import end, run
+from lab.qemu import MONITORS, Files, command_line, serial_ports
 from lab.runs import make_directory
 from lab.setup import Pair, Setup
 
-BOOT_TIMEOUT_S = 400.0
-COMMAND_TIMEOUT_S = 60.0
 UNPLUG_TIMEOUT_S = 30.0
 MIGRATION_TIMEOUT_S = 120.0
 QUIT_TIMEOUT_S = 10.0
-
-# Socket by its name in the directory, and the name of the guest's virtio-serial port behind it.
-SERIAL_PORTS = {
-    "commands": "lab.commands.0",
-    "qga": "org.qemu.guest_agent.0",
-    "agent": "org.guestagent.0",
-}
-MONITORS = ("qmp-lab", "qmp-host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +64,7 @@ class Frozen:
         return self.directory / "disk.qcow2"
 
 
-class Machine:
+class Machine(Guest):
     """A QEMU with one guest; a context manager, started at its beginning and gone at its end.
 
     ``logs`` gets ``<name>-serial.log``, ``<name>-qemu.log`` and ``<name>-journal.txt``.
@@ -95,7 +86,7 @@ class Machine:
         console: bool = False,
     ) -> None:
         """``disk`` is the overlay of the source, for a machine that awaits a migration."""
-        self.setup = setup or Setup()
+        super().__init__(setup or Setup())
         self.directory = make_directory()
         self._image = image
         self._network = network
@@ -146,46 +137,6 @@ class Machine:
         return self._disk or self.directory / "disk.qcow2"
 
     # -- the guest -----------------------------------------------------------------------------
-
-    def wait_ready(self, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Wait for the end of the guest's start-up, be all its units well or not."""
-        self._commands.run("systemctl is-system-running --wait", timeout_s=timeout_s)
-
-    def execute(
-        self, script: str, *, stdin: str = "", timeout_s: float = COMMAND_TIMEOUT_S
-    ) -> Completed:
-        """Run a bash script as root in the guest, whatever it ends with (see lab/commands.py).
-
-        :raise DeadlineError: the guest does not answer.
-        """
-        return self._commands.run(script, stdin=stdin, timeout_s=timeout_s)
-
-    def run(self, script: str, *, stdin: str = "", timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-        """Run a bash script as root in the guest and return its stdout.
-
-        :raise DeadlineError: the guest does not answer, or the script took too long.
-        :raise PeerError: the script failed; the text carries its stderr.
-        """
-        done = self.execute(script, stdin=stdin, timeout_s=timeout_s)
-        if done.code is None:
-            raise DeadlineError(f"{self.setup.name}: longer than {timeout_s} s: {script}")
-        if done.code != 0:
-            said = f"{done.stdout}{done.stderr}"
-            raise PeerError(f"{self.setup.name}: exit code {done.code} of: {script}\n{said}")
-        return done.stdout
-
-    def run_json(self, script: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> Json:
-        """Run a script and return the JSON value that it prints (None for nothing)."""
-        out = self.run(script, timeout_s=timeout_s)
-        return json.loads(out) if out.strip() else None
-
-    def ip(self, *arguments: str) -> Json:
-        """Return what ``ip -json -details ARGUMENTS`` prints."""
-        return self.run_json(f"ip -json -details {shlex.join(arguments)}")
-
-    def write_file(self, path: str, content: str) -> None:
-        """Write a file in the guest."""
-        self.run(f"mkdir -p $(dirname {path}) && cat > {path}", stdin=content)
 
     def reboot(self) -> None:
         """Reboot the guest from inside and wait until it is ready again.
@@ -313,13 +264,13 @@ class Machine:
         self._logs.mkdir(parents=True, exist_ok=True)
         if self._disk is None:
             self._make_disk()
-        for tap in self.setup.taps():
-            self._network.add_tap(tap, host=self.setup.host)
+        for tap, host in self.setup.taps().items():
+            self._network.add_tap(tap, host=host)
             stack.callback(self._network.delete_link, tap)
         with ExitStack() as sockets:
             listeners = {
                 name: sockets.enter_context(self._listen(name))
-                for name in (*SERIAL_PORTS, *MONITORS)
+                for name in (*serial_ports(self.setup), *MONITORS)
             }
             argv = self._network.hosts(*self._argv(listeners))
             with self._log("qemu.log").open("w") as output:
@@ -345,31 +296,24 @@ class Machine:
         stack.callback(self._commands.close)
 
     def _argv(self, listeners: dict[str, socket.socket]) -> list[str]:
-        awaits_state = self._frozen is not None or self._disk is not None
         initrd = self.directory / "initrd"
         seed.write_initrd(initrd, image_initrd=self._image.initrd, files=self.setup.all_files())
         console = "stdio,mux=on,signal=off" if self._console else "null"
-        argv = [
-            *("qemu-system-x86_64", "-name", self.setup.name, "-nodefaults", "-no-user-config"),
-            *accelerator(self._image),
-            *self.setup.qemu_arguments(with_vfs=not awaits_state),
-            *("-kernel", str(self._image.kernel), "-initrd", str(initrd)),
-            *("-append", self.setup.kernel_arguments),
-            *("-drive", f"id=disk,if=none,file={self.disk},format=qcow2,cache=unsafe"),
-            *("-device", "virtio-blk-pci,drive=disk"),
-            *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
-            *("-display", "none", "-serial", "chardev:serial"),
-            *("-chardev", f"{console},id=serial,logfile={self._log('serial.log')}"),
-        ]
-        for name, port in SERIAL_PORTS.items():
-            argv += ["-device", f"virtserialport,chardev={name},name={port}"]
-        for name in MONITORS:
-            argv += ["-mon", f"chardev={name},mode=control"]
-        for name, listener in listeners.items():
-            argv += ["-chardev", f"socket,id={name},fd={listener.fileno()},server=on,wait=off"]
-        if awaits_state:
-            argv += ["-incoming", "defer"]
-        return argv
+        sockets = {
+            name: f"socket,id={name},fd={listener.fileno()},server=on,wait=off"
+            for name, listener in listeners.items()
+        }
+        return command_line(
+            self.setup,
+            Files(kernel=str(self._image.kernel), initrd=str(initrd), disk=str(self.disk)),
+            accelerator=TCG if self.setup.emulated else accelerator(self._image),
+            netdevs=self.setup.netdevs(),
+            chardevs={
+                "serial": f"{console},id=serial,logfile={self._log('serial.log')}",
+                **sockets,
+            },
+            awaits_state=self._frozen is not None or self._disk is not None,
+        )
 
     def _make_disk(self) -> None:
         if self._frozen is None:

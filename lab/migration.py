@@ -98,17 +98,21 @@ def migrate(
         out = process.stdout.read()
         copy.write(out)
     try:
-        return _parse(json.loads(out), process.returncode)
+        return parse(json.loads(out), process.returncode)
     except (ValueError, KeyError, TypeError) as error:
         raise PeerError(
             f"the host helper ended with {process.returncode} and no report: {log.read_text()}"
         ) from error
 
 
-def _parse(report: Mapping[str, Any], exit_code: int) -> Report:
+def parse(report: Mapping[str, Any], exit_code: int, *, ahead_s: float = 0.0) -> Report:
+    """Read a report; ``ahead_s`` is by how much the clock that it was written by is ahead."""
     figures = report["migration"] or {}
     stops = _moments(report, "stop", "source")
     resumes = _moments(report, "resume", "destination")
+    downtime = None
+    if stops and resumes:
+        downtime = Pause(begin_s=stops[-1] - ahead_s, end_s=resumes[0] - ahead_s)
     return Report(
         exit_code=exit_code,
         result=report["result"],
@@ -116,10 +120,14 @@ def _parse(report: Mapping[str, Any], exit_code: int) -> Report:
         running_on=report["running_on"],
         accelerated=report["accelerated"],
         phases=tuple(
-            Span(name=phase["name"], begin_s=phase["start_s"], end_s=phase["end_s"])
+            Span(
+                name=phase["name"],
+                begin_s=phase["start_s"] - ahead_s,
+                end_s=phase["end_s"] - ahead_s,
+            )
             for phase in report["phases"]
         ),
-        downtime=Pause(begin_s=stops[-1], end_s=resumes[0]) if stops and resumes else None,
+        downtime=downtime,
         total_ms=figures.get("total_ms"),
         downtime_ms=figures.get("downtime_ms"),
     )

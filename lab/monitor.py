@@ -7,6 +7,7 @@ arrival, so that nobody has to listen before the request that causes it.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -46,12 +47,12 @@ class Event:
 
 
 class Monitor:
-    """A connection to one QMP socket; a context manager.
+    """A connection to one QMP socket, by its path or made already; a context manager.
 
     :raise PeerError: on a refused connection.
     """
 
-    def __init__(self, path: Path, *, name: str) -> None:
+    def __init__(self, path: Path | socket.socket, *, name: str) -> None:
         self._name = name
         self._events: list[Event] = []
         self._changed = threading.Condition()
@@ -60,7 +61,8 @@ class Monitor:
         self._thread.start()
         self._client = QMPClient(name)
         try:
-            self._call(self._client.connect(str(path)), timeout_s=COMMAND_TIMEOUT_S)
+            where = path if isinstance(path, socket.socket) else str(path)
+            self._call(self._client.connect(where), timeout_s=COMMAND_TIMEOUT_S)
         except ConnectError as error:
             self._stop_loop()
             raise PeerError(f"{name}: no connection to {path}: {error}") from error

@@ -27,11 +27,13 @@ class Phase:
     """The longest time in which one flow lost every packet."""
 
 
-def phases_of(result: Result, helper: Report) -> tuple[Phase, ...]:
+def phases_of(
+    result: Result, helper: Report, *, margin_s: float = ROUND_TRIP_S
+) -> tuple[Phase, ...]:
     """Cut the time of the probe into the phases of a migration.
 
     ``before``, ``switch`` (the guest leaves the VF), ``unplug`` (the VF goes), ``move`` (the
-    memory), ``downtime`` (from a round trip before the source stops to one after the destination
+    memory), ``downtime`` (from ``margin_s`` before the source stops to that after the destination
     runs), ``arrive``, ``plug`` (the VF comes, until the bond uses it), ``after``. Phases that did
     not take place are left out.
     """
@@ -43,8 +45,8 @@ def phases_of(result: Result, helper: Report) -> tuple[Phase, ...]:
         cuts.append(("unplug", helper.phase("detach").begin_s))
         cuts.append(("move", helper.phase("detach").end_s))
     if helper.downtime is not None:
-        cuts.append(("downtime", helper.downtime.begin_s - ROUND_TRIP_S))
-        cuts.append(("arrive", helper.downtime.end_s + ROUND_TRIP_S))
+        cuts.append(("downtime", helper.downtime.begin_s - margin_s))
+        cuts.append(("arrive", helper.downtime.end_s + margin_s))
     if "attach" in names:
         attach = helper.phase("attach")
         used_s = [

@@ -20,8 +20,8 @@ from typing import Any, Self
 
 from guestagent.errors import DeadlineError, GuestAgentError, PeerError
 from lab.accounting import ClockMap, Flow, Pause, account
+from lab.guest import Guest
 from lab.guestside.probing import RESULT, decode
-from lab.machine import Machine
 from lab.network import Network
 from lab.paths import ROOT
 from lab.setup import Pair
@@ -31,8 +31,6 @@ RATE_HZ = 500.0
 GUEST_PROGRAM = "/usr/lib/lab/probing.py"
 VF_DRIVERS = {"e1000e", "igbvf"}
 
-# What is under way when sending ends has this long to arrive.
-LINGER_S = 1.0
 STOP_TIMEOUT_S = 60.0
 
 # Where in the kernel each process of the guest's side is, and what it said.
@@ -41,6 +39,20 @@ WHAT_HOLDS_IT = (
     f"for pid in $(pgrep -f {GUEST_PROGRAM}); do "
     "ps -o pid,ppid,stat,psr,time,wchan:32 $pid; cat /proc/$pid/stack; done; ss -tuni"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How much the probe asks of a guest."""
+
+    rate_hz: float = RATE_HZ
+    """Packets of each of the three flows."""
+    chunks_hz: float = 100.0
+    """Of the TCP connection, 512 bytes each."""
+    sample_s: float = 0.01
+    """How often the guest looks which port is active."""
+    linger_s: float = 1.0
+    """What is under way when sending ends has this long to arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +135,13 @@ class Probe:
         pair: Pair | None = None,
         rate_hz: float = RATE_HZ,
         family: str = "ipv4",
+        pace: Pace | None = None,
     ) -> None:
+        """``pace`` is for a guest that can carry less than ``rate_hz``."""
         self._network = network
         self._pair = pair or Pair()
-        self.rate_hz = rate_hz
+        self._pace = pace or Pace(rate_hz=rate_hz)
+        self.rate_hz = self._pace.rate_hz
         which = ("ipv4", "ipv6").index(family)
         self._peer_address = self._pair.peer_addresses[which].split("/")[0]
         self._guest_address = self._pair.addresses[which].split("/")[0]
@@ -136,6 +151,7 @@ class Probe:
         argv = self._network.peer(
             *(sys.executable, "-m", "lab.probe_peer", "--local", self._peer_address),
             *("--remote", self._guest_address, "--rate-hz", str(self.rate_hz)),
+            *("--chunks-hz", str(self._pace.chunks_hz)),
         )
         self._peer = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *argv],
@@ -160,17 +176,18 @@ class Probe:
         self._peer.kill()
         self._peer.communicate()
 
-    def start(self, machine: Machine) -> None:
+    def start(self, machine: Guest) -> None:
         """Begin to send in all directions; both ends have met before, so nothing is lost yet."""
         wait_until(f"the peer reaches {self._guest_address}", self._guest_answers, timeout_s=30)
         machine.run(
             f"python3 -I -S {GUEST_PROGRAM} --local {self._guest_address} "
-            f"--peer {self._peer_address} --mac {self._pair.mac} --rate-hz {self.rate_hz}"
+            f"--peer {self._peer_address} --mac {self._pair.mac} --rate-hz {self.rate_hz} "
+            f"--sample-s {self._pace.sample_s}"
         )
         self._begin_s = time.monotonic()
         self._tell("send")
 
-    def stop(self, machine: Machine, *, pauses: Sequence[Pause] = ()) -> Result:
+    def stop(self, machine: Guest, *, pauses: Sequence[Pause] = ()) -> Result:
         """End sending, wait for what is under way, and return what was seen.
 
         ``machine`` is the one that the guest runs on now, ``pauses`` are the times in which it
@@ -181,7 +198,7 @@ class Probe:
         """
         self._tell("stop")
         end_s = time.monotonic()
-        time.sleep(LINGER_S)
+        time.sleep(self._pace.linger_s)
         self._tell("close")
         try:
             guest = machine.run_json(
@@ -193,7 +210,7 @@ class Probe:
             with suppress(GuestAgentError):
                 error.add_note(f"what its processes do: {machine.run(WHAT_HOLDS_IT)}")
             raise
-        time.sleep(LINGER_S)
+        time.sleep(self._pace.linger_s)
         self._write("report")
         peer = json.loads(self._read())
         return evaluate(

@@ -50,7 +50,6 @@ SO_TIMESTAMPNS = 35
 TIMESPEC = struct.Struct("@qq")
 
 TCP_CHUNK = bytes(512)
-TCP_CHUNKS_HZ = 100
 
 
 class Echo:
@@ -176,8 +175,9 @@ class Stream:
 class Peer:
     """All streams of the peer, and the words that steer them."""
 
-    def __init__(self, *, local: str, remote: str, rate_hz: float) -> None:
+    def __init__(self, *, local: str, remote: str, rate_hz: float, chunks_hz: float) -> None:
         self._rate_hz = rate_hz
+        self._chunks_hz = chunks_hz
         self._remote = remote
         udp = udp_socket(local)
         self._echo = Echo(local, remote)
@@ -216,7 +216,7 @@ class Peer:
         connection.settimeout(0)
         self._stream = Stream(connection)
         self._pacer = Pacer(self._rate_hz)
-        self._chunks = Pacer(TCP_CHUNKS_HZ)
+        self._chunks = Pacer(self._chunks_hz)
 
     def _send_what_is_due(self) -> None:
         for _ in range(self._pacer.due() if self._pacer else 0):
@@ -256,10 +256,16 @@ def main() -> None:
     parser.add_argument("--local", required=True)
     parser.add_argument("--remote", required=True)
     parser.add_argument("--rate-hz", type=float, required=True)
+    parser.add_argument("--chunks-hz", type=float, required=True)
     options = parser.parse_args()
     # Ahead of the emulated guests: a probe that is late would see gaps of its own making.
     os.nice(-10)
-    peer = Peer(local=options.local, remote=options.remote, rate_hz=options.rate_hz)
+    peer = Peer(
+        local=options.local,
+        remote=options.remote,
+        rate_hz=options.rate_hz,
+        chunks_hz=options.chunks_hz,
+    )
     print("ready", flush=True)
     peer.run()
 

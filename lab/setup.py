@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lab.flavour import PLAIN, Flavour
 from lab.network import GUEST_STATION, PEER_STATION, Subnet, mac_of_pair
@@ -22,8 +23,9 @@ from lab.seed import Files
 SPARE_PORTS = 2
 SLOTS = 16
 """How many root ports get a slot of their own on the root bus, which has 32."""
-PF_PORT = "rp-pf"
-PF_MAC = "52:54:00:5b:00:00"
+NOWHERE = ""
+PF_MAC = "52:54:00:5b:00:%02x"
+FIRST_PF_CHASSIS = 96
 
 KERNEL_ARGUMENTS = (
     "console=ttyS0 root=/dev/vda rw rootfstype=ext4 fsck.mode=skip quiet loglevel=4 "
@@ -109,12 +111,20 @@ class Setup:
     files: Files = field(default_factory=dict)
     memory_mib: int = 512
     cpus: int = 2
-    pf: bool = False
-    """A card with SR-IOV (QEMU's igb) and an IOMMU: the guest is a host for other guests.
+    pfs: tuple[str, ...] = ()
+    """Cards with SR-IOV (QEMU's igb) and an IOMMU: the guest is a host for other guests.
 
-    All memory must lie below 4 GiB: with more, firmware puts the VFs' registers above it, and
-    QEMU 10.0 maps those at a truncated address. Such a guest cannot be frozen.
+    For each its wire: the host of the network (``A``, ``B``) whose bridge it ends at, or
+    ``NOWHERE``. All memory must lie below 4 GiB: with more, firmware puts the VFs' registers above
+    it, and QEMU 10.0 maps those at a truncated address. Such a guest cannot be frozen.
     """
+    disks: tuple[Path, ...] = ()
+    """More disks, raw and read only: /dev/vdb and so on."""
+    relays: tuple[str, ...] = ()
+    """More virtio-serial ports ``lab.<relay>``, each with the socket ``<relay>.sock``."""
+    emulated: bool = False
+    """By QEMU alone, also where the processor could help."""
+    more_kernel_arguments: str = ""
 
     def all_files(self) -> Files:
         """Return everything that is put into the guest's root before it starts."""
@@ -125,14 +135,30 @@ class Setup:
     @property
     def kernel_arguments(self) -> str:
         """The command line of the guest's kernel."""
-        iommu = "intel_iommu=on iommu=pt" if self.pf else ""
-        return " ".join(f"{KERNEL_ARGUMENTS} {self.flavour.kernel_arguments} {iommu}".split())
+        parts = [KERNEL_ARGUMENTS, self.flavour.kernel_arguments, self.more_kernel_arguments]
+        parts += ["intel_iommu=on iommu=pt"] if self.pfs else []
+        return " ".join(part for part in parts if part)
 
-    def taps(self) -> tuple[str, ...]:
-        """Return the names of the tap devices: at most 15 bytes each."""
-        return tuple(
-            tap for pair in self.pairs for tap in (self.tap(pair, "s"), self.tap(pair, "v"))
-        )
+    def taps(self) -> dict[str, str]:
+        """Return the names of the tap devices, at most 15 bytes each, and the host of each."""
+        pairs = {self.tap(pair, kind): self.host for pair in self.pairs for kind in ("s", "v")}
+        wired = {self.pf_tap(n): host for n, host in enumerate(self.pfs) if host != NOWHERE}
+        return pairs | wired
+
+    def pf_tap(self, number: int) -> str:
+        """Return the name of the tap at the end of a PF's wire."""
+        return f"{self.name}-p{number}"
+
+    def netdevs(self) -> Iterator[str]:
+        """Return what is behind the NICs, as QEMU's ``-netdev``."""
+        for pair in self.pairs:
+            for kind, netdev in (("s", f"standby{pair.index}"), ("v", pair.vf)):
+                yield _tap(netdev, self.tap(pair, kind))
+        for number, host in enumerate(self.pfs):
+            if host == NOWHERE:
+                yield f"hubport,id=pf{number},hubid={100 + number}"
+            else:
+                yield _tap(f"pf{number}", self.pf_tap(number))
 
     def tap(self, pair: Pair, kind: str) -> str:
         """Return the name of the tap of a pair's standby (``s``) or VF (``v``)."""
@@ -150,21 +176,19 @@ class Setup:
     def _arguments(self, *, with_vfs: bool) -> Iterator[str]:
         # Devices that no guest of today needs cost it seconds of probing.
         slow = "sata=off,smbus=off,i8042=off,vmport=off,hpet=off"
-        yield from ("-machine", f"q35,{slow}" + (",kernel-irqchip=off" if self.pf else ""))
-        if self.pf:
+        yield from ("-machine", f"q35,{slow}" + (",kernel-irqchip=off" if self.pfs else ""))
+        if self.pfs:
             yield from ("-device", "intel-iommu,intremap=off,caching-mode=on")
-            yield from ("-device", f"pcie-root-port,id={PF_PORT},chassis=99,slot=99")
-            yield from ("-netdev", "hubport,id=pf,hubid=0")
-            yield from ("-device", f"igb,id=pf,bus={PF_PORT},netdev=pf,mac={PF_MAC},romfile=")
+        for number in range(len(self.pfs)):
+            yield from ("-device", _root_port(f"rp-pf{number}", FIRST_PF_CHASSIS + number))
+            card = f"igb,id=pf{number},bus=rp-pf{number},netdev=pf{number},romfile="
+            yield from ("-device", f"{card},mac={PF_MAC % number}")
         yield from ("-m", str(self.memory_mib), "-smp", str(self.cpus))
         ports = 2 * len(self.pairs) + SPARE_PORTS
         for number in range(ports):
-            at = f"chassis={number},slot={number}" + (_function(number) if ports > SLOTS else "")
-            yield from ("-device", f"pcie-root-port,id=rp{number},{at}")
+            function = _function(number) if ports > SLOTS else ""
+            yield from ("-device", _root_port(f"rp{number}", number) + function)
         for pair in self.pairs:
-            for kind, netdev in (("s", f"standby{pair.index}"), ("v", pair.vf)):
-                tap = self.tap(pair, kind)
-                yield from ("-netdev", f"tap,id={netdev},ifname={tap},script=no,downscript=no")
             yield "-device"
             yield (
                 f"virtio-net-pci,id={pair.standby},netdev=standby{pair.index},mac={pair.mac},"
@@ -178,3 +202,11 @@ class Setup:
 def _function(number: int) -> str:
     """Return where a root port is that shares its slot; it keeps no I/O ports, which are few."""
     return f",addr={SLOTS + number // 8:#x}.{number % 8},multifunction=on,io-reserve=0"
+
+
+def _root_port(name: str, number: int) -> str:
+    return f"pcie-root-port,id={name},chassis={number},slot={number}"
+
+
+def _tap(netdev: str, name: str) -> str:
+    return f"tap,id={netdev},ifname={name},script=no,downscript=no"

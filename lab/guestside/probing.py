@@ -39,7 +39,6 @@ BUFFER_BYTES = 32 << 20
 # beyond (a stopped guest) the slots count as not sent.
 CATCH_UP_S = 0.1
 DRAIN_INTERVAL_S = 0.1
-SAMPLE_INTERVAL_S = 0.01
 
 # SO_TIMESTAMPNS and the forced buffer sizes (include/uapi/asm-generic/socket.h): not in Python.
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
@@ -239,11 +238,11 @@ class Receiver:
         )
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
-    def run(self, *, running: Callable[[], bool]) -> None:
+    def run(self, *, running: Callable[[], bool], sample_s: float) -> None:
         """Do all that while ``running``, and drain a last time."""
         drained_s = time.monotonic()
         while running():
-            for key, _ in self._selector.select(SAMPLE_INTERVAL_S):
+            for key, _ in self._selector.select(sample_s):
                 key.data()
             self.active_port.sample()
             if time.monotonic() - drained_s >= DRAIN_INTERVAL_S:
@@ -271,6 +270,7 @@ def main() -> None:
     parser.add_argument("--peer", required=True)
     parser.add_argument("--mac", required=True)
     parser.add_argument("--rate-hz", type=float, required=True)
+    parser.add_argument("--sample-s", type=float, required=True)
     options = parser.parse_args()
     RESULT.unlink(missing_ok=True)
     udp = udp_socket(options.local)
@@ -284,10 +284,10 @@ def main() -> None:
         os.dup2(devnull, stream)
     errors = os.open("/run/lab-probe.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(errors, 2)
-    serve(receiver, Sender(udp, options.peer), options.rate_hz)
+    serve(receiver, Sender(udp, options.peer), options.rate_hz, options.sample_s)
 
 
-def serve(receiver: Receiver, sender: Sender, rate_hz: float) -> None:
+def serve(receiver: Receiver, sender: Sender, rate_hz: float, sample_s: float) -> None:
     """Send in a child and receive here until SIGTERM, then write ``RESULT``."""
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
@@ -301,7 +301,7 @@ def serve(receiver: Receiver, sender: Sender, rate_hz: float) -> None:
             pipe.write(encode(sender.sent_ns))
         os._exit(0)
     os.close(write_end)
-    receiver.run(running=lambda: not stopped)
+    receiver.run(running=lambda: not stopped, sample_s=sample_s)
     os.kill(child, signal.SIGTERM)
     with os.fdopen(results) as pipe:
         sent = pipe.read()

@@ -16,7 +16,7 @@ from lab.machine import Machine
 from lab.monitor import Json
 from lab.network import Network
 from lab.paths import LOGS, PACKAGES, ROOT
-from lab.setup import Setup
+from lab.setup import NOWHERE, Setup
 from tests.contract.vf_pool import CLAIMS
 
 MAC = "52:54:00:aa:00:01"
@@ -105,7 +105,7 @@ def machine() -> Iterator[Host]:
     """A guest with the helper's package and two VFs that nothing drives."""
     ensure_agent_package()
     (package,) = PACKAGES.glob("guestagent-host_*.deb")
-    setup = Setup(name="sriov", pairs=(), pf=True)
+    setup = Setup(name="sriov", pairs=(), pfs=(NOWHERE,))
     with (
         Network() as network,
         Machine(

@@ -11,7 +11,7 @@ import pytest
 from lab import tiers
 from lab.tiers import Result, Tier
 
-CI = ["lint", "unit", "guest", "vm"]
+CI = ["lint", "unit", "guest", "vm", "sriov"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Real SR-IOV on any machine: a guest that is a host, with QEMU's igb as its card."""

@@ -1,0 +1,48 @@
+"""``./dev demo --sriov``: the demonstration with real VFs, both hosts inside one guest."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from lab import migration
+from lab.demo import Run, say, told
+from lab.nested.host import Hosts
+from lab.network import Network
+from lab.probe import Pace, Probe
+
+CALM_S = 5.0
+PACE = Pace(rate_hz=20.0, chunks_hz=5.0, sample_s=0.2, linger_s=3.0)
+"""What a guest that is emulated with its host carries beside its own work."""
+LATE_S = 0.5
+"""By how much such a guest is late to take what has come for it while its memory is copied: what
+waits for it in its host when it stops is lost as if it had come then."""
+
+
+def run(logs: Path) -> Run:
+    """Play it once."""
+    with Network() as network, Hosts.make(network, logs=logs) as hosts:
+        say(f"hosts A and B, in one guest: igb cards {hosts.pfs['A']} and {hosts.pfs['B']}")
+        source = hosts.start("a")
+        hosts.wait_ready(source)
+        say("host A: a guest has booted, with a virtio NIC on a macvtap of the card")
+        destination = hosts.start("b", awaits_state=True)
+        description = hosts.describe(source, destination)
+        hosts.helper(f"attach {description}")
+        port = hosts.wait_on_vf(source)["active_port"]
+        say(f"host A: the guest's bond uses its VF, {port} (vfio-pci, igbvf)")
+        with Probe(network, pace=PACE) as probe:
+            probe.start(source)
+            say(f"peer: ICMP, UDP in both directions and TCP, {probe.rate_hz:.0f}/s each")
+            time.sleep(CALM_S)
+            say("host A: guestagent-host migrate")
+            report = hosts.helper(f"migrate {description}")
+            ahead = hosts.clock_ahead_s()
+            helper = migration.parse(report, report["exit_code"], ahead_s=ahead.value_s)
+            port = hosts.wait_on_vf(destination)["active_port"]
+            say(f"host B: the guest's bond uses its VF, {port}")
+            time.sleep(CALM_S)
+            pauses = [helper.downtime] if helper.downtime else []
+            result = probe.stop(destination, pauses=pauses)
+            say("the probe has ended")
+    return told(result, helper, margin_s=ahead.uncertain_s + LATE_S)
