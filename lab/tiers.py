@@ -32,7 +32,7 @@ TIERS = (
     Tier(name="lint"),
     Tier(name="unit"),
     Tier(name="guest", guests=True, workers=2),
-    Tier(name="vm", guests=True),
+    Tier(name="vm", guests=True, workers=2),
     Tier(name="sriov", guests=True),
     Tier(name="images", guests=True, when="before a release"),
 )
