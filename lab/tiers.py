@@ -34,7 +34,7 @@ TIERS = (
     Tier(name="guest", guests=True, workers=2),
     Tier(name="vm", guests=True, workers=2),
     Tier(name="sriov", guests=True),
-    Tier(name="images", guests=True, when="before a release"),
+    Tier(name="images", guests=True, workers=2, when="before a release"),
 )
 
 

@@ -65,7 +65,7 @@ class Journey:
     def on_vf(self) -> Json:
         """What the agent said when the guest had got its VF."""
         report = self._helper("attach", self.hosts.describe(self.source))
-        assert report["result"] == "done", report
+        assert (report["result"], report["guest"]["confirmed"]) == ("done", True), report
         return self.hosts.wait_on_vf(self.source)
 
     @cached_property
