@@ -24,6 +24,8 @@ class Tier:
     workers: int = 1
     """How many tests run side by side, each with a guest or two of its own: an emulated guest
     keeps about one processor busy."""
+    shares: bool = True
+    """Whether the tests of a file share a guest, and so a worker."""
     when: str = ""
     """Of a tier that runs only when it is named: for what."""
 
@@ -34,7 +36,7 @@ TIERS = (
     Tier(name="guest", guests=True, workers=2),
     Tier(name="vm", guests=True, workers=2),
     Tier(name="sriov", guests=True),
-    Tier(name="images", guests=True, workers=2, when="before a release"),
+    Tier(name="images", guests=True, workers=2, shares=False, when="before a release"),
 )
 
 
@@ -95,8 +97,8 @@ def _side_by_side(tier: Tier, pytest_arguments: Sequence[str]) -> list[str]:
     workers = min(tier.workers, os.cpu_count() or 1)
     if workers == 1 or "-s" in pytest_arguments:
         return []
-    # A file on one worker: what its tests share is booted once.
-    return ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
+    spread = ["loadfile", "--no-loadscope-reorder"] if tier.shares else ["worksteal"]
+    return ["-n", str(workers), "--dist", *spread]
 
 
 def _counts(report: Path) -> str:
