@@ -44,7 +44,7 @@ READY_S = 600.0
 ASK_S = 1.0
 CLOCK_TRIES = 10
 # What is emulated copies memory at a few MiB a second, so that the last of it takes seconds.
-_MIGRATION = """
+_LIMITS = """
 [timeouts]
 command_s = 60
 unplug_s = 60
@@ -173,7 +173,7 @@ class Hosts:
         if destination is not None:
             lines += ["[pair.destination_sriov]", *_card(destination)]
         path = f"/run/{VM}.toml"
-        self.machine.write_file(path, "\n".join([*lines, sriov, _MIGRATION, migration]))
+        self.machine.write_file(path, "\n".join([*lines, sriov, _LIMITS, migration]))
         return path
 
     def clock_ahead_s(self) -> Ahead:
