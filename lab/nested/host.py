@@ -59,8 +59,10 @@ MEMORY_MIB = 2400
 _PREPARE = f"""
 mkdir -p /inside; mount -o ro /dev/vdc /inside
 modprobe -a vfio-pci vfio_iommu_type1 macvtap
-modprobe kvm_amd || modprobe kvm_intel || true
-test -e /dev/kvm
+modprobe kvm_amd || modprobe kvm_intel || {{
+    echo "no KVM in the guest that is the hosts: has this machine's KVM nested=1?" >&2
+    exit 1
+}}
 echo Y >/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts
 set -- physA physB
 for total in /sys/bus/pci/devices/*/sriov_totalvfs; do
