@@ -309,10 +309,14 @@ class _PairPlanner:
             yield FreeBond(bond=self.bond_name, reason="it has the addresses now")
 
     def _hear_routers(self) -> Iterator[Action]:
-        """Let the bond take router advertisements as the NIC did: it has the addresses now."""
+        """Let the bond take router advertisements as the NIC did: it has the addresses now.
+
+        Where the stack makes all addresses the kernel hears no routers, whatever the NIC says:
+        after a restart of dhcpcd it may say 1, and the kernel's address stood beside dhcpcd's.
+        """
         standby = self.pair.standby
         settings = tuple(item for item in standby.settings if item.key == ACCEPT_RA)
-        if settings:
+        if settings and standby.autoconfiguration is not Autoconfiguration.STACK:
             reason = f"{standby.name} did"
             yield CarrySettings(bond=self.bond_name, settings=settings, reason=reason)
 

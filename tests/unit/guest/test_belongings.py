@@ -12,6 +12,7 @@ from guestagent.guest.model import (
     ACCEPT_RA,
     RP_FILTER,
     Address,
+    Autoconfiguration,
     Neighbour,
     Route,
     Rule,
@@ -177,3 +178,14 @@ def test_the_bond_hears_no_router_before_it_has_the_addresses(wanted: str) -> No
     system.kernel.set_carrier(vf, carrier=True)
     assert system.engine().converge().error is None
     assert Setting(key=ACCEPT_RA, value=wanted) in system.kernel.settings("bond0")
+
+
+def test_nor_afterwards_where_the_stack_makes_all_addresses() -> None:
+    system = FakeSystem()
+    system.stack.autoconfigures = Autoconfiguration.STACK
+    _, vf = in_use(system)
+    system.kernel.tuned["ens2"] = {ACCEPT_RA: "1"}
+    system.kernel.set_carrier(vf, carrier=True)
+    assert system.engine().converge().error is None
+    assert system.kernel.named("bond0").complete
+    assert Setting(key=ACCEPT_RA, value="0") in system.kernel.settings("bond0")
