@@ -167,13 +167,19 @@ class Story:
         self._say("up")
 
     def wait(self, side: str) -> None:
-        """Wait until all is as in the beginning: on the bond's VF or standby, or on the NIC."""
+        """Wait until all is as in the beginning: on the bond's VF or standby, or on the NIC.
+
+        On the ``bare`` NIC, which its stack took apart by itself, the addresses are enough: after
+        a restart dhcpcd may leave the kernel's own beside them.
+        """
         seen: list[object] = []
 
         def there() -> bool:
             found, network = observe(self.guest)
             seen[:] = [found, network]
             bond, vf, standby = network.bond(PAIR), network.vf(PAIR), network.standby(PAIR)
+            if side == "bare":
+                return found is not None and found.addresses >= self.before.addresses
             if found is None or (found.addresses, found.gateways) != (
                 self.before.addresses,
                 self.before.gateways,
@@ -220,7 +226,7 @@ class Story:
                 counted[name] = counters.since()
                 self._say(name)
             result = probe.stop(self.guest)
-        assert result.tcp.survived
+        assert result.tcp.survived or {side for _, _, side in changes} == {"bare"}
         stall = result.tcp
         seen = {}
         for phase in phases:
@@ -276,7 +282,8 @@ def tell(guests: Guests, network: Network, flavour: Flavour) -> None:
     }
     bare = {}
     for name in apart:
-        (bare[name],) = story.probed((f"{name} on the NIC", told[name], "nic")).values()
+        (bare[name],) = story.probed((f"{name} on the NIC", told[name], "bare")).values()
+        story.reboot("nic")  # what it left behind is not the bond's
 
     seen = story.probed(
         ("plug", guest.plug_vf, "vf"),
