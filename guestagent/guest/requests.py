@@ -22,7 +22,6 @@ revision is another one, or when the time is up.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
@@ -243,9 +242,7 @@ class Requests:
             if outcome.error is not None:
                 raise outcome.error
             try:
-                outcome = await asyncio.wait_for(
-                    self._agent.next_outcome(), max(deadline.remaining_s, 0.001)
-                )
+                outcome = await self._next(deadline)
             except TimeoutError:
                 raise undo.late(outcome) from None
         return as_answer(chosen, before)
@@ -259,6 +256,10 @@ class Requests:
         pairs = pair_up(outcome.snapshot, self._agent.policy).pairs
         return self._answer(outcome, tuple(pair for pair in pairs if pair.mac in macs))
 
+    async def _next(self, deadline: Deadline) -> Outcome:
+        """Return what the next look shows. Raises TimeoutError when there is none in time."""
+        return await asyncio.wait_for(self._agent.next_outcome(), max(deadline.remaining_s, 0.001))
+
     async def _await_pairs(
         self, arguments: Obj, deadline: Deadline
     ) -> tuple[Outcome, tuple[Pair, ...]]:
@@ -271,13 +272,11 @@ class Requests:
         while True:
             try:
                 return outcome, self._chosen(outcome, arguments)
-            except ConflictError:
-                if deadline.expired:
-                    raise
-            with contextlib.suppress(TimeoutError):
-                outcome = await asyncio.wait_for(
-                    self._agent.next_outcome(), max(deadline.remaining_s, 0.001)
-                )
+            except ConflictError as none_yet:
+                try:
+                    outcome = await self._next(deadline)
+                except TimeoutError:
+                    raise none_yet from None
 
     async def _await_side(
         self, outcome: Outcome, pairs: tuple[Pair, ...], side: Side, deadline: Deadline
@@ -288,9 +287,7 @@ class Requests:
             if len(answer) == len(pairs) and all(pair.active is side for pair in answer):
                 return self._answer(outcome, pairs)
             try:
-                outcome = await asyncio.wait_for(
-                    self._agent.next_outcome(), max(deadline.remaining_s, 0.001)
-                )
+                outcome = await self._next(deadline)
             except TimeoutError:
                 late = [f"{p.bond or p.mac}: {p.reason}" for p in answer if p.active is not side]
                 raise DeadlineError(
