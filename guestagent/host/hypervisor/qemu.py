@@ -242,7 +242,7 @@ class Qemu:
         on = {item.text("capability") for item in listed.items() if item.boolean("state")}
         left_on = on.intersection(settings.unwanted_capabilities)
         states = dict.fromkeys(settings.capabilities, True) | dict.fromkeys(left_on, False)
-        capabilities = [{"capability": name, "state": states[name]} for name in states]
+        capabilities = [{"capability": name, "state": state} for name, state in states.items()]
         await self._run("migrate-set-capabilities", {"capabilities": capabilities})
         parameters = {"downtime-limit": downtime_ms}
         if settings.bandwidth_limit_mib_per_s is not None:
