@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
-from lab.guest import Guest
 from lab.machine import Machine
 from lab.monitor import Json
 from lab.network import Network as Wires
@@ -122,7 +121,7 @@ def configure(guest: Machine, match: str) -> None:
     wait_until("networkd has configured the NIC anew", done, timeout_s=CONVERGED_S)
 
 
-def look(guest: Guest) -> Network:
+def look(guest: Machine) -> Network:
     """Return the guest's network as it is now."""
     return in_links(guest.ip("address", "show"))
 
@@ -135,12 +134,12 @@ def in_links(links: Json) -> Network:
     )
 
 
-def wait_on_vf(guest: Guest, pair: Pair | None = None) -> Bond:
+def wait_on_vf(guest: Machine, pair: Pair | None = None) -> Bond:
     """Wait until a pair (the first) is on its VF, and return its bond."""
     return _wait(guest, pair or guest.setup.pairs[0], Network.on_vf.__name__)
 
 
-def wait_on_standby(guest: Guest, pair: Pair | None = None) -> Bond:
+def wait_on_standby(guest: Machine, pair: Pair | None = None) -> Bond:
     """Wait until a pair (the first) is on its standby, and return its bond."""
     return _wait(guest, pair or guest.setup.pairs[0], Network.on_standby.__name__)
 
@@ -217,7 +216,7 @@ def assert_nothing_lost(result: Result) -> None:
     assert (result.lost_on_the_way, result.tcp.survived) == (0, True), lost
 
 
-def _wait(guest: Guest, pair: Pair, state: str) -> Bond:
+def _wait(guest: Machine, pair: Pair, state: str) -> Bond:
     seen: list[Network] = []
 
     def there() -> Bond | None:
@@ -225,7 +224,7 @@ def _wait(guest: Guest, pair: Pair, state: str) -> Bond:
         return seen[0].bond(pair) if getattr(seen[0], state)(pair) else None
 
     try:
-        found = wait_until(f"{pair.mac} {state}", there, timeout_s=CONVERGED_S * guest.patience)
+        found = wait_until(f"{pair.mac} {state}", there, timeout_s=CONVERGED_S)
     except Exception as error:
         error.add_note(f"seen: {seen}")
         raise
