@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guestagent.errors import EXIT_USAGE, GuestAgentError, PeerError
+from guestagent.errors import EXIT_USAGE, GuestAgentError
 from lab import migration, timeline
 from lab.image import ensure_image
 from lab.machine import Machine
@@ -137,8 +137,6 @@ def told(probe: Result, helper: migration.Report, *, margin_s: float = ROUND_TRI
 
     :raise PeerError: the helper ended without a migration.
     """
-    if helper.downtime is None:
-        raise PeerError(f"guestagent-host ended with {helper.exit_code}: {helper.message}")
     phases = phases_of(probe, helper, margin_s=margin_s)
     return Run(
         probe=probe,
@@ -146,7 +144,7 @@ def told(probe: Result, helper: migration.Report, *, margin_s: float = ROUND_TRI
         phases=phases,
         active_port={
             "before": probe.active_kind_at(phases[0].end_s),
-            "during": probe.active_kind_at(helper.downtime.begin_s),
+            "during": probe.active_kind_at(helper.completed().begin_s),
             "after": probe.active_kind_at(probe.end_s),
         },
     )
@@ -175,12 +173,11 @@ def _run(logs: Path) -> Run:
         shutil.copy(description, logs)
         say("host A: guestagent-host migrate")
         helper = migration.migrate(description, log=logs / "guestagent-host.log", on_progress=say)
-        if helper.exit_code != 0 or helper.downtime is None:
-            raise PeerError(f"guestagent-host ended with {helper.exit_code}: {helper.message}")
+        downtime = helper.completed()
         port = _wait_for_vf(destination)
         say(f"host B: the guest's bond uses its VF, {port}")
         time.sleep(CALM_S)
-        result = probe.stop(destination, pauses=[helper.downtime])
+        result = probe.stop(destination, pauses=[downtime])
         say("the probe has ended")
     return told(result, helper)
 

@@ -36,7 +36,7 @@ from lab.image import Image
 from lab.monitor import Event, Json, Monitor
 from lab.network import Network
 from lab.process import end, run
-from lab.qemu import MONITORS, Files, command_line, serial_ports
+from lab.qemu import MONITORS, BootFiles, command_line, serial_ports
 from lab.runs import make_directory
 from lab.setup import Pair, Setup
 
@@ -305,7 +305,7 @@ class Machine(Guest):
         }
         return command_line(
             self.setup,
-            Files(kernel=str(self._image.kernel), initrd=str(initrd), disk=str(self.disk)),
+            BootFiles(kernel=str(self._image.kernel), initrd=str(initrd), disk=str(self.disk)),
             accelerator=TCG if self.setup.emulated else accelerator(self._image),
             netdevs=self.setup.netdevs(),
             chardevs={

@@ -42,6 +42,15 @@ class Report:
     downtime_ms: float | None
     """As QEMU measured it."""
 
+    def completed(self) -> Pause:
+        """Return the downtime of a migration that came to its end.
+
+        :raise PeerError: it did not; the text is the helper's.
+        """
+        if self.exit_code != 0 or self.downtime is None:
+            raise PeerError(f"guestagent-host ended with {self.exit_code}: {self.message}")
+        return self.downtime
+
     def phase(self, name: str) -> Span:
         """Return a phase that took place; the whole of it if it has several steps.
 

@@ -21,7 +21,7 @@ MONITORS = ("qmp-lab", "qmp-host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
+class BootFiles:
     """Where the files are on the machine that QEMU runs on."""
 
     kernel: str
@@ -37,7 +37,7 @@ def serial_ports(setup: Setup) -> dict[str, str]:
 
 def command_line(
     setup: Setup,
-    files: Files,
+    files: BootFiles,
     *,
     accelerator: Iterable[str],
     netdevs: Iterable[str],

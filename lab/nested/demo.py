@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from lab import migration
 from lab.demo import Run, say, told
 from lab.nested.host import Hosts
 from lab.network import Network
@@ -14,9 +13,6 @@ from lab.probe import Pace, Probe
 CALM_S = 5.0
 PACE = Pace(rate_hz=20.0, chunks_hz=5.0, sample_s=0.2, linger_s=3.0)
 """What a guest that is emulated with its host carries beside its own work."""
-LATE_S = 0.5
-"""By how much such a guest is late to take what has come for it while its memory is copied: what
-waits for it in its host when it stops is lost as if it had come then."""
 
 
 def run(logs: Path) -> Run:
@@ -36,13 +32,11 @@ def run(logs: Path) -> Run:
             say(f"peer: ICMP, UDP in both directions and TCP, {probe.rate_hz:.0f}/s each")
             time.sleep(CALM_S)
             say("host A: guestagent-host migrate")
-            report = hosts.helper(f"migrate {description}")
-            ahead = hosts.clock_ahead_s()
-            helper = migration.parse(report, report["exit_code"], ahead_s=ahead.value_s)
+            moved = hosts.migrate(description)
+            downtime = moved.helper.completed()
             port = hosts.wait_on_vf(destination)["active_port"]
             say(f"host B: the guest's bond uses its VF, {port}")
             time.sleep(CALM_S)
-            pauses = [helper.downtime] if helper.downtime else []
-            result = probe.stop(destination, pauses=pauses)
+            result = probe.stop(destination, pauses=[downtime])
             say("the probe has ended")
-    return told(result, helper, margin_s=ahead.uncertain_s + LATE_S)
+    return told(result, moved.helper, margin_s=moved.margin_s)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Self
 
 from guestagent.errors import PeerError
+from lab import migration
 from lab.image import Image, ensure_agent_package, ensure_image
 from lab.machine import Machine
 from lab.monitor import Json
@@ -43,6 +44,9 @@ VM = "web1"
 READY_S = 600.0
 ASK_S = 1.0
 CLOCK_TRIES = 10
+LATE_S = 0.5
+"""By how much a guest inside is late to take what has come for it while its memory is copied: what
+waits for it in its host when it stops is lost as if it had come then."""
 # What is emulated copies memory at a few MiB a second, so that the last of it takes seconds.
 _LIMITS = """
 [timeouts]
@@ -87,6 +91,16 @@ class Ahead:
 
     value_s: float
     uncertain_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """What the helper reported of a migration, as it is and by this machine's clock."""
+
+    report: Json
+    helper: migration.Report
+    margin_s: float
+    """What may lie around the downtime and is lost in it."""
 
 
 class Hosts:
@@ -158,12 +172,12 @@ class Hosts:
         destination: Inside | None = None,
         *,
         sriov: str = "",
-        migration: str = "",
+        more_migration: str = "",
     ) -> str:
         """Write the description of the VM and return its path.
 
-        ``sriov`` is more for the pair's table of that name without a destination, ``migration``
-        more for that table.
+        ``sriov`` is more for the pair's table of that name without a destination,
+        ``more_migration`` for that of the migration.
         """
         lines = [f'name = "{VM}"', *_side("source", source)]
         if destination is not None:
@@ -175,10 +189,17 @@ class Hosts:
         if destination is not None:
             lines += ["[pair.destination_sriov]", *_card(destination)]
         path = f"/run/{VM}.toml"
-        self.machine.write_file(path, "\n".join([*lines, sriov, _LIMITS, migration]))
+        self.machine.write_file(path, "\n".join([*lines, sriov, _LIMITS, more_migration]))
         return path
 
-    def clock_ahead_s(self) -> Ahead:
+    def migrate(self, description: str) -> Migrated:
+        """Run ``guestagent-host migrate`` to its end, whatever that is."""
+        report = self.helper(f"migrate {description}")
+        ahead = self._clock_ahead()
+        helper = migration.parse(report, report["exit_code"], ahead_s=ahead.value_s)
+        return Migrated(report=report, helper=helper, margin_s=ahead.uncertain_s + LATE_S)
+
+    def _clock_ahead(self) -> Ahead:
         """Return by how much the hosts' CLOCK_MONOTONIC is ahead of this machine's."""
         best = Ahead(value_s=0.0, uncertain_s=float("inf"))
         for _ in range(CLOCK_TRIES):

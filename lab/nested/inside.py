@@ -15,7 +15,7 @@ from lab.image import Image
 from lab.machine import Machine
 from lab.monitor import Json, Monitor
 from lab.process import run
-from lab.qemu import MONITORS, SERIAL_PORTS, Files, command_line
+from lab.qemu import MONITORS, SERIAL_PORTS, BootFiles, command_line
 from lab.runs import make_directory
 from lab.setup import Setup
 
@@ -146,7 +146,9 @@ class Inside(Guest):
         chardevs["serial"] = f"file,id=serial,path={self.directory}/serial.log"
         return command_line(
             self.setup,
-            Files(kernel="/inside/vmlinuz", initrd="/inside/initrd", disk="/var/tmp/disk.qcow2"),
+            BootFiles(
+                kernel="/inside/vmlinuz", initrd="/inside/initrd", disk="/var/tmp/disk.qcow2"
+            ),
             accelerator=KVM,
             netdevs=["tap,id=standby0,fd=3"],
             chardevs=chardevs,

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lab import migration
 from lab.monitor import Json
-from lab.nested.demo import LATE_S, PACE
+from lab.nested.demo import PACE
 from lab.nested.host import VFS, Hosts
 from lab.nested.inside import Inside
 from lab.nested.neighbour import Neighbour
@@ -73,7 +72,7 @@ class Journey:
         """What the helper reported of a migration whose destination died on the way."""
         assert self.on_vf
         doomed = self.hosts.start("b", awaits_state=True)
-        description = self.hosts.describe(self.source, doomed, migration=SLOW)
+        description = self.hosts.describe(self.source, doomed, more_migration=SLOW)
         with ThreadPoolExecutor(1) as pool:
             helper = pool.submit(self._helper, "migrate", description)
             wait_until(
@@ -156,14 +155,12 @@ class Journey:
         with Probe(self.hosts.network, pair=pair, pace=PACE) as probe:
             probe.start(self.source if destination.slot == "b" else self._destination)
             time.sleep(CALM_S)
-            report = self._helper("migrate", description)
-            ahead = self.hosts.clock_ahead_s()
-            helper = migration.parse(report, report["exit_code"], ahead_s=ahead.value_s)
-            assert helper.downtime is not None, report
+            moved = self.hosts.migrate(description)
+            downtime = moved.helper.completed()
             arrived(destination)
             time.sleep(CALM_S)
-            seen = probe.stop(destination, pauses=[helper.downtime])
-        phases = phases_of(seen, helper, margin_s=ahead.uncertain_s + LATE_S)
+            seen = probe.stop(destination, pauses=[downtime])
+        phases = phases_of(seen, moved.helper, margin_s=moved.margin_s)
         lost = ", ".join(f"{phase.name} {phase.lost}" for phase in phases)
         with self._report.open("a") as report_file:
             print(
@@ -171,9 +168,7 @@ class Journey:
                 f" at {seen.rate_hz:g}/s in each flow: {lost}",
                 file=report_file,
             )
-        return Moved(
-            report=report, seen=seen, phases=phases, downtime_at_s=helper.downtime.begin_s
-        )
+        return Moved(report=moved.report, seen=seen, phases=phases, downtime_at_s=downtime.begin_s)
 
     def _helper(self, command: str, description: str) -> Json:
         begin_s = time.monotonic()
