@@ -70,11 +70,14 @@ class ActivePort:
 class Tcp:
     """What became of the TCP connection."""
 
+    bytes_sent: int
     bytes_echoed: int
     survived: bool
     """It was not reset, and every byte came back."""
     longest_stall_ms: float
     longest_stall_at_s: float
+    error: str = ""
+    """What ended it before its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,10 +267,12 @@ def evaluate(
         for at_ns, name, driver in guest["active_ports"]
     )
     tcp = Tcp(
-        bytes_echoed=peer["tcp_bytes"],
-        survived=peer["tcp_survived"],
+        bytes_sent=peer["tcp_sent"],
+        bytes_echoed=peer["tcp_echoed"],
+        survived=not peer["tcp_error"] and peer["tcp_echoed"] == peer["tcp_sent"],
         longest_stall_ms=peer["tcp_longest_stall_ns"] / 1e6,
         longest_stall_at_s=peer["tcp_longest_stall_at_ns"] / 1e9,
+        error=peer["tcp_error"],
     )
     return Result(
         rate_hz=rate_hz,

@@ -5,7 +5,8 @@ stdin, a word a line, and answers each with the same word, the last one with a J
 
 - ``send``: connect by TCP and begin to send.
 - ``stop``: send no more; what is under way still counts.
-- ``close``: judge and close the TCP connection, before the guest's side ends.
+- ``close``: take what is still to come by TCP, for ``REST_S`` at most, and close the connection,
+  before the guest's side ends.
 - ``report``: write down everything and end.
 """
 
@@ -50,6 +51,10 @@ SO_TIMESTAMPNS = 35
 TIMESPEC = struct.Struct("@qq")
 
 TCP_CHUNK = bytes(512)
+
+# After a gap TCP tries again only when as much time has passed again, and a guest that is emulated
+# beside another may take seconds for what lies in between.
+REST_S = 20.0
 
 
 class Echo:
@@ -127,11 +132,17 @@ class Stream:
     connection: socket.socket
     sent: int = 0
     received: int = 0
-    survived: bool = True
+    error: str = ""
+    """What ended it before its time."""
     longest_stall_ns: int = 0
     longest_stall_at_ns: int = 0
     _open: bool = True
     _last_ns: int = field(default_factory=time.monotonic_ns)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte has come back."""
+        return self.received == self.sent
 
     def send(self) -> None:
         """Send one chunk, as far as the buffer takes it."""
@@ -139,13 +150,11 @@ class Stream:
             self.sent += self.connection.send(TCP_CHUNK)
         except BlockingIOError:
             pass
-        except OSError:
-            self.survived = False
+        except OSError as error:
+            self.error = self.error or str(error)
 
     def close(self) -> None:
-        """Take the rest; the connection survived if that is all there was to come."""
-        self.drain()
-        self.survived = self.survived and self.received == self.sent
+        """Close it; what has not come back by now has not survived."""
         self._open = False
         self.connection.close()
 
@@ -154,16 +163,17 @@ class Stream:
         if not self._open:
             return
         now = time.monotonic_ns()
-        if self.received == self.sent:
+        if self.complete:
             self._last_ns = now
         try:
             data = self.connection.recv(1 << 20)
-            self.survived = self.survived and bool(data)
+            if not data:
+                self.error = self.error or "the guest closed it"
         except BlockingIOError:
             data = b""
-        except OSError:
+        except OSError as error:
             data = b""
-            self.survived = False
+            self.error = self.error or str(error)
         if now - self._last_ns > self.longest_stall_ns:
             self.longest_stall_ns = now - self._last_ns
             self.longest_stall_at_ns = self._last_ns
@@ -198,7 +208,7 @@ class Peer:
                 elif word == "stop":
                     self._pacer = self._chunks = None
                 elif word == "close" and self._stream is not None:
-                    self._stream.close()
+                    self._take_the_rest(self._stream)
                 else:
                     break
                 print(word, flush=True)
@@ -226,6 +236,13 @@ class Peer:
             if self._stream is not None:
                 self._stream.send()
 
+    def _take_the_rest(self, stream: Stream) -> None:
+        end_s = time.monotonic() + REST_S
+        while not (stream.complete or stream.error) and time.monotonic() < end_s:
+            self._drain()
+            time.sleep(IDLE_S)
+        stream.close()
+
     def _drain(self) -> None:
         self._echo.drain()
         self._arrivals.drain()
@@ -243,8 +260,9 @@ class Peer:
             "arrived": encode(self._arrivals.sequences),
             "arrived_guest_ns": encode(self._arrivals.sent_ns),
             "arrived_ns": encode(self._arrivals.arrived_ns),
-            "tcp_bytes": stream.received,
-            "tcp_survived": stream.survived,
+            "tcp_sent": stream.sent,
+            "tcp_echoed": stream.received,
+            "tcp_error": stream.error,
             "tcp_longest_stall_ns": stream.longest_stall_ns,
             "tcp_longest_stall_at_ns": stream.longest_stall_at_ns,
         }

@@ -202,7 +202,7 @@ def probed(network: Wires, guest: Machine, change: Callable[[], object]) -> Resu
 
 def assert_one_gap(result: Result) -> None:
     """What carried went, and the other one took over: a gap, with an end, that TCP outlives."""
-    assert result.tcp.survived
+    assert result.tcp.survived, result.tcp
     assert {
         flow.name: len(flow.lost)
         for flow in result.flows
@@ -213,7 +213,7 @@ def assert_one_gap(result: Result) -> None:
 def assert_nothing_lost(result: Result) -> None:
     """Assert that whatever was sent has arrived, and that the TCP connection lives."""
     lost = {flow.name: len(flow.lost) for flow in result.flows}
-    assert (result.lost_on_the_way, result.tcp.survived) == (0, True), lost
+    assert (result.lost_on_the_way, result.tcp.survived) == (0, True), (lost, result.tcp)
 
 
 def _wait(guest: Machine, pair: Pair, state: str) -> Bond:

@@ -226,7 +226,7 @@ class Story:
                 counted[name] = counters.since()
                 self._say(name)
             result = probe.stop(self.guest)
-        assert result.tcp.survived or {side for _, _, side in changes} == {"bare"}
+        assert result.tcp.survived or {side for _, _, side in changes} == {"bare"}, result.tcp
         stall = result.tcp
         seen = {}
         for phase in phases:

@@ -15,6 +15,7 @@ from lab.setup import Pair, Setup
 from lab.waiting import wait_until
 from tests.guest.seen import (
     CONVERGED_S,
+    assert_nothing_lost,
     configuration,
     look,
     probed,
@@ -125,7 +126,7 @@ def test_all_that_a_nic_has_goes_to_the_bond_and_comes_back(
             wait_converged(guest)
 
         result = probed(network, guest, adopt)
-        assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
+        assert_nothing_lost(result)
         (bond,) = look(guest).bonds
         assert (
             bond.active == bond.primary == next(n.name for n in look(guest).nics if not n.virtio)
@@ -134,7 +135,7 @@ def test_all_that_a_nic_has_goes_to_the_bond_and_comes_back(
         # The NIC filtered strictly, and what still came there was taken all the same.
         assert "3 received" in guest.run(LARGE)
         result = probed(network, guest, lambda: guest.run("guestagent undo"))
-        assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
+        assert_nothing_lost(result)
         assert belongings(guest, NIC) == before
         assert "3 received" in guest.run(LARGE)
 
@@ -176,13 +177,13 @@ def test_what_networkd_has_for_a_nic_goes_to_the_bond_and_comes_back(
         wait_on_vf(guest)
 
     result = probed(network, guest, adopt)
-    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
+    assert_nothing_lost(result)
     wait_converged(guest)
     assert guest.run("ip -o link show bond0 | grep -o 'mtu [0-9]*'").strip() == "mtu 9000"
     assert "via 198.18.0.1 dev bond0" in guest.run("ip route show table 1000")
     assert guest.run("ip rule").count("lookup 1000") == 1
     result = probed(network, guest, lambda: guest.run("guestagent undo"))
-    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
+    assert_nothing_lost(result)
     assert but_for(made, configuration(guest) + guest.run("ip rule")) == but_for(made, before)
 
 

@@ -11,6 +11,7 @@ from lab.network import Network
 from lab.setup import Pair
 from lab.usage import agent_usage
 from tests.guest.seen import (
+    assert_nothing_lost,
     assert_one_gap,
     configuration,
     configure,
@@ -40,7 +41,7 @@ def test_a_first_vf_is_adopted_with_all_that_the_nic_had(
         wait_on_vf(guest)
 
     result = probed(network, guest, plug)
-    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
+    assert_nothing_lost(result)
     wait_converged(guest)
     for family, peer in zip("46", PAIR.peer_addresses, strict=True):
         (route,) = guest.run_json(f"ip -json -{family} route show default")
@@ -70,7 +71,7 @@ def test_a_vf_that_goes_and_comes_is_primary_again_under_any_name(
         wait_on_vf(guest)
 
     result = probed(network, guest, plug_elsewhere)
-    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
+    assert_nothing_lost(result)
     after = wait_on_vf(guest)
     assert after.primary != before.primary, "the other port has another name"
     assert (after.ifindex, after.options) == (before.ifindex, before.options)

@@ -16,6 +16,7 @@ from lab.probe import Probe
 from lab.setup import Setup
 from tests.guest.seen import (
     Bond,
+    assert_nothing_lost,
     configuration,
     configure,
     look,
@@ -86,7 +87,7 @@ def test_an_agent_that_is_killed_after_every_step_comes_to_the_same_end(
     print(killed, {flow.name: (flow.sent, len(flow.lost)) for flow in result.flows})
     assert killed.count("killed after") >= 5
     assert adopted(guest) == expected
-    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
+    assert_nothing_lost(result)
 
 
 def test_an_agent_that_is_killed_at_any_moment_comes_to_the_same_end(guest: Machine) -> None:
@@ -133,6 +134,6 @@ def test_what_is_done_to_the_agent_loses_nothing(guest: Machine, network: Networ
             wait_converged(guest)
         result = probe.stop(guest)
     print({flow.name: (flow.sent, len(flow.lost)) for flow in result.flows}, result.tcp)
-    assert (result.lost_on_the_way, result.tcp.survived) == (0, True)
+    assert_nothing_lost(result)
     assert {port.kind for port in result.active_ports} == {"vf"}
     assert wait_on_vf(guest) == before

@@ -46,7 +46,13 @@ def result(*ports: ActivePort) -> Result:
         begin_s=1.0,
         end_s=1.1,
         flows=(account("icmp", sent, [0, 1, 2, 5, 5, 6, 8, 9]),),
-        tcp=Tcp(bytes_echoed=0, survived=True, longest_stall_ms=0.0, longest_stall_at_s=1.0),
+        tcp=Tcp(
+            bytes_sent=0,
+            bytes_echoed=0,
+            survived=True,
+            longest_stall_ms=0.0,
+            longest_stall_at_s=1.0,
+        ),
         active_ports=ports,
     )
 
