@@ -26,15 +26,8 @@ RTM_GETLINK = 18
 IFF_UP = 0x1
 # K: include/uapi/linux/if_link.h (6.12)
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _OPERSTATE, _LINKINFO = 1, 3, 4, 5, 10, 16, 18
-_IFALIAS, _AF_SPEC, _GROUP, _EXT_MASK, _CARRIER, _MAX_MTU, _PERM_ADDRESS = (
-    20,
-    26,
-    27,
-    29,
-    33,
-    51,
-    54,
-)
+_IFALIAS, _AF_SPEC, _GROUP, _EXT_MASK, _CARRIER = 20, 26, 27, 29, 33
+_LINK_NETNSID, _MAX_MTU, _PERM_ADDRESS = 37, 51, 54
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _BOND_MODE, _BOND_ACTIVE_SLAVE, _BOND_MIIMON, _BOND_PRIMARY = 1, 2, 3, 11
 _BOND_PRIMARY_RESELECT, _BOND_FAIL_OVER_MAC = 12, 13
@@ -103,11 +96,20 @@ def _decoded(message: Message) -> Link:
         operational=carrier and _number(found, _OPERSTATE) in _OPERATIONAL,
         quiet=_quiet(found.get(_AF_SPEC, b"")),
         upper=_number(found, _MASTER),
-        lower=_number(found, _LINK),
+        lower=_lower(found),
         alias=text(found, _IFALIAS),
         group=_number(found, _GROUP) or 0,
         bond=_bond(unpacked(info[_INFO_DATA])) if kind == "bond" and _INFO_DATA in info else None,
     )
+
+
+def _lower(found: Attributes) -> int | None:
+    """Return what a link sits on, if that is in this namespace.
+
+    Numbers begin anew in each: a container's end of a veth is mostly 2, as the first NIC here
+    (K: net/core/rtnetlink.c, rtnl_fill_link_netnsid (6.12)).
+    """
+    return None if _LINK_NETNSID in found else _number(found, _LINK)
 
 
 def _bond(data: Attributes) -> BondState:

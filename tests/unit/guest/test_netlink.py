@@ -162,7 +162,10 @@ def test_every_attribute_is_read_where_the_kernel_puts_it() -> None:
     )
     port = message(2, 0x1, ("IFLA_IFNAME", "ens3"), ("IFLA_MASTER", 4), ("IFLA_OPERSTATE", "DOWN"))
     vlan = message(5, 0x0, ("IFLA_IFNAME", "vlan5"), ("IFLA_LINK", 4), ("IFLA_CARRIER", 1))
-    spoken: Any = Spoken(bond, port, vlan)
+    container = message(
+        6, 0x1, ("IFLA_IFNAME", "veth6"), ("IFLA_LINK", 2), ("IFLA_LINK_NETNSID", 0)
+    )
+    spoken: Any = Spoken(bond, port, vlan, container)
     found = links.links(spoken)
     assert found[0] == Link(
         ifindex=4,
@@ -199,6 +202,7 @@ def test_every_attribute_is_read_where_the_kernel_puts_it() -> None:
         False,
         None,
     )
+    assert found[3].lower is None, "the number is one of the container's namespace"
 
 
 def understood(payload: bytes) -> Any:
