@@ -96,17 +96,18 @@ def _parse(line: bytes) -> Obj:
         value = Obj.parse(line)
     except JsonError as error:
         raise WireError(str(error)) from error
-    if _depth(value.value) > MAX_DEPTH:
+    if _is_deeper(value.value, MAX_DEPTH):
         raise WireError(f"an object may be {MAX_DEPTH} levels deep")
     return value
 
 
-def _depth(value: object) -> int:
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether there are more levels: however many come, no more are looked at."""
     if isinstance(value, dict):
-        return 1 + max((_depth(item) for item in value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max((_depth(item) for item in value), default=0)
-    return 0
+        value = list(value.values())
+    if not isinstance(value, list):
+        return False
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
 
 
 def _line(value: Mapping[str, object]) -> bytes:

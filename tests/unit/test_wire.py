@@ -55,6 +55,8 @@ def test_answers_carry_the_id_of_the_request() -> None:
         b'{"a":' * 5000 + b"1" + b"}" * 5000,
         b" " * (MAX_LINE_BYTES + 1),
         b'{"v": 1, "request": "x", "arguments": ' + b'{"a":' * MAX_DEPTH + b"1" + b"}" * 99,
+        # As deep as the JSON reader goes, which is deeper than a function may call itself.
+        b'{"v": 1, "request": "x", "a": ' + b"[" * 900 + b"]" * 900 + b"}",
     ],
 )
 def test_what_is_no_request_is_an_error_and_nothing_else(line: bytes) -> None:
