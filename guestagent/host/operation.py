@@ -230,7 +230,11 @@ async def _equipped(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Kit
 
 
 def _on_its_host(vm: Vm, operation: Operation) -> Vm:
-    """Return the description with the destination's host that the operation began with."""
-    if vm.destination is None or vm.destination.host is not None:
+    """Return the description with the destination's host that the operation began with.
+
+    It comes before the description's, for ``--dest`` did: another host knows nothing of this
+    guest, and that nothing listens there would count as the end of its QEMU.
+    """
+    if vm.destination is None:
         return vm
     return replace(vm, destination=replace(vm.destination, host=operation.host))

@@ -291,19 +291,24 @@ def test_what_names_no_host_is_refused(url: str) -> None:
         ssh_command(url)
 
 
+def stand_in_for_ssh(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an ``ssh`` whose every host is this one, and which notes what it was asked."""
+    ssh = directory / "bin" / "ssh"
+    ssh.parent.mkdir()
+    there = shlex.join(far_end(directory / "far"))
+    ssh.write_text(f'#!/bin/sh\necho "$@" >>{directory}/asked\nexec {there}\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+
 def test_migrate_goes_where_dest_says_and_recover_remembers_it(
     tmp_path: Path,
     stage: World,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ssh = tmp_path / "bin" / "ssh"
-    ssh.parent.mkdir()
-    there = shlex.join(far_end(tmp_path / "far"))
-    ssh.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\nexec {there}\n')
-    ssh.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    stand_in_for_ssh(tmp_path, monkeypatch)
     assert run(tmp_path, "check", "--dest", "ssh://host2") == 0
     assert run(tmp_path, "prepare", "--dest", "ssh://root@host2") == 0
     assert (
@@ -331,3 +336,19 @@ def test_migrate_goes_where_dest_says_and_recover_remembers_it(
     assert "web1 at destination: guest running" in capsys.readouterr().out
     description.write_text(text.replace("[destination]", '[destination]\nhost = "host2"'))
     assert run(tmp_path, "check") == 2
+
+
+@pytest.mark.usefixtures("stage")
+@pytest.mark.parametrize("command", ["rollback", "recover"])
+def test_what_began_with_dest_goes_on_there_whatever_host_the_description_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    stand_in_for_ssh(tmp_path, monkeypatch)
+    description = tmp_path / "web1.toml"
+    named = '[destination]\nhost = "ssh://host2"'
+    description.write_text(description.read_text().replace("[destination]", named))
+    assert run(tmp_path, "prepare", "--dest", "ssh://host3") == 0
+    (tmp_path / "asked").unlink()
+    run(tmp_path, command)
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert asked.endswith("-- host3 guestagent-host serve")
