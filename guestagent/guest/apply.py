@@ -125,7 +125,7 @@ class Applier:
                         self._delete(bond)
                     elif all(port.driver != STANDBY_DRIVER for port in ports):
                         self._stack.remove(bond.name)
-                except OSError as error:
+                except (GuestAgentError, OSError) as error:
                     # The failure that led here is what is reported; this is tried again with it.
                     _log.warning("while going back from %s: %s, ignoring", bond.name, error)
 

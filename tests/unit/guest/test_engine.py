@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from guestagent.errors import SystemLacksError
+from guestagent.errors import PeerError, SystemLacksError
 from guestagent.guest.model import (
     ACCEPT_RA,
     Address,
@@ -180,6 +180,25 @@ def test_a_bond_that_no_port_could_join_is_taken_away_again() -> None:
     assert outcome.error is not None
     assert set(system.kernel.table) == {standby, vf}
     assert system.stack.disk == {}
+
+
+def test_a_stack_that_does_not_answer_hides_no_failure_and_keeps_no_pair_from_going_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+
+    def silent(bond: str) -> None:
+        raise PeerError(f"nmcli says nothing of {bond}")
+
+    monkeypatch.setattr(system.stack, "remove", silent)
+    system.kernel.refuse("set_upper", errno.EBUSY)
+    outcome = system.engine().converge()
+    assert "set_upper" in str(outcome.error)
+    monkeypatch.undo()
+    system.kernel.refuse("set_upper", errno.EBUSY)
+    system.engine().converge()
+    assert set(system.kernel.table) == {standby, vf}
 
 
 def test_a_bond_that_was_begun_before_a_crash_is_finished() -> None:
