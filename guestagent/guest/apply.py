@@ -1,15 +1,15 @@
-"""Carrying out a plan: one action after the other, stopping at the first that fails.
+"""Carrying out a plan: one action after the other, for each bond up to the first that fails.
 
 A failure leaves the guest with its network, because every prefix of a plan
 does; the burst that moves addresses and routes takes back what it did when the
-kernel refuses a part of it.
+kernel refuses a part of it. What is done for one bond needs nothing of another.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from functools import partial
 from typing import Protocol
@@ -57,7 +57,6 @@ from guestagent.guest.model import (
     Setting,
     bond_alias,
 )
-from guestagent.guest.plan import Plan
 
 _log = logging.getLogger("guestagent.apply")
 
@@ -101,24 +100,31 @@ class Applier:
         self._memory = memory
         self._send = send
 
-    def apply(self, plan: Plan) -> None:
-        """Carry out a plan in order. Raises the first error and stops there."""
-        for action in plan.actions:
+    def apply(self, actions: Iterable[Action]) -> dict[str, GuestAgentError]:
+        """Carry out actions in order; return by bond what failed, and was the last thing tried."""
+        failed: dict[str, GuestAgentError] = {}
+        for action in actions:
+            if action.bond in failed:
+                continue
             try:
                 self._perform(action)
             except OSError as error:
-                raise GuestAgentError(f"could not {describe(action)}: {error}") from error
-            _log.info("%s: %s", describe(action), action.reason, extra=_fields(action))
+                failed[action.bond] = GuestAgentError(f"could not {describe(action)}: {error}")
+            except GuestAgentError as error:
+                failed[action.bond] = error
+            else:
+                _log.info("%s: %s", describe(action), action.reason, extra=_fields(action))
+        return failed
 
-    def abandon(self) -> None:
-        """Take away bonds that were begun and have no port, with their stack files.
+    def abandon(self, names: Collection[str]) -> None:
+        """Take away those bonds that were begun and have no port, with their stack files.
 
         Nothing depends on such a bond. A NIC that has not joined has its
         configuration back in any case: what happens next may take long.
         """
         links = self._kernel.links()
         for bond in links:
-            if bond.ours and not bond.complete:
+            if bond.name in names and bond.ours and not bond.complete:
                 ports = [link for link in links if link.upper == bond.ifindex]
                 try:
                     if not ports:

@@ -6,7 +6,7 @@ Synchronous and owned by one thread: the only writer of the process.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guestagent.errors import GuestAgentError, InternalError
 from guestagent.guest.apply import Applier
@@ -27,6 +27,8 @@ class Outcome:
     snapshot: Snapshot
     plan: Plan
     error: GuestAgentError | None = None
+    failed: frozenset[str] = frozenset()
+    """The bonds for which something failed; none when the system could not be looked at."""
 
 
 class Engine:
@@ -50,10 +52,10 @@ class Engine:
     def converge(
         self, held: frozenset[str] = frozenset(), avoided: frozenset[str] = frozenset()
     ) -> Outcome:
-        """Observe, plan and apply until the plan is empty or an action fails.
+        """Observe, plan and apply until nothing is left to do, but for bonds where that failed.
 
-        A failure is in the outcome, not raised; a bond that was only begun is
-        taken away again, so that the NICs are as they were.
+        The first failure is in the outcome, not raised. A bond that was only begun is
+        taken away again, so that the NICs are as they were; the other pairs go on.
         """
         return self._until_done(lambda: self.look(held, avoided))
 
@@ -71,22 +73,26 @@ class Engine:
         return self._until_done(look)
 
     def _until_done(self, look: Callable[[], Outcome]) -> Outcome:
+        failed: dict[str, GuestAgentError] = {}
         outcome = look()
         for _ in range(MAX_ROUNDS):
-            if not outcome.plan.actions:
-                return outcome
-            try:
-                self._applier.apply(outcome.plan)
-            except GuestAgentError as error:
-                self._applier.abandon()
-                outcome = look()
-                return Outcome(snapshot=outcome.snapshot, plan=outcome.plan, error=error)
+            todo = [action for action in outcome.plan.actions if action.bond not in failed]
+            if not todo:
+                break
+            news = self._applier.apply(todo)
+            if news:
+                self._applier.abandon(news)
+            failed.update(news)
             outcome = look()
-        endless = InternalError(
-            f"after {MAX_ROUNDS} rounds there is still something to do",
-            hint="another program may be undoing it: look at `guestagent plan`",
-        )
-        return Outcome(snapshot=outcome.snapshot, plan=outcome.plan, error=endless)
+        else:
+            endless = InternalError(
+                f"after {MAX_ROUNDS} rounds there is still something to do",
+                hint="another program may be undoing it: look at `guestagent plan`",
+            )
+            for action in outcome.plan.actions:
+                failed.setdefault(action.bond, endless)
+        error = next(iter(failed.values()), None)
+        return replace(outcome, error=error, failed=frozenset(failed))
 
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         """Return the addresses that a link has now. Raises KernelError."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, replace
 from typing import Protocol
 
@@ -36,7 +37,7 @@ from guestagent.guest.history import History
 from guestagent.guest.kernel.sysfs import lost_carriers
 from guestagent.guest.leases import DEFAULT_HOLD_S, MAX_HOLD_S, Leases
 from guestagent.guest.model import Pair, Policy, Side
-from guestagent.guest.pairing import pair_up
+from guestagent.guest.pairing import bond_of, pair_up
 from guestagent.guest.pathwatch import PathWatch
 from guestagent.guest.status import Counts, PairStatus, Status, status
 from guestagent.guest.undo import (
@@ -212,8 +213,7 @@ class Requests:
 
     async def _reach(self, pairs: tuple[Pair, ...], side: Side) -> _Answer:
         outcome = await self._agent.converge()
-        if outcome.error is not None:
-            raise outcome.error
+        _raise_failure(outcome, {pair.bond.name if pair.bond else None for pair in pairs})
         return await self._await_side(outcome, pairs, side, Deadline.after(SWITCH_TIMEOUT_S))
 
     async def _announce(self, arguments: Obj) -> _Answer:
@@ -239,8 +239,8 @@ class Requests:
         deadline = Deadline.after(undo.TIMEOUT_S)
         outcome = await self._agent.converge()
         while not apart(outcome.snapshot, chosen.macs):
-            if outcome.error is not None:
-                raise outcome.error
+            bonds = (bond_of(outcome.snapshot, mac) for mac in chosen.macs)
+            _raise_failure(outcome, {bond.name for bond in bonds if bond is not None})
             try:
                 outcome = await self._next(deadline)
             except TimeoutError:
@@ -333,6 +333,14 @@ class Requests:
 
     def _answer(self, outcome: Outcome, chosen: tuple[Pair, ...]) -> _Answer:
         return {"pairs": [asdict(pair) for pair in self._pairs(outcome, chosen)]}
+
+
+def _raise_failure(outcome: Outcome, bonds: AbstractSet[str | None]) -> None:
+    """Raise what failed for one of the bonds, for one that has no name yet, or for all."""
+    if outcome.error is not None and (
+        None in bonds or not outcome.failed or not outcome.failed.isdisjoint(bonds)
+    ):
+        raise outcome.error
 
 
 def _require_standby(pair: Pair) -> None:

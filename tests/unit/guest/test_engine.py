@@ -24,6 +24,7 @@ from tests.fakes.system import FakeSystem
 
 MAC = "52:54:00:00:00:01"
 OTHER = "52:54:00:00:00:02"
+THIRD = "52:54:00:00:00:03"
 ADDRESS = Address(family=socket.AF_INET, address="192.0.2.10", prefix_length=24)
 DEFAULT = Route(family=socket.AF_INET, destination=None, prefix_length=0, gateway="192.0.2.1")
 
@@ -315,6 +316,27 @@ def test_two_pairs_get_two_bonds() -> None:
     system.engine().converge()
     assert_on(system, first, "bond0")
     assert_on(system, second, "bond1")
+
+
+@pytest.mark.parametrize("method", ["create_bond", "set_upper", "set_alias"])
+def test_what_one_pair_refuses_keeps_no_other_from_its_bond(method: str) -> None:
+    system = FakeSystem()
+    paired(system)
+    _, vf = paired(system, OTHER)
+    live = system.kernel.plug("ens8", THIRD, driver="virtio_net", up=True)
+    system.kernel.owned[live] = [ADDRESS]
+    system.kernel.plug("ens9", THIRD)
+    system.kernel.refuse(method, errno.EINVAL)
+    outcome = system.engine().converge()
+    assert method in str(outcome.error)
+    assert outcome.failed == {"bond0"}
+    assert_on(system, vf, "bond1")
+    assert system.kernel.named("bond1").complete
+    # One that takes several looks, in the same convergence.
+    assert system.kernel.addresses(system.kernel.named("bond2").ifindex) == (ADDRESS,)
+    assert system.kernel.named("bond2").complete
+    assert system.engine().converge().error is None
+    assert system.kernel.named("bond0").complete
 
 
 def test_a_bond_of_somebody_else_keeps_its_name_and_its_ports() -> None:

@@ -147,6 +147,17 @@ def test_a_switch_that_the_kernel_refuses_leaves_no_hold(agent: FakeAgent) -> No
     assert agent.leases.current() == frozenset()
 
 
+def test_what_fails_for_another_pair_keeps_no_pair_from_the_standby(agent: FakeAgent) -> None:
+    other = "52:54:00:00:00:00"
+    agent.system.kernel.plug("ens8", other, driver="virtio_net")
+    agent.system.kernel.plug("ens9", other)
+    agent.system.kernel.refuse("create_bond", 22)
+    answer = ask(agent, "switch", to="standby", bond="bond0")
+    assert active(agent) == "ens2"
+    assert [pair["mac"] for pair in answer["pairs"]] == [MAC]
+    assert agent.leases.current() == {MAC}
+
+
 def test_a_failed_renewal_keeps_the_hold_that_was_there(agent: FakeAgent) -> None:
     ask(agent, "switch", to="standby", hold_s=60)
     agent.system.kernel.set_carrier(agent.system.kernel.named("ens2").ifindex, carrier=False)
