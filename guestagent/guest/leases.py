@@ -72,7 +72,7 @@ class Leases:
 
     def _load(self) -> dict[str, float]:
         try:
-            items = Obj.parse(self._path.read_text()).objects("leases")
+            items = Obj.parse(self._path.read_bytes()).objects("leases")
             return {item.string("mac"): item.number("until_s") for item in items}
         except FileNotFoundError:
             return {}

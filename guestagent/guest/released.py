@@ -31,7 +31,7 @@ class ReleasedPairs:
     def current(self) -> frozenset[str]:
         """Return the MACs; none when the file is absent or unreadable."""
         try:
-            return frozenset(Obj.parse(self._path.read_text()).strings("released"))
+            return frozenset(Obj.parse(self._path.read_bytes()).strings("released"))
         except FileNotFoundError:
             return frozenset()
         except (OSError, JsonError) as error:

@@ -33,7 +33,7 @@ class PairStore:
     def load(self) -> tuple[Remembered, ...]:
         """Return the remembered pairs, none when the file is absent or unreadable."""
         try:
-            text = self._path.read_text()
+            text = self._path.read_bytes()
         except FileNotFoundError:
             return ()
         except OSError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from guestagent.guest.leases import Leases
 
 MAC = "52:54:00:00:00:01"
@@ -52,6 +54,7 @@ def test_asking_again_renews_a_hold_and_releasing_ends_it(tmp_path: Path) -> Non
     assert Leases(tmp_path, clock).current() == frozenset()
 
 
-def test_a_damaged_file_means_no_hold(tmp_path: Path) -> None:
-    (tmp_path / "leases.json").write_text('{"leases": [{"mac": 5}]}')
+@pytest.mark.parametrize("content", [b'{"leases": [{"mac": 5}]}', b"\xff\xfe\x00"])
+def test_a_damaged_file_means_no_hold(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "leases.json").write_bytes(content)
     assert Leases(tmp_path, Time()).current() == frozenset()
