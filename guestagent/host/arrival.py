@@ -124,10 +124,10 @@ def plug(state: State) -> State:
         return replace(state, phase=Phase.RESTORE if back else Phase.ATTACH)
     lacking = f"{state.guest_at or state.home}: not attached: {', '.join(state.given_up)}"
     if back:
-        return _return(warned(state, lacking) if state.given_up else state)
+        return sent_back(warned(state, lacking) if state.given_up else state)
     if not state.given_up:
         return _confirm(state)
-    return _return(
+    return sent_back(
         state,
         Problem(
             what=f"{lacking}; the guest runs there on its standby NIC",
@@ -148,15 +148,23 @@ def end(state: State, phase: Phase) -> State:
 
 
 def _confirm(state: State) -> State:
-    """End in success, after the guest was asked whether it uses its VFs."""
-    asks = state.attached and state.guest_at in state.reachable and state.switched is not False
+    """End in success, after the guest was asked whether it uses its VFs.
+
+    One that did not answer before is asked as well: its agent may have been busy, and if it
+    is dead the guest goes on with its standby.
+    """
+    asks = state.attached and state.guest_at in state.reachable
     return replace(state, phase=Phase.CONFIRM) if asks else end(state, Phase.DONE)
 
 
-def _return(state: State, problem: Problem | None = None) -> State:
-    """End in failure, after a guest that was told to leave its VFs was told to use them."""
+def sent_back(state: State, problem: Problem | None = None) -> State:
+    """End in failure, after a guest that may have left its VFs, or got one, was told to use them.
+
+    It may have left them when its answer was lost, and some of them when it refused.
+    """
     state = replace(state, problem=state.problem or problem)
-    told = state.switched and state.attached and state.guest_at in state.reachable
+    concerned = state.switched is not None or state.goal is Goal.ATTACH
+    told = concerned and state.attached and state.guest_at in state.reachable
     return replace(state, phase=Phase.RETURN) if told else given_up(state)
 
 

@@ -22,6 +22,7 @@ from guestagent.host.arrival import (
     given_up,
     look_first,
     plug,
+    sent_back,
     unprovable,
     warned,
 )
@@ -100,7 +101,7 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
         case Phase.SWITCH, Done():
             return replace(state, phase=Phase.DETACH, switched=True)
         case Phase.SWITCH, Refused(detail=detail) if state.limits.guest_must_agree:
-            return failed(state, _refused_by_guest(detail))
+            return sent_back(replace(state, switched=False), _refused_by_guest(detail))
         case Phase.SWITCH, Refused(detail=detail) | Lost(detail=detail):
             return _unprepared(state, detail)
         case Phase.DETACH, Done():
@@ -147,7 +148,7 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
             )
             return end(replace(warned(state, unsure), confirmed=False), Phase.DONE)
         case Phase.RETURN, Done():
-            return given_up(state)
+            return given_up(replace(state, confirmed=True))
         case Phase.RETURN, Refused(detail=detail) | Lost(detail=detail):
             late = f"the guest was not told to go back to its VF and does so by itself: {detail}"
             return given_up(replace(warned(state, late), confirmed=False))
@@ -205,7 +206,7 @@ def _cancel(state: State) -> State:
             return plug(replace(unfinished, given_up=state.given_up + state.todo, todo=()))
         case Phase.CONFIRM:
             unsure = warned(state, "cancelled before the guest confirmed that it uses the VF")
-            return end(unsure, Phase.DONE)
+            return end(replace(unsure, confirmed=False), Phase.DONE)
         case _:
             return state
 

@@ -146,9 +146,11 @@ class VfProvider:
         left would take its neighbours' frames for ever. It stays open where the guest
         is without a VF; both may be one host, so that comes last. And it stays open where
         the guest was asked whether it uses its VFs and did not say so: it may be on the
-        standby for as long as its agent is dead. The next operation closes it.
+        standby for as long as its agent is dead. The next operation to which it says so
+        closes it; one that ends before it has asked leaves it as it is.
         """
-        settled = effect.used if state.confirmed is not False else ()
+        nobody_to_ask = effect.side not in state.reachable
+        settled = effect.used if state.confirmed or nobody_to_ask else ()
         failures: list[GuestAgentError] = []
         for side, vf, lease in await self._held(state):
             pool = self._pools[side]
@@ -162,7 +164,8 @@ class VfProvider:
         for side in dict.fromkeys((state.home, state.target)):
             if side is not effect.side:
                 await self._each_standby(side, lambda pool: pool.close_standby)
-        await self._each_standby(effect.side, lambda pool: pool.open_standby, but=settled)
+        left = () if state.confirmed is False else effect.used
+        await self._each_standby(effect.side, lambda pool: pool.open_standby, but=left)
         if failures:
             raise failures[0]
 

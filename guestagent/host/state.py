@@ -32,7 +32,7 @@ class Phase(StrEnum):
     ``PREPARE`` Look             ready: RESERVE, or what follows it · else FAILED
     ``RESERVE`` Reserve          done: SWITCH, DETACH, LAUNCH or PROGRAM · lacking: the same
                                  without those VFs · refused, lost: FAILED
-    ``SWITCH``  ToStandby        done, lost: DETACH · refused: DETACH, or FAILED where the
+    ``SWITCH``  ToStandby        done, lost: DETACH · refused: DETACH, or RETURN where the
                                  guest must agree
     ``DETACH``  Unplug           done: next VF, then WITHDRAW (or LAUNCH, or DONE) ·
                                  refused: once more, then DECIDE · lost: DECIDE
@@ -65,7 +65,8 @@ class Phase(StrEnum):
     RESERVE, WITHDRAW, PROGRAM, REPROGRAM and TIDY concern the VFs that this program
     claims and programs; where the description leaves that to others, they are left out.
     SWITCH, CONFIRM and RETURN are left out where nothing describes a way to the
-    agent in the guest, and RETURN where the guest was never told to leave its VF.
+    agent in the guest, and RETURN where the guest was neither asked to leave a VF nor given
+    one.
 
     Cancel is heard between effects and during FollowMigration. Before the
     guest moves it leads to DECIDE and so back to the beginning; once the guest

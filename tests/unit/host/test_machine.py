@@ -215,8 +215,9 @@ def test_a_guest_that_refuses_keeps_its_vf_only_where_it_must_agree() -> None:
     following, _ = step(plain(Phase.SWITCH), REFUSED)
     assert following.phase is Phase.DETACH
     strict = replace(plain(Phase.SWITCH), limits=replace(LIMITS, guest_must_agree=True))
-    following, _ = step(strict, REFUSED)
-    assert following.phase is Phase.FAILED
+    following, effect = step(replace(strict, attached=("vf0", "vf1")), REFUSED)
+    assert effect == ToVf(side=Side.SOURCE, vfs=("vf0", "vf1")), "it may have left one of them"
+    assert step(following, DONE)[0].phase is Phase.FAILED
     following, _ = step(strict, LOST)
     assert following.phase is Phase.DETACH, "silence is no refusal"
 
@@ -242,11 +243,13 @@ def test_a_guest_that_was_told_to_leave_is_told_to_come_back_when_the_unplug_fai
     assert step(following, DONE)[0].phase is Phase.FAILED
 
 
-def test_a_guest_that_was_never_told_to_leave_is_not_told_to_come_back() -> None:
+@pytest.mark.parametrize("switched", [None, False])
+def test_a_guest_that_may_have_left_is_told_to_come_back(*, switched: bool | None) -> None:
+    """False: it did not answer when it was asked. None: it was not asked."""
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
-    deciding = replace(plain(Phase.DECIDE), switched=False)
+    deciding = replace(plain(Phase.DECIDE), switched=switched)
     following, _ = step(deciding, Seen(home=whole, away=WAITS))
-    assert following.phase is Phase.FAILED
+    assert following.phase is (Phase.FAILED if switched is None else Phase.RETURN)
 
 
 # --- DECIDE ---------------------------------------------------------------------------------

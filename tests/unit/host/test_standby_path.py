@@ -6,15 +6,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from guestagent.errors import PeerError
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.model import Side
-from guestagent.host.sriov.model import Owner, Want
+from guestagent.host.sriov.model import Owner, Process, Standby, Want
 from guestagent.host.state import Goal, Phase
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending
 from tests.fakes.sriov import FakeVfPool
-from tests.unit.host.support import World, play
+from tests.unit.host.support import MAC, World, play
+
+
+class GuestThatStays(FakeGuest):
+    """It refuses to leave the VF of its last pair; it has left the others by then."""
+
+    async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
+        await FakeGuest.to_standby(self, macs[:-1], hold_s=hold_s)
+        raise RefusedError("the standby has no carrier")
 
 
 class GuestThatDiesOnTheStandby(FakeGuest):
@@ -50,11 +60,96 @@ def test_a_guest_that_will_not_leave_its_vf_has_its_path_closed_again(tmp_path: 
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
         stage.limits = replace(stage.limits, guest_must_agree=True)
-        stage.guests[Side.SOURCE] = FakeGuest(failure=RefusedError("the standby has no carrier"))
+        stage.guests[Side.SOURCE] = guest = GuestThatStays()
         assert (await stage.drive(Goal.DETACH)).state.phase is Phase.FAILED
+        assert guest.on_standby == set(), "the pair that had left its VF was told to come back"
+        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+
+    play(tmp_path, scenario, pairs=2)
+
+
+def test_a_guest_that_does_not_answer_at_all_keeps_its_path_where_it_arrives(
+    tmp_path: Path,
+) -> None:
+    """Its agent may be dead: then nobody puts the VF that it gets into the bond."""
+
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.guests = {side: FakeGuest(failure=PeerError("no answer")) for side in Side}
+        outcome = await stage.drive()
+        assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ("vf0",))
+        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: True}
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_that_does_not_answer_at_all_keeps_its_path_where_it_stays(
+    tmp_path: Path,
+) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.source.ending = Ending.FAILS
+        stage.guests = {side: FakeGuest(failure=PeerError("no answer")) for side in Side}
+        outcome = await stage.drive()
+        assert (outcome.state.guest_at, outcome.state.attached) == (Side.SOURCE, ("vf0",))
+        assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_that_nobody_can_ask_has_its_path_closed(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.guests = {}
+        outcome = await stage.drive()
+        assert outcome.state.attached == ("vf0",)
         assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
 
     play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("phase", [Phase.RESERVE, Phase.SWITCH])
+@pytest.mark.parametrize("was_open", [False, True])
+def test_a_command_cancelled_before_the_guest_is_asked_leaves_the_path_as_it_is(
+    tmp_path: Path, phase: Phase, *, was_open: bool
+) -> None:
+    """Open: an earlier command did not hear that the guest uses its VF."""
+
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        if was_open:
+            await FakeVfPool(stage.vf_hosts[Side.SOURCE]).open_standby(
+                Standby(link="tap-vf0", mac=MAC)
+            )
+        stage.watcher.cancel_in = phase
+        assert (await stage.drive()).state.phase is Phase.FAILED
+        assert open_at(stage) == {Side.SOURCE: was_open, Side.DESTINATION: False}
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_keeps_its_path_where_nobody_waits_until_it_uses_its_vf(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.watcher.cancel_in = Phase.CONFIRM
+        assert (await stage.drive()).state.phase is Phase.DONE
+        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: True}
+
+    play(tmp_path, scenario)
+
+
+def test_a_guest_that_gets_one_vf_of_two_is_asked_whether_it_uses_it(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.source.devices.clear()
+        stage.guests[Side.SOURCE] = GuestThatDiesOnTheStandby()
+        lacking = stage.vf_hosts[Side.SOURCE].users
+        lacking["0000:01:10.2"] = Process(pid=1, name="another VM")
+        outcome = await stage.drive(Goal.ATTACH)
+        assert (outcome.state.phase, outcome.state.attached) == (Phase.FAILED, ("vf0",))
+        assert len(stage.vf_hosts[Side.SOURCE].open) == 2
+
+    play(tmp_path, scenario, pairs=2)
 
 
 def test_a_guest_that_has_moved_to_a_vf_leaves_no_path_behind(tmp_path: Path) -> None:
