@@ -217,6 +217,8 @@ class Link:
     """What it has that cannot be moved to another link, in words."""
     claim: str | None = None
     """What the network stack makes of it that a port of a bond cannot be, in words."""
+    other_names: tuple[str, ...] = ()
+    """Alternative names, which udev gives it beside its own."""
     twin: str | None = None
     """The name of the VF that it is paired with, which a rule by MAC may have given to either."""
     autoconfiguration: Autoconfiguration = Autoconfiguration.KERNEL

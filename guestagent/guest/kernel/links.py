@@ -17,6 +17,7 @@ from guestagent.guest.kernel.rtnetlink import (
     RtNetlink,
     packed,
     text,
+    texts,
     u32,
     unpacked,
 )
@@ -27,7 +28,7 @@ IFF_UP = 0x1
 # K: include/uapi/linux/if_link.h (6.12)
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _OPERSTATE, _LINKINFO = 1, 3, 4, 5, 10, 16, 18
 _IFALIAS, _AF_SPEC, _GROUP, _EXT_MASK, _CARRIER = 20, 26, 27, 29, 33
-_LINK_NETNSID, _MAX_MTU, _PERM_ADDRESS = 37, 51, 54
+_LINK_NETNSID, _MAX_MTU, _PROP_LIST, _ALT_IFNAME, _PERM_ADDRESS = 37, 51, 52, 53, 54
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _BOND_MODE, _BOND_ACTIVE_SLAVE, _BOND_MIIMON, _BOND_PRIMARY = 1, 2, 3, 11
 _BOND_PRIMARY_RESELECT, _BOND_FAIL_OVER_MAC = 12, 13
@@ -99,6 +100,7 @@ def _decoded(message: Message) -> Link:
         lower=_lower(found),
         alias=text(found, _IFALIAS),
         group=_number(found, _GROUP) or 0,
+        other_names=texts(found.get(_PROP_LIST, b""), _ALT_IFNAME),
         bond=_bond(unpacked(info[_INFO_DATA])) if kind == "bond" and _INFO_DATA in info else None,
     )
 

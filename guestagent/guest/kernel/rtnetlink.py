@@ -142,14 +142,16 @@ def packed(attributes: Mapping[int, bytes]) -> bytes:
 
 def unpacked(data: bytes, at: int = 0) -> dict[int, bytes]:
     """Return the attributes from ``at`` on; data that ends early is read as far as it goes."""
-    found: dict[int, bytes] = {}
+    return dict(_attributes(data, at))
+
+
+def _attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
     while at + _ATTRIBUTE.size <= len(data):
         size, kind = _ATTRIBUTE.unpack_from(data, at)
         if size < _ATTRIBUTE.size:
             break
-        found[kind & _NLA_TYPE] = data[at + _ATTRIBUTE.size : at + size]
+        yield kind & _NLA_TYPE, data[at + _ATTRIBUTE.size : at + size]
         at += aligned(size)
-    return found
 
 
 def u32(value: int) -> bytes:
@@ -172,7 +174,16 @@ def ip_address(family: int, attributes: Attributes, kind: int) -> str | None:
 def text(attributes: Attributes, kind: int) -> str | None:
     """Return an attribute that is a name, or None without it."""
     value = attributes.get(kind)
-    return None if value is None else value.rstrip(b"\0").decode(errors="replace")
+    return None if value is None else _text(value)
+
+
+def texts(data: bytes, kind: int) -> tuple[str, ...]:
+    """Return the names in an attribute that may be there more than once."""
+    return tuple(_text(value) for found, value in _attributes(data, 0) if found == kind)
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 def aligned(size: int) -> int:

@@ -1,6 +1,7 @@
 """The .network files of systemd-networkd: what they say, and which link they match.
 
-Matching follows systemd.network(5), section [Match].
+Matching follows systemd.network(5), section [Match] (systemd: src/shared/net-condition.c,
+net_match_config, config_parse_match_strv (245, 257)).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Matchable:
     driver: str
     properties: Callable[[], Mapping[str, str]]
     """udev's, asked for only when a file matches on them."""
+    other_names: tuple[str, ...] = ()
+    """Alternative names, by which it is matched as well."""
 
     @classmethod
     def nic(cls, link: Link, properties: Callable[[], Mapping[str, str]]) -> Matchable:
@@ -42,6 +45,7 @@ class Matchable:
             permanent_address=link.permanent_address or "",
             driver=link.driver or "",
             properties=properties,
+            other_names=link.other_names,
         )
 
     @classmethod
@@ -72,17 +76,27 @@ class NetworkFile:
         a key that cannot be judged here counts as no match.
         """
         keys = self._keys
-        return bool(keys) and all(_holds(key, value, link) for key, value in keys)
+        return bool(keys) and all(_holds(key, words, link) for key, words in keys.items())
 
     def is_of_mac(self, link: Matchable) -> bool:
         """Whether it is of the link's MAC address, and matches it but for the name."""
-        keys = [(key, value) for key, value in self._keys if key != "Name"]
-        by_mac = any(key in {"MACAddress", "PermanentMACAddress"} for key, _ in keys)
-        return by_mac and all(_holds(key, value, link) for key, value in keys)
+        keys = {key: words for key, words in self._keys.items() if key != "Name"}
+        by_mac = not keys.keys().isdisjoint({"MACAddress", "PermanentMACAddress"})
+        return by_mac and all(_holds(key, words, link) for key, words in keys.items())
 
     @property
-    def _keys(self) -> list[tuple[str, str]]:
-        return [pair for name, pairs in self.sections if name == "Match" for pair in pairs]
+    def _keys(self) -> dict[str, tuple[str, ...]]:
+        """Return the words of each key: lines of one key add up, and an empty one clears it.
+
+        An exclamation mark before a line is one before each of its words.
+        """
+        keys: dict[str, tuple[str, ...]] = {}
+        for name, pairs in self.sections:
+            for key, value in pairs if name == "Match" else ():
+                mark = "!" if value.startswith("!") else ""
+                words = tuple(f"{mark}{word}" for word in value.removeprefix("!").split())
+                keys[key] = (*keys.get(key, ()), *words) if words else ()
+        return {key: words for key, words in keys.items() if words}
 
     def values(self, section: str, key: str) -> tuple[str, ...]:
         """Return the words of a list that may be set in several lines; an empty line clears it."""
@@ -138,36 +152,44 @@ def is_stable_privacy(section: str, key: str, value: str) -> bool:
     }
 
 
-def _holds(key: str, value: str, link: Matchable) -> bool:
+def _holds(key: str, words: tuple[str, ...], link: Matchable) -> bool:
     match key:
         case "Name":
-            return _any_glob(value, link.name)
+            return any(_fits(words, name) for name in (link.name, *link.other_names))
         case "MACAddress":
-            return link.address in value.lower().replace("-", ":").split()
+            return link.address in _macs(words)
         case "PermanentMACAddress":
-            return link.permanent_address in value.lower().replace("-", ":").split()
+            return link.permanent_address in _macs(words)
         case "Driver":
-            return _any_glob(value, link.driver)
+            return _fits(words, link.driver)
         case "Type":
-            return _any_glob(value, link.type)
+            return _fits(words, link.type)
         case "Kind":
-            return _any_glob(value, link.kind)
+            return _fits(words, link.kind)
         case "Path":
-            return _any_glob(value, link.properties().get("ID_PATH", ""))
+            return _fits(words, link.properties().get("ID_PATH", ""))
         case "Property":
-            return all(_has_property(item, link.properties()) for item in value.split())
+            return all(_has_property(item, link.properties()) for item in words)
     return False
 
 
-def _any_glob(value: str, subject: str) -> bool:
-    """Hold a whitespace-separated list of globs against a text; a leading ! inverts the list."""
-    inverted = value.startswith("!")
-    globs = value.removeprefix("!").split()
-    hit = bool(subject) and any(fnmatch.fnmatchcase(subject, glob) for glob in globs)
-    return hit != inverted
+def _macs(words: tuple[str, ...]) -> set[str]:
+    return {word.lower().replace("-", ":") for word in words}
+
+
+def _fits(words: tuple[str, ...], subject: str) -> bool:
+    """Whether one of the globs fits, if there are any, and none of those with a mark does."""
+    wanted = [word for word in words if not word.startswith("!")]
+    refused = [word[1:] for word in words if word.startswith("!")]
+
+    def fits(glob: str) -> bool:
+        return bool(subject) and fnmatch.fnmatchcase(subject, glob)
+
+    return not any(map(fits, refused)) and (not wanted or any(map(fits, wanted)))
 
 
 def _has_property(item: str, properties: Mapping[str, str]) -> bool:
     inverted = item.startswith("!")
-    key, _, value = item.removeprefix("!").partition("=")
-    return (properties.get(key) == value) != inverted
+    key, _, glob = item.removeprefix("!").partition("=")
+    value = properties.get(key)
+    return (value is not None and fnmatch.fnmatchcase(value, glob)) != inverted

@@ -162,10 +162,7 @@ def test_every_attribute_is_read_where_the_kernel_puts_it() -> None:
     )
     port = message(2, 0x1, ("IFLA_IFNAME", "ens3"), ("IFLA_MASTER", 4), ("IFLA_OPERSTATE", "DOWN"))
     vlan = message(5, 0x0, ("IFLA_IFNAME", "vlan5"), ("IFLA_LINK", 4), ("IFLA_CARRIER", 1))
-    container = message(
-        6, 0x1, ("IFLA_IFNAME", "veth6"), ("IFLA_LINK", 2), ("IFLA_LINK_NETNSID", 0)
-    )
-    spoken: Any = Spoken(bond, port, vlan, container)
+    spoken: Any = Spoken(bond, port, vlan)
     found = links.links(spoken)
     assert found[0] == Link(
         ifindex=4,
@@ -202,7 +199,21 @@ def test_every_attribute_is_read_where_the_kernel_puts_it() -> None:
         False,
         None,
     )
-    assert found[3].lower is None, "the number is one of the container's namespace"
+
+
+def test_what_a_link_sits_on_in_another_namespace_is_nothing_here() -> None:
+    where = ("IFLA_LINK", 2), ("IFLA_LINK_NETNSID", 0)
+    spoken: Any = Spoken(message(6, 0x1, ("IFLA_IFNAME", "veth6"), *where))
+    (found,) = links.links(spoken)
+    assert (found.name, found.lower) == ("veth6", None)
+
+
+def test_all_alternative_names_are_read() -> None:
+    names = ("enp1s0", "enxfeed")
+    listed = ("IFLA_PROP_LIST", {"attrs": [("IFLA_ALT_IFNAME", name) for name in names]})
+    spoken: Any = Spoken(message(2, 0x1, ("IFLA_IFNAME", "ens3"), listed))
+    (found,) = links.links(spoken)
+    assert (found.name, found.other_names) == ("ens3", names)
 
 
 def understood(payload: bytes) -> Any:

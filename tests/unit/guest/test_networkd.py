@@ -20,6 +20,7 @@ NIC = Link(
     permanent_address=MAC,
     driver="virtio_net",
     bus_address="0000:01:00.0",
+    other_names=("enp1s0",),
 )
 
 
@@ -287,7 +288,15 @@ def test_a_nic_that_belongs_to_something_else_gives_the_bond_nothing(
         ("Path=pci-0000:09*", False),
         ("Property=COLOUR=blue", True),
         ("Property=!COLOUR=blue", False),
+        ("Property=COLOUR=bl*", True),
         ("Name=en*\nDriver=e1000e", False),
+        ("Name=eth*\nName=en*", True),
+        ("Name=en*\nName=!ens3 enp*", False),
+        ("Name=en*\nName=\nName=eth*", False),
+        ("Name=!veth* en*", False),
+        ("Name=enp1s0", True),
+        ("Name=enp1s*", True),
+        ("MACAddress=02:00:00:00:00:01\nMACAddress=52-54-00-00-00-01", True),
         ("Virtualization=kvm", False),
     ],
 )
