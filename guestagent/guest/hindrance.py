@@ -11,7 +11,7 @@ def hindrance(pair: Pair, bond: str) -> Refusal | None:
     if pair.bond is not None and standby.upper == pair.bond.ifindex:
         return None
     if standby.claim is not None and (pair.bond is None or not pair.bond.complete):
-        reason = f"{standby.name} {standby.claim}, which would lose it to a bond"
+        reason = f"{standby.name} {standby.claim}"
         hint = (
             f"write {bond} in place of {standby.name} there and reboot; with"
             ' bond = "always" in guestagent.toml it is there without a VF as well'

@@ -216,7 +216,7 @@ class Link:
     obstacles: tuple[str, ...] = ()
     """What it has that cannot be moved to another link, in words."""
     claim: str | None = None
-    """What the network stack makes of it that a port of a bond cannot be, in words."""
+    """Why the network stack does not let it be a port of a bond, in words."""
     other_names: tuple[str, ...] = ()
     """Alternative names, which udev gives it beside its own."""
     twin: str | None = None

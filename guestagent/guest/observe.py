@@ -59,7 +59,7 @@ class Stack(Protocol):
         """Return what must be on disk for a pair, and whether it is."""
 
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
-        """Return what it makes of a NIC that a port of a bond cannot be, in words, or None."""
+        """Return why a NIC must not become a port of a bond, in words, or None."""
 
     def autoconfiguration(
         self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]

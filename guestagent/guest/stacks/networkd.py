@@ -141,6 +141,25 @@ class Networkd:
             return None
         return f"is a port of {source.controller} in {source.path}"
 
+    def doubt(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
+        """Return why it cannot be told which file is the NIC's, in words, or None."""
+        nic = Matchable.nic(standby, properties)
+        for file in self._users():
+            key = file.condition(nic)
+            if key is not None and self._is_used():
+                holds = f"if {key}= holds, which the agent cannot tell (without that key it can)"
+                return f"is configured by {file.path} {holds}"
+            if file.matches(nic):
+                break
+        return None
+
+    def _is_used(self) -> bool:
+        """Whether it runs, or will in this boot."""
+        units = ("etc/systemd/system", "usr/lib/systemd/system")
+        return runs("systemd-networkd.service", self._root) or any(
+            any((self._root / place).glob("*.wants/systemd-networkd.service")) for place in units
+        )
+
     def owns(self, path: str) -> bool:
         """Whether a file is one of this stack's."""
         return Path(path).parent == self._runtime or self._tokens.owns(Path(path))

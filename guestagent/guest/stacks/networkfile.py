@@ -15,6 +15,10 @@ from guestagent.guest.model import Link
 from guestagent.guest.stacks.sections import Sections, value_of
 
 _OFF = {"no", "false", "off", "0", "n", "f", "none"}
+_CONDITIONS = {
+    *("Host", "Virtualization", "KernelCommandLine", "KernelVersion", "Credential"),
+    *("Architecture", "Firmware"),
+}
 # A bridge or VRF takes the bond as it took the NIC; these want the NIC itself.
 _TAKES_THE_NIC = ("Bond", "BatmanAdvanced")
 
@@ -77,6 +81,16 @@ class NetworkFile:
         """
         keys = self._keys
         return bool(keys) and all(_holds(key, words, link) for key, words in keys.items())
+
+    def condition(self, link: Matchable) -> str | None:
+        """Return the key that alone keeps it from matching a link, and is not judged here.
+
+        It is one about the machine; a file with nothing else in [Match] is for every link.
+        """
+        given = [key for key in self._keys if key in _CONDITIONS]
+        others = {key: words for key, words in self._keys.items() if key not in _CONDITIONS}
+        held = all(_holds(key, words, link) for key, words in others.items())
+        return given[0] if given and held else None
 
     def is_of_mac(self, link: Matchable) -> bool:
         """Whether it is of the link's MAC address, and matches it but for the name."""

@@ -41,12 +41,19 @@ class Owners:
         return files
 
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
-        """Return what one of them makes of a NIC that a port of a bond cannot be, or None."""
-        return (
+        """Return why a NIC must not become a port of a bond, or None.
+
+        That is what one of them makes of it that a port cannot be, or that its configuration
+        may be in a file of which it cannot be told whether it counts.
+        """
+        made = (
             self._ifupdown.claim(standby.name)
             or self._networkd.claim(standby, properties)
             or self._networkmanager.claim(standby)
         )
+        if made is not None or self._ifupdown.configures(standby.name):
+            return made and f"{made}, which would lose it to a bond"
+        return self._networkd.doubt(standby, properties)
 
     def autoconfiguration(
         self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]

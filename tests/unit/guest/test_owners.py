@@ -78,7 +78,9 @@ def test_what_ifupdown_makes_of_a_nic_beside_an_interface_is_said(
 ) -> None:
     system.put("usr/sbin/ifup")
     system.put("etc/network/interfaces", f"auto lo\niface lo inet loopback\n\n{stanza}\n")
-    assert system.claim() == (claim and f"{claim} in {system.root}/etc/network/interfaces")
+    assert system.claim() == (
+        claim and f"{claim} in {system.root}/etc/network/interfaces, which would lose it to a bond"
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,31 @@ def test_a_nic_that_is_to_be_a_port_is_no_port_of_ours(
 ) -> None:
     system.put(program)
     system.put(path, text)
-    assert system.claim() == (claim and f"is a port of {claim} in {system.root}/{path}")
+    assert system.claim() == (
+        claim and f"is a port of {claim} in {system.root}/{path}, which would lose it to a bond"
+    )
+
+
+@pytest.mark.parametrize("match", ["KernelCommandLine=!nfsroot\nType=ether", "Virtualization=yes"])
+def test_a_nic_whose_file_may_or_may_not_count_is_left_alone(system: System, match: str) -> None:
+    path = "etc/systemd/network/50-lan.network"
+    system.put(path, f"[Match]\n{match}\n[Network]\nDHCP=yes\n")
+    assert system.claim() is None, "networkd does not run, nor will it"
+    system.put("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
+    key = match.partition("=")[0]
+    assert system.claim() == (
+        f"is configured by {system.root}/{path} if {key}= holds, which the agent cannot tell"
+        " (without that key it can)"
+    )
+    system.put("etc/systemd/network/40-first.network", "[Match]\nName=ens3\n")
+    assert system.claim() is None, "a file before it is the NIC's in any case"
+
+
+def test_a_condition_in_a_file_for_other_nics_does_not_matter(system: System) -> None:
+    system.put("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
+    match = "Name=host0\nVirtualization=container"
+    system.put("etc/systemd/network/80-host0.network", f"[Match]\n{match}\n")
+    assert system.claim() is None
 
 
 def test_networkd_owns_what_it_was_told_of_although_no_name_of_the_nic_says_so(
