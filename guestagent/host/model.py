@@ -171,6 +171,13 @@ class Vm:
 
 # --- what a hypervisor shows ----------------------------------------------------------------
 
+MIGRATION_ENDED = frozenset({None, "none", "completed", "failed", "cancelled"})
+"""The states of a migration in which nothing moves (Q: qapi/migration.json, MigrationStatus).
+
+Not those in which something does: QEMU gets new ones, and one that is not known here must not
+count as an end (``postcopy-device`` since 10.2).
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -193,6 +200,11 @@ class View:
     def running(self) -> bool:
         """Whether this side said that the guest runs here."""
         return self.run_state == "running"
+
+    @property
+    def moving(self) -> bool:
+        """Whether a migration of this side, in or out, has begun and not ended."""
+        return self.migration not in MIGRATION_ENDED
 
     def __str__(self) -> str:
         if self.gone:

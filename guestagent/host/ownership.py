@@ -34,22 +34,6 @@ class Owner(StrEnum):
     UNKNOWN = "unknown"
 
 
-# Q: qapi/migration.json, MigrationStatus: all that are neither a beginning nor an end.
-_MOVING = frozenset(
-    {
-        "setup",
-        "cancelling",
-        "active",
-        "postcopy-active",
-        "postcopy-paused",
-        "postcopy-recover-setup",
-        "postcopy-recover",
-        "pre-switchover",
-        "device",
-        "wait-unplug",
-        "colo",
-    }
-)
 _STOPPED = frozenset({"paused", "postmigrate", "prelaunch", "finish-migrate"})
 
 
@@ -59,11 +43,11 @@ def owner_of(source: View, destination: View | None) -> Owner:
         # A source that cannot be asked may run. One that has ended cannot.
         # With post-copy under way a part of the guest went with it.
         runs = destination is not None and destination.running
-        whole = destination is not None and destination.migration not in _MOVING
+        whole = destination is not None and not destination.moving
         return Owner.DESTINATION if source.gone and runs and whole else Owner.UNKNOWN
     if source.running and destination is not None and destination.running:
         return Owner.UNKNOWN
-    if source.migration in _MOVING:
+    if source.moving:
         return Owner.MOVING
     if source.running:
         return Owner.SOURCE
@@ -84,7 +68,7 @@ def _after_completion(destination: View | None) -> Owner:
         return Owner.UNKNOWN
     if destination.running:
         return Owner.DESTINATION
-    if destination.run_state == "inmigrate" or destination.migration in _MOVING:
+    if destination.run_state == "inmigrate" or destination.moving:
         return Owner.ARRIVING
     if destination.run_state == "paused" and destination.migration == "completed":
         return Owner.DESTINATION_STOPPED
@@ -101,4 +85,4 @@ def _after_failure(destination: View | None) -> Owner:
         return Owner.SOURCE_STOPPED
     if destination.migration is None and destination.run_state == "inmigrate":
         return Owner.SOURCE_STOPPED  # it never listened
-    return Owner.ARRIVING if destination.migration in _MOVING else Owner.UNKNOWN
+    return Owner.ARRIVING if destination.moving else Owner.UNKNOWN

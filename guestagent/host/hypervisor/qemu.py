@@ -18,6 +18,7 @@ from guestagent.host.hypervisor.pci import devices_with_id, read_topology
 from guestagent.host.hypervisor.qmp import CommandRefusedError, Connection, Event, EventStream
 from guestagent.host.hypervisor.reply import Reply, shown
 from guestagent.host.model import (
+    MIGRATION_ENDED,
     Device,
     Means,
     MigrationFigures,
@@ -32,7 +33,6 @@ from guestagent.host.model import (
 _POLL_S = 0.5
 _PASSES = "dirty-sync-count"
 _MAX_MOMENTS = 256
-_MIGRATION_ENDED = frozenset({None, "none", "completed", "failed", "cancelled"})
 _MOMENT_EVENTS = ("STOP", "RESUME")
 _POSTCOPY = "postcopy-active"
 # Q: system/qdev-monitor.c, qmp_device_del: the guest still has an earlier request.
@@ -180,7 +180,7 @@ class Qemu:
         while True:
             reply = await self._run("query-migrate")
             status = reply.optional_text("status")
-            if status in _MIGRATION_ENDED:
+            if status in MIGRATION_ENDED:
                 if status != "completed":
                     await self._leave_as_found(settings)
                 return

@@ -19,7 +19,17 @@ RUN_STATES = (
     "shutdown",
     "guest-panicked",
 )
-MIGRATIONS = (None, "setup", "active", "cancelling", "completed", "failed", "cancelled", "device")
+MIGRATIONS = (
+    None,
+    "setup",
+    "active",
+    "cancelling",
+    "completed",
+    "failed",
+    "cancelled",
+    "device",
+    "what a later QEMU has",
+)
 
 
 def at(side: Side, run_state: str, migration: str | None = None) -> View:
@@ -55,6 +65,10 @@ GONE = View(side=Side.DESTINATION, unreachable="refused", gone=True)
         (source("running", "active"), destination("inmigrate", "active"), Owner.MOVING),
         (source("finish-migrate", "device"), destination("inmigrate", "active"), Owner.MOVING),
         (source("running", "cancelling"), GONE, Owner.MOVING),
+        # Newer than this program (Q: qapi/migration.json (10.2)), and whatever comes after it.
+        (source("finish-migrate", "postcopy-device"), destination("inmigrate"), Owner.MOVING),
+        (source("paused", "failing"), GONE, Owner.MOVING),
+        (source("postmigrate", "completed"), destination("paused", "new"), Owner.ARRIVING),
         (source("postmigrate", "completed"), destination("inmigrate", "active"), Owner.ARRIVING),
         (source("finish-migrate", "completed"), destination("inmigrate"), Owner.ARRIVING),
         # It has arrived.
