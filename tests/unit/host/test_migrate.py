@@ -11,7 +11,7 @@ from guestagent.host.hypervisor import downtime
 from guestagent.host.model import Side
 from guestagent.host.sriov.model import Owner, Want
 from guestagent.host.state import Phase
-from tests.fakes.qmp import Ending, Fault
+from tests.fakes.qmp import Ending, FakeQemu, Fault
 from tests.fakes.sriov import FakeVfPool
 from tests.unit.host.support import MAC, World, assert_back_at_source, play, told
 
@@ -204,6 +204,27 @@ def test_a_migration_is_not_cancelled_once_post_copy_has_begun(tmp_path: Path) -
         assert outcome.state.phase is Phase.DONE
         assert "migrate_cancel" not in stage.source.commands
         assert "nothing can be taken back" in " ".join(outcome.state.warnings)
+
+    play(tmp_path, scenario)
+
+
+def test_nor_while_post_copy_is_about_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU takes the request at once and heeds it later; in between, its status says active."""
+    monkeypatch.setattr(FakeQemu, "_migrate_start_postcopy", lambda _qemu: {})
+
+    async def scenario(stage: World) -> None:
+        stage.vm = replace(stage.vm, migration=replace(stage.vm.migration, postcopy=True))
+
+        def cancel(command: str) -> None:
+            if command == "migrate-start-postcopy" and stage.watcher.driver is not None:
+                stage.watcher.driver.cancel()
+
+        stage.source.on_command = cancel
+        outcome = await stage.drive()
+        assert outcome.state.phase is Phase.DONE
+        assert "migrate_cancel" not in stage.source.commands
 
     play(tmp_path, scenario)
 
