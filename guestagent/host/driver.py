@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from guestagent.clock import Clock, Deadline
-from guestagent.errors import InternalError, PeerError, UnknownOutcomeError
+from guestagent.errors import (
+    BusyError,
+    ConflictError,
+    DeadlineError,
+    GuestAgentError,
+    InternalError,
+    PeerError,
+    SystemLacksError,
+    UnknownOutcomeError,
+)
 from guestagent.host.effects import effect_of
 from guestagent.host.hypervisor.base import Guest, Hypervisor, RefusedError
 from guestagent.host.machine import step
@@ -53,6 +62,9 @@ from guestagent.host.state import (
 HOLD_MARGIN_S = 30.0
 MAX_HOLD_S = 3600.0
 """More than this no agent promises."""
+
+_TURNED_DOWN = (RefusedError, BusyError, ConflictError, DeadlineError, SystemLacksError)
+"""What was not begun: all but the first are said of leases, or by the end on another host."""
 
 log = logging.getLogger(__name__)
 
@@ -293,7 +305,7 @@ class Driver:
         deadline = Deadline.after(timeout_s, self._clock)
         try:
             await self._hypervisors[side].wait_for_change(timeout_s)
-        except (PeerError, UnknownOutcomeError):
+        except GuestAgentError:  # whatever another host's end says
             await self._paused(deadline.remaining_s)
 
     async def _paused(self, pause_s: float) -> bool:
@@ -339,7 +351,7 @@ async def _outcome(effect: Awaitable[None]) -> Event:
     """Await an effect and tell what came of it as an event."""
     try:
         await effect
-    except RefusedError as error:
+    except _TURNED_DOWN as error:
         return Refused(detail=str(error))
     except (PeerError, UnknownOutcomeError) as error:
         return Lost(detail=str(error))

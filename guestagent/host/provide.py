@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from guestagent.errors import (
+    BusyError,
     ConflictError,
     DeadlineError,
     GuestAgentError,
@@ -39,7 +40,14 @@ from guestagent.host.state import (
 log = logging.getLogger(__name__)
 
 Warnings = tuple[str, ...]
-_TURNED_DOWN = (ConflictError, SystemLacksError, DeadlineError, VfRefusedError, RefusedError)
+_TURNED_DOWN = (
+    RefusedError,
+    VfRefusedError,
+    BusyError,
+    ConflictError,
+    DeadlineError,
+    SystemLacksError,
+)
 
 
 class VfProvider:

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from guestagent.errors import BusyError, ConflictError, SystemLacksError
+from guestagent.host.hypervisor.qemu import Qemu
 from guestagent.host.model import Side
+from guestagent.host.sriov.model import Lease
 from guestagent.host.state import Phase
+from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending, Fault, Guest
-from tests.unit.host.support import World, assert_back_at_source, play, told
+from tests.fakes.sriov import FakeVfPool
+from tests.unit.host.support import FAR_S, World, assert_back_at_source, play, told
 
 # --- the connection is lost ------------------------------------------------------------------
 
@@ -108,6 +113,57 @@ def test_a_source_that_ended_after_it_sent_the_guest_is_no_hindrance(tmp_path: P
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
         assert outcome.state.guest_at is Side.DESTINATION
+
+    play(tmp_path, scenario)
+
+
+# --- what has to be done cannot be done just now ---------------------------------------------
+
+
+CANNOT = [BusyError("leases: locked"), ConflictError("no lease"), SystemLacksError("no right")]
+
+
+@pytest.mark.parametrize("error", CANNOT, ids=lambda error: type(error).__name__)
+def test_leases_that_cannot_be_changed_leave_no_guest_half_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def withdraw(_pool: FakeVfPool, _lease: Lease) -> Lease:
+        raise error
+
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        outcome = await stage.drive()
+        assert_back_at_source(stage, outcome)
+        assert str(error) in told(outcome)
+
+    monkeypatch.setattr(FakeVfPool, "withdraw", withdraw)
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("error", CANNOT, ids=lambda error: type(error).__name__)
+def test_another_host_that_cannot_be_worked_on_leaves_no_guest_half_way(
+    tmp_path: Path, error: Exception
+) -> None:
+    """So says its end when the connection was lost and its old process holds the lock still."""
+
+    async def scenario(stage: World) -> None:
+        stage.guests[Side.DESTINATION] = FakeGuest(failure=error)
+        outcome = await stage.drive()
+        assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ("vf0",))
+        assert str(error) in outcome.state.warnings[-1]
+
+    play(tmp_path, scenario)
+
+
+def test_nor_does_one_that_cannot_be_waited_for(tmp_path: Path) -> None:
+    class Busy(Qemu):
+        async def wait_for_change(self, timeout_s: float) -> None:
+            raise BusyError(f"not for {timeout_s:g} s")
+
+    async def scenario(stage: World) -> None:
+        stage.source.ending = Ending.STARTS_LATE
+        stage.remote = Busy(stage.destination.path, Side.DESTINATION, timeout_s=FAR_S)
+        assert (await stage.drive()).state.phase is Phase.DONE
 
     play(tmp_path, scenario)
 
