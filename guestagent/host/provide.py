@@ -7,8 +7,9 @@ say what is held, and every step may be repeated.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 
 from guestagent.errors import (
     BusyError,
@@ -148,7 +149,7 @@ class VfProvider:
         self._tell(programmed.warnings)
 
     async def _tidy(self, effect: Tidy, state: State) -> None:
-        """Settle what the guest uses and release the rest; every VF is tried.
+        """Settle what the guest uses and release the rest; every VF and both hosts are tried.
 
         The standby's path is closed where the guest is not: the PF of the host that it
         left would take its neighbours' frames for ever. It stays open where the guest
@@ -159,33 +160,40 @@ class VfProvider:
         """
         nobody_to_ask = effect.side not in state.reachable
         settled = effect.used if state.confirmed or nobody_to_ask else ()
-        failures: list[GuestAgentError] = []
-        for side, vf, lease in await self._held(state):
-            pool = self._pools[side]
-            try:
-                if side is not effect.side or vf not in effect.used:
-                    self._tell(await pool.release(lease))
-                elif vf in settled:
-                    self._tell((await pool.settle(lease)).warnings)
-            except (*_TURNED_DOWN, PeerError, UnknownOutcomeError) as error:
-                failures.append(error)
-        for side in dict.fromkeys((state.home, state.target)):
-            if side is not effect.side:
-                await self._each_standby(side, lambda pool: pool.close_standby)
         left = () if state.confirmed is False else effect.used
-        await self._each_standby(effect.side, lambda pool: pool.open_standby, but=left)
+        failures: list[GuestAgentError] = []
+        for side in {state.home, state.target} - {effect.side}:
+            with _noted(failures):
+                await self._end_leases(side, state, failures)
+                await self._each_standby(side, lambda pool: pool.close_standby)
+        with _noted(failures):
+            await self._end_leases(effect.side, state, failures, used=effect.used, settled=settled)
+        with _noted(failures):
+            await self._each_standby(effect.side, lambda pool: pool.open_standby, but=left)
+        self._tell(str(failure) for failure in failures[1:])
         if failures:
             raise failures[0]
 
-    async def _held(self, state: State) -> list[tuple[Side, str, Lease]]:
-        """Return every lease of this operation, and for which device of which side it is."""
-        return [
-            (side, vf, lease)
-            for side in dict.fromkeys((state.home, state.target))
-            for vf in (device.id for device in self._vm.vfs_on(side))
-            if self._pair(side, vf).sriov_on(side) is not None
-            if (lease := await self._find(side, self._owner(side, vf, state.operation)))
-        ]
+    async def _end_leases(
+        self,
+        side: Side,
+        state: State,
+        failures: list[GuestAgentError],
+        *,
+        used: Collection[str] = (),
+        settled: Collection[str] = (),
+    ) -> None:
+        """Release every lease of this operation but those on VFs in use; settle some of these."""
+        pool = self._pools[side]
+        for vf in (device.id for device in self._vm.vfs_on(side)):
+            if self._pair(side, vf).sriov_on(side) is None:
+                continue
+            lease = await self._find(side, self._owner(side, vf, state.operation))
+            with _noted(failures):
+                if lease is not None and vf not in used:
+                    self._tell(await pool.release(lease))
+                elif lease is not None and vf in settled:
+                    self._tell((await pool.settle(lease)).warnings)
 
     async def _each_standby(
         self,
@@ -231,6 +239,15 @@ class VfProvider:
     def _tell(self, warnings: Iterable[str]) -> None:
         for warning in warnings:
             log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
+
+
+@contextlib.contextmanager
+def _noted(failures: list[GuestAgentError]) -> Iterator[None]:
+    """Go on after a step that failed."""
+    try:
+        yield
+    except (*_TURNED_DOWN, PeerError, UnknownOutcomeError) as error:
+        failures.append(error)
 
 
 async def _outcome(step: Awaitable[None]) -> Event:

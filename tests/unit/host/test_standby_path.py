@@ -11,7 +11,7 @@ import pytest
 from guestagent.errors import PeerError
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.model import Side
-from guestagent.host.sriov.model import Owner, Process, Standby, Want
+from guestagent.host.sriov.model import Lease, Owner, Process, Standby, Want
 from guestagent.host.state import Goal, Phase
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending
@@ -195,6 +195,29 @@ def test_a_migration_that_fails_leaves_the_path_as_it_was(tmp_path: Path) -> Non
         outcome = await stage.drive()
         assert (outcome.state.guest_at, outcome.state.attached) == (Side.SOURCE, ("vf0",))
         assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+
+    play(tmp_path, scenario)
+
+
+def test_so_it_does_where_the_other_host_has_gone_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = FakeVfPool.leases
+
+    async def scenario(stage: World) -> None:
+        async def or_gone(pool: FakeVfPool, vm: str | None = None) -> tuple[Lease, ...]:
+            there = pool.host is stage.vf_hosts[Side.DESTINATION]
+            if there and stage.source.migration == "failed":
+                raise PeerError("ssh://host2: no guestagent-host answers there")
+            return await leases(pool, vm)
+
+        monkeypatch.setattr(FakeVfPool, "leases", or_gone)
+        stage.provide_vfs()
+        stage.source.ending = Ending.FAILS
+        outcome = await stage.drive()
+        assert (outcome.state.guest_at, outcome.state.attached) == (Side.SOURCE, ("vf0",))
+        assert open_at(stage)[Side.SOURCE] is False
+        assert "ssh://host2" in outcome.state.warnings[-1]
 
     play(tmp_path, scenario)
 
