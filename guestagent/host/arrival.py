@@ -96,7 +96,7 @@ def _at_home(state: State, seen: Seen) -> State:
 
 
 def _arrived(state: State, seen: Seen) -> State:
-    state = replace(state, guest_at=Side.DESTINATION)
+    state = replace(state, guest_at=Side.DESTINATION, leaving=())
     if state.cancelled or state.problem is not None:
         why = "the cancellation" if state.problem is None else state.problem.what
         state = warned(replace(state, problem=None), f"{why}: the guest had arrived already")
@@ -107,8 +107,10 @@ def _arrived(state: State, seen: Seen) -> State:
 def _plug_missing(state: State, phase: Phase, vfs: tuple[str, ...], view: View) -> State:
     missing = tuple(vf for vf in vfs if vf not in view.devices and vf not in state.given_up)
     attached = tuple(vf for vf in vfs if vf in view.devices)
+    leaving = tuple(vf for vf in state.leaving if vf in attached)
     tries = state.tries if missing[:1] == state.todo[:1] else 0
-    return plug(replace(state, phase=phase, todo=missing, attached=attached, tries=tries))
+    state = replace(state, phase=phase, todo=missing, attached=attached, leaving=leaving)
+    return plug(replace(state, tries=tries))
 
 
 def plug(state: State) -> State:

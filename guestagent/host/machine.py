@@ -107,7 +107,7 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
         case Phase.DETACH, Done():
             return _detached(state)
         case Phase.DETACH, Refused(detail=detail):
-            return _unplug_again(replace(state, tries=state.tries + 1), detail)
+            return _unplug_again(_leaving(replace(state, tries=state.tries + 1)), detail)
         case Phase.LAUNCH, Done():
             return replace(state, phase=Phase.MIGRATE, sent=True)
         case Phase.LAUNCH, Refused(detail=detail):
@@ -115,7 +115,7 @@ def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table
         case Phase.LAUNCH, Lost(detail=detail):
             return look_first(replace(state, sent=True), _not_sent(detail))
         case Phase.DETACH, Lost(detail=detail):
-            return look_first(state, Problem(what=detail, hint=_TRY_AGAIN))
+            return look_first(_leaving(state), Problem(what=detail, hint=_TRY_AGAIN))
         case Phase.MIGRATE, Done():
             return look_first(state)
         case Phase.MIGRATE, Lost(detail=detail):
@@ -298,6 +298,11 @@ def _withdrawn(state: State) -> State:
     if state.goal is Goal.MIGRATE:
         return replace(state, phase=Phase.PREPARED if state.orchestrated else Phase.LAUNCH)
     return end(state, Phase.DONE)
+
+
+def _leaving(state: State) -> State:
+    """Remember that a request to release the VF stays with the guest."""
+    return replace(state, leaving=tuple(dict.fromkeys((*state.leaving, state.todo[0]))))
 
 
 def _unplug_again(state: State, detail: str) -> State:

@@ -155,12 +155,14 @@ class VfProvider:
         left would take its neighbours' frames for ever. It stays open where the guest
         is without a VF; both may be one host, so that comes last. And it stays open where
         the guest was asked whether it uses its VFs and did not say so: it may be on the
-        standby for as long as its agent is dead. The next operation to which it says so
-        closes it; one that ends before it has asked leaves it as it is.
+        standby for as long as its agent is dead; and where a request to release the VF
+        stays with the guest. The next operation to which it says so closes it; one that
+        ends before it has asked leaves it as it is.
         """
         nobody_to_ask = effect.side not in state.reachable
-        settled = effect.used if state.confirmed or nobody_to_ask else ()
-        left = () if state.confirmed is False else effect.used
+        staying = tuple(vf for vf in effect.used if vf not in state.leaving)
+        settled = staying if state.confirmed or nobody_to_ask else ()
+        left = () if state.confirmed is False else staying
         failures: list[GuestAgentError] = []
         for side in {state.home, state.target} - {effect.side}:
             with _noted(failures):

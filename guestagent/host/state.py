@@ -315,7 +315,8 @@ class State:
     those to restore: the described ones until PREPARE, then those found there.
     ``target_vfs`` are the ones to attach. ``todo`` is what the phase has left;
     ``tries``, ``looks`` and ``blind_looks`` count repetitions. ``guest_at`` and
-    ``attached`` are what was last seen or done; ``given_up`` could not be attached.
+    ``attached`` are what was last seen or done; ``given_up`` could not be attached, and
+    ``leaving`` the guest was asked to release and may still, later.
     ``reachable`` are the sides with a way to the guest's agent; ``switched`` is whether
     the guest left its VFs when it was asked, ``confirmed`` whether it uses those it has
     now; both are None while it was not asked. ``undo`` is whether the beginning is as good
@@ -360,6 +361,7 @@ class State:
     guest_at: Side | None = None
     attached: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property

@@ -14,7 +14,7 @@ from guestagent.host.model import Side
 from guestagent.host.sriov.model import Lease, Owner, Process, Standby, Want
 from guestagent.host.state import Goal, Phase
 from tests.fakes.guest import FakeGuest
-from tests.fakes.qmp import Ending
+from tests.fakes.qmp import Ending, Guest
 from tests.fakes.sriov import FakeVfPool
 from tests.unit.host.support import MAC, World, play
 
@@ -93,6 +93,29 @@ def test_a_guest_that_does_not_answer_at_all_keeps_its_path_where_it_stays(
         outcome = await stage.drive()
         assert (outcome.state.guest_at, outcome.state.attached) == (Side.SOURCE, ("vf0",))
         assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["agent", "no-agent"])
+def test_a_guest_that_may_still_release_its_vf_keeps_its_path(
+    tmp_path: Path, *, asked: bool
+) -> None:
+    """The request to release it stays with a guest that did not get to it in time."""
+
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        stage.source.guest = Guest.HANGS
+        stage.shorten(unplug_s=0.1)
+        if not asked:
+            stage.guests = {}
+        outcome = await stage.drive()
+        assert (outcome.state.phase, outcome.state.attached) == (Phase.FAILED, ("vf0",))
+        assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
+        stage.source.guest = Guest.RELEASES
+        assert (await stage.drive(Goal.DETACH)).state.phase is Phase.DONE
+        assert (await stage.drive(Goal.ATTACH)).state.phase is Phase.DONE
+        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
 
     play(tmp_path, scenario)
 
