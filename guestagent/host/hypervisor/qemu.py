@@ -51,6 +51,7 @@ class Qemu:
         self._streams = ExitStack()
         self._moments: deque[Moment] = deque(maxlen=_MAX_MOMENTS)
         self._bandwidth_found: int | None = None
+        self._capabilities_found: dict[str, bool] = {}
         self._postcopy_asked = False
 
     # --- state ------------------------------------------------------------------------------
@@ -160,13 +161,24 @@ class Qemu:
 
     async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
         """See ``Hypervisor.expect_migration``."""
-        await self._set_up_migration(settings, settings.downtime_limit_ms)
+        await self._set_up_migration(settings, {"downtime-limit": settings.downtime_limit_ms})
         await self._run("migrate-incoming", {"uri": uri})
 
     async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
         """See ``Hypervisor.start_migration``."""
-        await self._set_up_migration(settings, first_limit_ms(settings.downtime_limit_ms))
-        await self._run("migrate", {"uri": uri})
+        parameters = {"downtime-limit": first_limit_ms(settings.downtime_limit_ms)}
+        if settings.bandwidth_limit_mib_per_s is not None:
+            present = await self._run("query-migrate-parameters")
+            self._bandwidth_found = present.integer("max-bandwidth")
+            parameters["max-bandwidth"] = settings.bandwidth_limit_mib_per_s * 2**20
+        await self._set_up_migration(settings, parameters)
+        try:
+            await self._run("migrate", {"uri": uri})
+        except CommandRefusedError:
+            # One that has begun and failed may be cleaned up still, by what its capabilities are.
+            await self._set_capabilities(self._capabilities_found)
+            await self._leave_as_found(settings)
+            raise
 
     async def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
         """See ``Hypervisor.follow_migration``."""
@@ -237,18 +249,15 @@ class Qemu:
 
     # --- inside -----------------------------------------------------------------------------
 
-    async def _set_up_migration(self, settings: MigrationSettings, downtime_ms: int) -> None:
+    async def _set_up_migration(
+        self, settings: MigrationSettings, parameters: dict[str, int]
+    ) -> None:
         listed = await self._run("query-migrate-capabilities")
         on = {item.text("capability") for item in listed.items() if item.boolean("state")}
         left_on = on.intersection(settings.unwanted_capabilities)
         states = dict.fromkeys(settings.capabilities, True) | dict.fromkeys(left_on, False)
-        capabilities = [{"capability": name, "state": state} for name, state in states.items()]
-        await self._run("migrate-set-capabilities", {"capabilities": capabilities})
-        parameters = {"downtime-limit": downtime_ms}
-        if settings.bandwidth_limit_mib_per_s is not None:
-            present = await self._run("query-migrate-parameters")
-            self._bandwidth_found = present.integer("max-bandwidth")
-            parameters["max-bandwidth"] = settings.bandwidth_limit_mib_per_s * 2**20
+        self._capabilities_found = {name: name in on for name in states}
+        await self._set_capabilities(states)
         if settings.multifd_channels is not None:
             parameters["multifd-channels"] = settings.multifd_channels
         await self._run("migrate-set-parameters", parameters)
@@ -259,6 +268,10 @@ class Qemu:
         if self._bandwidth_found is not None:
             parameters["max-bandwidth"] = self._bandwidth_found
         await self._run("migrate-set-parameters", parameters)
+
+    async def _set_capabilities(self, states: Mapping[str, bool]) -> None:
+        listed = [{"capability": name, "state": state} for name, state in states.items()]
+        await self._run("migrate-set-capabilities", {"capabilities": listed})
 
     async def _start_postcopy(self) -> None:
         """Ask for it; QEMU heeds that some moments later, in which its status still says active.
