@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from guestagent import __version__, log
@@ -194,18 +195,23 @@ def _report(vm: Vm, arguments: argparse.Namespace) -> int:
 def _add_migration_options(command: argparse.ArgumentParser) -> None:
     """Add what stands in the place of a key of [migration]."""
     group = command.add_argument_group("in place of the description's [migration]")
-    group.add_argument("--bandwidth", type=_positive, metavar="MIB", help="MiB/s at most")
-    group.add_argument("--downtime", type=_positive, metavar="MS", help="limit of the stop, ms")
-    group.add_argument("--multifd", type=_positive, metavar="N", help="connections in parallel")
+    for option, most, metavar, text in (
+        ("--bandwidth", config.MOST_BANDWIDTH_MIB_PER_S, "MIB", "MiB/s at most"),
+        ("--downtime", config.MOST_DOWNTIME_MS, "MS", "limit of the stop, ms"),
+        ("--multifd", config.MOST_CHANNELS, "N", "connections in parallel"),
+    ):
+        group.add_argument(option, type=partial(_positive, most=most), metavar=metavar, help=text)
     group.add_argument("--postcopy", action="store_true", default=None, help="run there early")
     group.add_argument(
         "--auto-converge", action="store_true", default=None, help="slow a busy guest down"
     )
 
 
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+def _positive(text: str, *, most: int | None = None) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    if most is not None and int(text) > most:
+        raise argparse.ArgumentTypeError(f"{text} is more than QEMU takes: {most}")
     return int(text)
 
 

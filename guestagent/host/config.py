@@ -81,6 +81,11 @@ guest_s = 30                        # for the guest to use a VF that it was give
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+# What QEMU takes (Q: migration/options.c, migrate_params_check), for it would refuse more only
+# once the guest has lost its VF.
+MOST_DOWNTIME_MS = 2_000_000
+MOST_CHANNELS = 255
+MOST_BANDWIDTH_MIB_PER_S = 2**43 - 1
 _MIN_UNPLUG_S = 5.0  # a second request within pciehp's 5 s may cancel the first
 
 
@@ -244,11 +249,15 @@ def _device(pair: Table, key: str, raw: object, mac: str) -> Device:
 def _migration(table: Table) -> MigrationSettings:
     default = MigrationSettings()
     settings = MigrationSettings(
-        downtime_limit_ms=table.integer("downtime_limit_ms", default.downtime_limit_ms),
-        bandwidth_limit_mib_per_s=table.optional_integer("bandwidth_limit_mib_per_s"),
+        downtime_limit_ms=table.integer(
+            "downtime_limit_ms", default.downtime_limit_ms, most=MOST_DOWNTIME_MS
+        ),
+        bandwidth_limit_mib_per_s=table.optional_integer(
+            "bandwidth_limit_mib_per_s", most=MOST_BANDWIDTH_MIB_PER_S
+        ),
         postcopy=table.boolean("postcopy", default=default.postcopy),
         auto_converge=table.boolean("auto_converge", default=default.auto_converge),
-        multifd_channels=table.optional_integer("multifd_channels"),
+        multifd_channels=table.optional_integer("multifd_channels", most=MOST_CHANNELS),
         timeout_s=table.number("timeout_s", default.timeout_s),
     )
     table.finish()

@@ -91,9 +91,9 @@ class Table:
             raise self.wrong(key, f"is {shown(value)}, must be a number of at least {least:g}")
         return float(value)
 
-    def optional_integer(self, key: str, *, least: int = 1) -> int | None:
-        """Take a whole number of at least ``least``, if there is one."""
-        return self.integer(key, least, least=least) if self.has(key) else None
+    def optional_integer(self, key: str, *, least: int = 1, most: int | None = None) -> int | None:
+        """Take a whole number from ``least`` to ``most``, if there is one."""
+        return self.integer(key, least, least=least, most=most) if self.has(key) else None
 
     def integer(self, key: str, default: int, *, least: int = 1, most: int | None = None) -> int:
         """Take a whole number from ``least`` to ``most``."""

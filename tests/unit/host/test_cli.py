@@ -105,6 +105,15 @@ def test_options_of_a_migration_stand_in_the_place_of_its_keys(
     assert stage.source.capabilities == {"events", "return-path", "multifd", "auto-converge"}
 
 
+def test_an_option_that_qemu_would_refuse_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["migrate", "web1.toml", "--multifd", "256"])
+    assert caught.value.code == 2
+    assert "256 is more than QEMU takes: 255" in capsys.readouterr().err
+
+
 def test_a_failure_has_exit_code_1_and_says_what_to_do(
     tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,23 @@ def test_the_least_description_has_defaults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "most"),
+    [
+        ("downtime_limit_ms", 2_000_000),
+        ("multifd_channels", 255),
+        ("bandwidth_limit_mib_per_s", 2**43 - 1),
+    ],
+)
+def test_what_qemu_would_refuse_only_when_it_migrates_is_refused_here(
+    tmp_path: Path, key: str, most: int
+) -> None:
+    read(tmp_path, f"{LEAST}[migration]\n{key} = {most}")
+    assert f"migration.{key} is {most + 1}, must be a whole number of at most {most}" in str(
+        complaint(tmp_path, f"{LEAST}[migration]\n{key} = {most + 1}")
+    )
+
+
+@pytest.mark.parametrize(
     ("other", "device"),
     [
         ("false", None),
