@@ -16,6 +16,15 @@ def hindrance(pair: Pair, bond: str) -> Refusal | None:
             f"write {bond} in place of {standby.name} there and reboot; with"
             ' bond = "always" in guestagent.toml it is there without a VF as well'
         )
+    elif standby.address != standby.permanent_address:
+        # The bond has the MAC of its active port: it would be another one after every switch.
+        reason = (
+            f"{standby.name} has the MAC {standby.address} in place of its own, which the VF has"
+        )
+        hint = (
+            "have whatever sets it leave the MAC alone, and reboot; a MAC that is wanted is given"
+            " to both NICs on the host"
+        )
     elif standby.addresses and standby.obstacles:
         reason = f"{standby.name} is in use and {', and '.join(standby.obstacles)}"
         hint = (

@@ -125,6 +125,20 @@ def test_a_nic_with_what_cannot_be_moved_is_left_alone_until_the_next_boot() -> 
     assert state.active == vf
 
 
+def test_a_nic_that_was_given_another_mac_keeps_it_and_its_network() -> None:
+    system = FakeSystem()
+    standby, vf = in_use(system)
+    own = system.kernel.table[standby]
+    system.kernel.table[standby] = replace(own, address="02:aa:aa:aa:aa:aa")
+    (refusal,) = system.engine().converge().plan.refusals
+    assert "02:aa:aa:aa:aa:aa in place of its own" in refusal.reason
+    assert set(system.kernel.table) == {standby, vf}
+    assert_has_everything(system, "ens2")
+    system.kernel.table[standby] = own
+    assert system.engine().converge().error is None
+    assert_has_everything(system, "bond0")
+
+
 def test_a_nic_that_the_stack_makes_a_port_of_something_is_left_alone_at_boot_too() -> None:
     system = FakeSystem()
     nics = {system.kernel.plug("ens2", MAC, driver="virtio_net"), system.kernel.plug("ens3", MAC)}
