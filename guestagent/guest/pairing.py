@@ -150,7 +150,7 @@ def _in_use(snapshot: Snapshot, links: list[Link], bond: Link | None) -> _Why | 
                 f"{link.name} is already a port of {what}, which the agent did not make",
                 f"take {link.name} out of it, or leave the pair to whoever made it",
             )
-        above = snapshot.above(link)
+        above = snapshot.above(link) if link.upper is None else ()
         if above:
             names = ", ".join(item.name for item in above)
             return (

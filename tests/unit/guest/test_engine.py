@@ -309,6 +309,20 @@ def test_a_hold_without_a_carrier_on_the_standby_changes_nothing() -> None:
     assert_on(system, vf)
 
 
+def test_a_vlan_that_is_put_on_a_port_keeps_the_bond_in_the_agents_hands() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.engine().converge()
+    system.kernel.add_virtual("ens2.5", MAC, "vlan", lower=standby)
+    outcome = system.engine().converge(frozenset({MAC}))
+    assert (outcome.error, outcome.plan.refusals) == (None, ())
+    assert_on(system, standby)
+    system.kernel.unplug(vf)
+    returned = system.kernel.plug("ens9", MAC)
+    system.engine().converge()
+    assert_on(system, returned)
+
+
 def test_two_pairs_get_two_bonds() -> None:
     system = FakeSystem()
     _, first = paired(system)
