@@ -181,10 +181,11 @@ class _PairPlanner:
         yield from self._complete()
         if files and self._is_complete():
             yield ReloadStack(bond=self.bond_name, reason="its configuration has changed")
-        yield from self._remember()
         state = self.pair.bond.bond if self.pair.bond else None
         if not changes and state is not None and state.all_ports_active and state.steady:
             yield CloseWindow(bond=self.bond_name, reason="the path has settled")
+        # Last: a disk that is full keeps the pair from nothing else.
+        yield from self._remember()
 
     def _remember(self) -> Iterator[Action]:
         known = any(

@@ -103,6 +103,23 @@ def test_a_remembered_pair_is_bonded_at_boot_without_its_vf() -> None:
     assert_on(system, standby, "bond3")
 
 
+def test_a_pair_that_cannot_be_remembered_has_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = FakeSystem()
+    _, vf = paired(system)
+
+    def full(item: Remembered) -> None:
+        raise OSError(errno.ENOSPC, f"no space for {item.mac}")
+
+    monkeypatch.setattr(system.memory, "add", full)
+    for _ in range(2):
+        system.engine().converge()
+    system.later(WINDOW_S)
+    outcome = system.engine().converge()
+    assert "could not remember" in str(outcome.error)
+    assert_on(system, vf)
+    assert not system.kernel.named("bond0").bond.all_ports_active  # type: ignore[union-attr]
+
+
 def test_a_lone_virtio_nic_that_never_had_a_vf_is_not_touched() -> None:
     system = FakeSystem()
     nic = system.kernel.plug("ens2", MAC, driver="virtio_net", up=True)
