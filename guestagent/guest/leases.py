@@ -73,12 +73,15 @@ class Leases:
     def _load(self) -> dict[str, float]:
         try:
             items = Obj.parse(self._path.read_bytes()).objects("leases")
-            return {item.string("mac"): item.number("until_s") for item in items}
+            leases = {item.string("mac"): item.number("until_s") for item in items}
         except FileNotFoundError:
             return {}
         except (OSError, JsonError) as error:
             _log.warning("%s cannot be read (%s), ignoring: no hold", self._path, error)
             return {}
+        # One that has ended stays in the file until the next is written, and was told of.
+        now = self._clock()
+        return {mac: until for mac, until in leases.items() if until > now}
 
     def _save(self, leases: dict[str, float]) -> None:
         items = [{"mac": mac, "until_s": until} for mac, until in leases.items()]

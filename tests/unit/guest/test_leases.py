@@ -41,6 +41,18 @@ def test_a_hold_outlives_a_restart_of_the_agent_but_not_its_time(tmp_path: Path)
     assert Leases(tmp_path, clock).current() == frozenset()
 
 
+def test_the_end_of_a_hold_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Time()
+    leases = Leases(tmp_path, clock)
+    leases.hold(MAC, 10)
+    clock.now_s += 10
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            assert leases.current() == frozenset()
+            leases = Leases(tmp_path, clock)
+    assert len(caplog.records) == 1
+
+
 def test_asking_again_renews_a_hold_and_releasing_ends_it(tmp_path: Path) -> None:
     clock = Time()
     leases = Leases(tmp_path, clock)
