@@ -79,7 +79,7 @@ class Leases:
         except (OSError, JsonError) as error:
             _log.warning("%s cannot be read (%s), ignoring: no hold", self._path, error)
             return {}
-        # One that has ended stays in the file until the next is written, and was told of.
+        # One that has ended stays in the file until the next is written; its end was told.
         now = self._clock()
         return {mac: until for mac, until in leases.items() if until > now}
 

@@ -126,6 +126,10 @@ class Requests:
             raise GuestAgentError(
                 f"{request.name}: {error}", hint="correct the argument"
             ) from error
+        except OSError as error:
+            raise GuestAgentError(
+                f"{request.name}: {error}", hint="is /run full? `guestagent status` says how it is"
+            ) from error
 
     async def _hello(self, _: Obj) -> _Answer:
         return {
@@ -179,12 +183,10 @@ class Requests:
                 self._agent.leases.hold(pair.mac, hold_s)
             answer = await self._reach(pairs, Side.STANDBY)
             await self._all_sent(pairs)
-        except (GuestAgentError, OSError) as error:
+        except (GuestAgentError, OSError):
             for mac in new:
                 self._agent.leases.release(mac)
             await self._agent.converge()
-            if isinstance(error, OSError):
-                raise GuestAgentError(f"the hold cannot be written: {error}") from error
             raise
         return answer
 

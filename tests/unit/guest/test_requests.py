@@ -158,6 +158,21 @@ def test_what_fails_for_another_pair_keeps_no_pair_from_the_standby(agent: FakeA
     assert agent.leases.current() == {MAC}
 
 
+@pytest.mark.parametrize("to", ["standby", "auto"])
+def test_a_hold_that_cannot_be_written_is_answered_with_the_reason(
+    agent: FakeAgent, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(agent, "switch", to="standby")
+
+    def full(path: Path, content: str, *, mode: int = 0) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("guestagent.guest.leases.write_whole", full)
+    with pytest.raises(GuestAgentError, match="No space left on device") as caught:
+        ask(agent, "switch", to=to)
+    assert "/run" in (caught.value.hint or "")
+
+
 def test_a_failed_renewal_keeps_the_hold_that_was_there(agent: FakeAgent) -> None:
     ask(agent, "switch", to="standby", hold_s=60)
     agent.system.kernel.set_carrier(agent.system.kernel.named("ens2").ifindex, carrier=False)
