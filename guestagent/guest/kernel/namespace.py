@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import socket
 from pathlib import Path
 
 from guestagent.errors import SystemLacksError
@@ -32,8 +31,7 @@ class HidingKernel(NetlinkKernel):
 
     def hide(self, ifindex: int) -> None:
         """Take a NIC out of sight. Raises KernelError; the NIC is then where it was."""
-        name = socket.if_indextoname(ifindex)
-        self._change(f"hide {name}", ifindex, encode.namespace(self._hideaway))
+        self._change(f"hide link {ifindex}", ifindex, encode.namespace(self._hideaway))
 
     def close(self) -> None:
         """Give back what is hidden, and close the socket."""

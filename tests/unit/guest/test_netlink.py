@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from guestagent.guest.kernel import encode, links
+from guestagent.guest.kernel.namespace import HidingKernel
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.proving import Prover
@@ -96,6 +98,17 @@ def test_a_link_is_found_by_its_name_and_another_is_not() -> None:
         assert found.ifindex == socket.if_nametoindex("lo")
         assert kernel.link("absent0") is None
         assert kernel.link("a" * 15) is None
+
+
+def test_a_nic_that_goes_before_it_is_hidden_is_refused_as_by_the_kernel() -> None:
+    kernel = HidingKernel.__new__(HidingKernel)  # without a namespace, which takes root
+    NetlinkKernel.__init__(kernel)
+    kernel._hideaway = os.open("/proc/self/ns/net", os.O_RDONLY)
+    try:
+        with pytest.raises(KernelError):
+            kernel.hide(0x7FFFFFF0)
+    finally:
+        kernel.close()
 
 
 def test_an_answer_to_a_request_that_was_given_up_is_skipped() -> None:
