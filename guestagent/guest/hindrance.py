@@ -25,7 +25,7 @@ def hindrance(pair: Pair, bond: str) -> Refusal | None:
             "have whatever sets it leave the MAC alone, and reboot; a MAC that is wanted is given"
             " to both NICs on the host"
         )
-    elif standby.addresses and standby.obstacles:
+    elif standby.obstacles:
         reason = f"{standby.name} is in use and {', and '.join(standby.obstacles)}"
         hint = (
             "reboot: the bond is then made before the network is configured; or take it off"

@@ -261,7 +261,9 @@ class Observer:
         settings = settings_of(standby.name) - given
         standby = replace(standby, settings=tuple(sorted(settings, key=lambda item: item.key)))
         if not addresses:
-            return standby
+            # Not the guest's own traffic, but somebody's: a sensor, a router in user space.
+            obstacles = kernel.obstacles(standby.ifindex) if standby.up else ()
+            return replace(standby, obstacles=obstacles)
         return replace(
             standby,
             addresses=addresses,

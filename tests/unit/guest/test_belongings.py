@@ -117,8 +117,11 @@ def test_a_nic_with_what_cannot_be_moved_is_left_alone_until_the_next_boot() -> 
     assert refusal.reason == "ens2 is in use and has an XDP program"
     assert "reboot" in refusal.hint
     assert set(system.kernel.table) == {standby, vf}
-    # At boot nobody has configured it yet.
+    # Whoever attached it needs no address of the guest's.
     system.kernel.owned.clear()
+    assert system.engine().converge().plan.refusals == (refusal,)
+    # At boot nobody has configured it yet.
+    system.kernel.set_up(standby, up=False)
     assert system.engine().converge().error is None
     state = system.kernel.named("bond0").bond
     assert state is not None
