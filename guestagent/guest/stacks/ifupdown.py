@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from guestagent.guest.stacks.tool import ask, standby_of
+from guestagent.guest.stacks.tool import ask, standby_of, text_of
 
 _MAX_DEPTH = 5
 _UNIT_TIMEOUT_S = 60.0
@@ -96,7 +96,7 @@ class Ifupdown:
     def _up(self) -> frozenset[str]:
         """Return the interfaces that ifupdown has configured."""
         try:
-            lines = self._state.read_text().splitlines()
+            lines = text_of(self._state).splitlines()
         except OSError:
             return frozenset()
         return frozenset(line.partition("=")[0] for line in lines)
@@ -104,8 +104,8 @@ class Ifupdown:
     def _lines(self, file: Path, depth: int = 0) -> Iterator[list[str]]:
         """Return the words of each line, of the files it names too (interfaces(5))."""
         try:
-            text = file.read_text()
-        except (OSError, UnicodeDecodeError):
+            text = text_of(file)
+        except OSError:
             return
         for line in text.replace("\\\n", " ").splitlines():
             words = line.split()

@@ -40,7 +40,7 @@ from guestagent.guest.stacks.networkfile import Matchable, NetworkFile, is_stabl
 from guestagent.guest.stacks.sections import parse, value_of
 from guestagent.guest.stacks.stamps import Reading, stamps
 from guestagent.guest.stacks.tokens import Tokens
-from guestagent.guest.stacks.tool import ask, make_directory, on_disk, runs
+from guestagent.guest.stacks.tool import ask, make_directory, on_disk, runs, text_of
 
 CONFIGURATION_DIRS = (
     Path("/etc/systemd/network"),
@@ -224,9 +224,9 @@ class Networkd:
                 paths.update({p.name: p for p in directory.iterdir() if p.suffix == ".network"})
         for name in sorted(paths):
             try:
-                text = paths[name].read_text()
-                drop_ins = "".join(f"\n{p.read_text()}" for p in self._drop_ins(name))
-            except (OSError, UnicodeDecodeError):
+                text = text_of(paths[name])
+                drop_ins = "".join(f"\n{text_of(p)}" for p in self._drop_ins(name))
+            except OSError:
                 continue
             # An empty file, or a link to /dev/null, masks those of its name.
             if text.strip():

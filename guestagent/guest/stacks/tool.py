@@ -35,6 +35,14 @@ def runs(service: str, root: Path = Path("/")) -> bool:
     )
 
 
+def text_of(path: Path) -> str:
+    """Return what a file of the user's says, where a comment may be in any encoding.
+
+    networkd and ifupdown pass over comments without looking at them. Raises OSError.
+    """
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def make_directory(path: Path) -> None:
     """Make a directory that others can read, whatever the process's umask. Raises OSError.
 

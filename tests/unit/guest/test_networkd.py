@@ -306,6 +306,13 @@ def test_match_sections_are_judged_as_networkd_does(disk: Disk, match: str, matc
     assert (disk.bond_file(properties) is not None) == matches
 
 
+def test_a_comment_may_be_in_any_encoding(disk: Disk) -> None:
+    disk.put("etc/50-lan.network", "")
+    lines = "# f\xfcr das Netz\n[Match]\nName=en*\n[Network]\nDHCP=yes\n"
+    (disk.root / "etc/50-lan.network").write_bytes(lines.encode("latin-1"))
+    assert disk.bond_file() is not None
+
+
 def test_a_file_in_place_is_recognised_and_a_changed_source_is_noticed(disk: Disk) -> None:
     disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
     for file in disk.files().values():

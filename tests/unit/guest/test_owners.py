@@ -83,6 +83,14 @@ def test_what_ifupdown_makes_of_a_nic_beside_an_interface_is_said(
     )
 
 
+def test_a_comment_in_any_encoding_hides_nothing_of_what_ifupdown_makes(system: System) -> None:
+    system.put("usr/sbin/ifup")
+    system.put("etc/network/interfaces")
+    stanza = "# Br\xfccke\niface br0 inet dhcp\n  bridge_ports ens3\n"
+    (system.root / "etc/network/interfaces").write_bytes(stanza.encode("latin-1"))
+    assert (system.claim() or "").startswith("is a port of br0")
+
+
 @pytest.mark.parametrize(
     ("program", "path", "text", "claim"),
     [
