@@ -67,6 +67,8 @@ class Daemon:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._dirty = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._asked = asyncio.Event()
+        self._broken: BaseException | None = None
         self._outcome: Outcome | None = None
         self._waiters: list[asyncio.Future[Outcome]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,6 +130,7 @@ class Daemon:
     async def converge(self) -> Outcome:
         """Return the outcome of a convergence that begins after this call."""
         future = self.next_outcome()
+        self._asked.set()
         self._dirty.set()
         return await future
 
@@ -151,6 +154,7 @@ class Daemon:
         first = True
         while not self._stopping.is_set():
             self._dirty.clear()
+            self._asked.clear()
             waiters, self._waiters = self._waiters, []
             held, avoided = self.leases.current(), self.paths.avoided()
             try:
@@ -161,7 +165,7 @@ class Daemon:
                 self._blind_looks += 1
                 if self._outcome is None or self._blind_looks > MAX_BLIND_LOOKS:
                     raise
-                outcome = replace(self._outcome, error=error)
+                outcome = replace(self._outcome, error=error, failed=frozenset())
             else:
                 self._blind_looks = 0
             self._outcome = outcome
@@ -174,6 +178,8 @@ class Daemon:
                 systemd.notify("READY=1")
                 first = False
             await self._wait()
+        if self._broken is not None:
+            raise self._broken
 
     def _note(self, outcome: Outcome) -> None:
         """Log which pairs carry their traffic elsewhere than at the last look."""
@@ -212,8 +218,9 @@ class Daemon:
         now = asyncio.get_running_loop().time()
         if self._failures:
             # An action that fails makes events of its own: they must not drive a hot loop.
+            # Somebody who asks is not kept waiting by what fails for another pair.
             delay = BACKOFF_S[min(self._failures, len(BACKOFF_S)) - 1]
-            await self._sleep_until(now + delay, self._stopping)
+            await self._sleep_until(now + delay, self._asked)
             return
         due = [RESYNC_S, self._moments.next_s, self.leases.next_s, self.paths.next_s]
         wait_s = min(seconds for seconds in due if seconds is not None)
@@ -298,8 +305,16 @@ class Daemon:
     def _background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the agent with a part of it that broke: without it, it would only seem to serve."""
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = self._broken or task.exception()
+            self._stop()
 
     def _stop(self) -> None:
         self._stopping.set()
+        self._asked.set()
         self._dirty.set()
