@@ -13,6 +13,8 @@ from guestagent.guest.conversation import Handler, converse
 from guestagent.guest.kernel.serial import SerialPort, port_path
 from guestagent.guest.messages import Message, fields
 
+UNFINISHED_S = 1.0
+"""A request of a host that has left is given up then: it may wait for minutes."""
 _log = logging.getLogger("guestagent.channel")
 
 
@@ -39,10 +41,7 @@ class HostChannel:
                     told = fields(Message.CHANNEL_OPEN)
                     _log.info("the channel to the host is open: %s", path, extra=told)
                     while True:
-                        # Each host that connects begins a conversation of its own: what
-                        # the one before left unfinished must not stand before its line.
-                        async with aclosing(port.chunks()) as chunks:
-                            await converse(chunks, port.send, self._handler)
+                        await self._converse(port)
             except FileNotFoundError:
                 _log.debug("no channel to the host: %s does not exist", path)
             except PermissionError:
@@ -52,3 +51,22 @@ class HostChannel:
                 level = logging.INFO if error.errno == errno.ENODEV else logging.WARNING
                 _log.log(level, "the channel to the host is closed: %s", error)
             await self._changed.wait()
+
+    async def _converse(self, port: SerialPort) -> None:
+        """Serve one host until it leaves. Raises OSError when the port itself has gone.
+
+        Each that connects begins a conversation of its own: what the one before left unfinished,
+        or still waits for, must not stand before its line.
+        """
+        async with aclosing(port.chunks()) as chunks:
+            talk = asyncio.ensure_future(converse(chunks, port.send, self._handler))
+            left = asyncio.ensure_future(port.left())
+            try:
+                await asyncio.wait({talk, left}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({talk}, timeout=0 if talk.done() else UNFINISHED_S)
+            finally:
+                for task in (talk, left):
+                    task.cancel()
+                await asyncio.wait({talk, left})
+        if not talk.cancelled():
+            talk.result()

@@ -35,6 +35,8 @@ class SerialPort:
     def __init__(self, path: Path) -> None:
         """Open the port. Raises OSError: FileNotFoundError without one, EBUSY when it is taken."""
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._fd, 0)
         self._epoll = select.epoll()
         self._epoll.register(self._fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
         self._edge = asyncio.Event()
@@ -68,6 +70,18 @@ class SerialPort:
                 return
             else:
                 await self._next_edge()
+
+    async def left(self) -> None:
+        """Return when a host that is connected, or connects, has left.
+
+        One that is back before it was seen to be away was not away.
+        """
+        for away in (True, False):
+            while self._hangs_up() is away:
+                await self._next_edge()
+
+    def _hangs_up(self) -> bool:
+        return any(events & select.POLLHUP for _, events in self._poll.poll(0))
 
     async def send(self, data: bytes) -> None:
         """Send all of it, or give up when nobody reads for SEND_TIMEOUT_S: the host has left."""
