@@ -7,7 +7,6 @@ import socket
 
 import pytest
 
-from guestagent.errors import PeerError, SystemLacksError
 from guestagent.guest.model import (
     ACCEPT_RA,
     Address,
@@ -24,7 +23,6 @@ from tests.fakes.system import FakeSystem
 
 MAC = "52:54:00:00:00:01"
 OTHER = "52:54:00:00:00:02"
-THIRD = "52:54:00:00:00:03"
 ADDRESS = Address(family=socket.AF_INET, address="192.0.2.10", prefix_length=24)
 DEFAULT = Route(family=socket.AF_INET, destination=None, prefix_length=0, gateway="192.0.2.1")
 
@@ -103,23 +101,6 @@ def test_a_remembered_pair_is_bonded_at_boot_without_its_vf() -> None:
     assert_on(system, standby, "bond3")
 
 
-def test_a_pair_that_cannot_be_remembered_has_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    system = FakeSystem()
-    _, vf = paired(system)
-
-    def full(item: Remembered) -> None:
-        raise OSError(errno.ENOSPC, f"no space for {item.mac}")
-
-    monkeypatch.setattr(system.memory, "add", full)
-    for _ in range(2):
-        system.engine().converge()
-    system.later(WINDOW_S)
-    outcome = system.engine().converge()
-    assert "could not remember" in str(outcome.error)
-    assert_on(system, vf)
-    assert not system.kernel.named("bond0").bond.all_ports_active  # type: ignore[union-attr]
-
-
 def test_a_lone_virtio_nic_that_never_had_a_vf_is_not_touched() -> None:
     system = FakeSystem()
     nic = system.kernel.plug("ens2", MAC, driver="virtio_net", up=True)
@@ -175,59 +156,6 @@ def test_what_the_stack_makes_of_ipv6_the_kernel_does_not_make_at_boot(
     assert system.kernel.named("bond0").quiet is quiet
     hears = Setting(key=ACCEPT_RA, value="1") in system.kernel.settings("bond0")
     assert hears is hears_routers
-
-
-def test_without_the_bonding_module_nothing_changes_and_the_error_says_what_to_do() -> None:
-    system = FakeSystem()
-    system.kernel.bonding = False
-    standby, vf = paired(system)
-    before = dict(system.kernel.table)
-    outcome = system.engine().converge()
-    assert isinstance(outcome.error, SystemLacksError)
-    assert outcome.error.hint is not None
-    assert system.kernel.table == before
-    assert system.stack.disk == {}
-    assert {standby, vf} == set(before)
-
-
-def test_a_bond_that_no_port_could_join_is_taken_away_again() -> None:
-    system = FakeSystem()
-    standby, vf = paired(system)
-    system.kernel.refuse("set_upper", errno.EBUSY)
-    outcome = system.engine().converge()
-    assert outcome.error is not None
-    assert set(system.kernel.table) == {standby, vf}
-    assert system.stack.disk == {}
-
-
-def test_a_stack_that_does_not_answer_hides_no_failure_and_keeps_no_pair_from_going_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    system = FakeSystem()
-    standby, vf = paired(system)
-
-    def silent(bond: str) -> None:
-        raise PeerError(f"nmcli says nothing of {bond}")
-
-    monkeypatch.setattr(system.stack, "remove", silent)
-    system.kernel.refuse("set_upper", errno.EBUSY)
-    outcome = system.engine().converge()
-    assert "set_upper" in str(outcome.error)
-    monkeypatch.undo()
-    system.kernel.refuse("set_upper", errno.EBUSY)
-    system.engine().converge()
-    assert set(system.kernel.table) == {standby, vf}
-
-
-def test_a_bond_that_was_begun_before_a_crash_is_finished() -> None:
-    system = FakeSystem()
-    _, vf = paired(system)
-    system.kernel.refuse("set_alias", errno.EINTR)
-    assert system.engine().converge().error is not None
-    assert system.engine().converge().error is None
-    assert system.kernel.named("bond0").complete
-    assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}
-    assert_on(system, vf)
 
 
 def test_a_vf_is_preferred_only_once_the_kernel_sends_on_it() -> None:
@@ -347,27 +275,6 @@ def test_two_pairs_get_two_bonds() -> None:
     system.engine().converge()
     assert_on(system, first, "bond0")
     assert_on(system, second, "bond1")
-
-
-@pytest.mark.parametrize("method", ["create_bond", "set_upper", "set_alias"])
-def test_what_one_pair_refuses_keeps_no_other_from_its_bond(method: str) -> None:
-    system = FakeSystem()
-    paired(system)
-    _, vf = paired(system, OTHER)
-    live = system.kernel.plug("ens8", THIRD, driver="virtio_net", up=True)
-    system.kernel.owned[live] = [ADDRESS]
-    system.kernel.plug("ens9", THIRD)
-    system.kernel.refuse(method, errno.EINVAL)
-    outcome = system.engine().converge()
-    assert method in str(outcome.error)
-    assert outcome.failed == {"bond0"}
-    assert_on(system, vf, "bond1")
-    assert system.kernel.named("bond1").complete
-    # One that takes several looks, in the same convergence.
-    assert system.kernel.addresses(system.kernel.named("bond2").ifindex) == (ADDRESS,)
-    assert system.kernel.named("bond2").complete
-    assert system.engine().converge().error is None
-    assert system.kernel.named("bond0").complete
 
 
 def test_a_bond_of_somebody_else_keeps_its_name_and_its_ports() -> None:

@@ -1,0 +1,121 @@
+"""The engine when something fails: what goes back, what goes on, and what is said."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from guestagent.errors import PeerError, SystemLacksError
+from guestagent.guest.model import Address, Remembered
+from guestagent.guest.observe import WINDOW_S
+from tests.fakes.system import FakeSystem
+
+MAC = "52:54:00:00:00:01"
+OTHER = "52:54:00:00:00:02"
+THIRD = "52:54:00:00:00:03"
+ADDRESS = Address(family=socket.AF_INET, address="192.0.2.10", prefix_length=24)
+
+
+def paired(system: FakeSystem, mac: str = MAC) -> tuple[int, int]:
+    standby = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac, driver="virtio_net")
+    vf = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac)
+    return standby, vf
+
+
+def assert_on(system: FakeSystem, port: int, bond: str = "bond0") -> None:
+    state = system.kernel.named(bond).bond
+    assert state is not None
+    assert state.active == port
+
+
+def test_a_pair_that_cannot_be_remembered_has_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = FakeSystem()
+    _, vf = paired(system)
+
+    def full(item: Remembered) -> None:
+        raise OSError(errno.ENOSPC, f"no space for {item.mac}")
+
+    monkeypatch.setattr(system.memory, "add", full)
+    for _ in range(2):
+        system.engine().converge()
+    system.later(WINDOW_S)
+    outcome = system.engine().converge()
+    assert "could not remember" in str(outcome.error)
+    assert_on(system, vf)
+    assert not system.kernel.named("bond0").bond.all_ports_active  # type: ignore[union-attr]
+
+
+def test_without_the_bonding_module_nothing_changes_and_the_error_says_what_to_do() -> None:
+    system = FakeSystem()
+    system.kernel.bonding = False
+    standby, vf = paired(system)
+    before = dict(system.kernel.table)
+    outcome = system.engine().converge()
+    assert isinstance(outcome.error, SystemLacksError)
+    assert outcome.error.hint is not None
+    assert system.kernel.table == before
+    assert system.stack.disk == {}
+    assert {standby, vf} == set(before)
+
+
+def test_a_bond_that_no_port_could_join_is_taken_away_again() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    system.kernel.refuse("set_upper", errno.EBUSY)
+    outcome = system.engine().converge()
+    assert outcome.error is not None
+    assert set(system.kernel.table) == {standby, vf}
+    assert system.stack.disk == {}
+
+
+def test_a_stack_that_does_not_answer_hides_no_failure_and_keeps_no_pair_from_going_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+
+    def silent(bond: str) -> None:
+        raise PeerError(f"nmcli says nothing of {bond}")
+
+    monkeypatch.setattr(system.stack, "remove", silent)
+    system.kernel.refuse("set_upper", errno.EBUSY)
+    outcome = system.engine().converge()
+    assert "set_upper" in str(outcome.error)
+    monkeypatch.undo()
+    system.kernel.refuse("set_upper", errno.EBUSY)
+    system.engine().converge()
+    assert set(system.kernel.table) == {standby, vf}
+
+
+def test_a_bond_that_was_begun_before_a_crash_is_finished() -> None:
+    system = FakeSystem()
+    _, vf = paired(system)
+    system.kernel.refuse("set_alias", errno.EINTR)
+    assert system.engine().converge().error is not None
+    assert system.engine().converge().error is None
+    assert system.kernel.named("bond0").complete
+    assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}
+    assert_on(system, vf)
+
+
+@pytest.mark.parametrize("method", ["create_bond", "set_upper", "set_alias"])
+def test_what_one_pair_refuses_keeps_no_other_from_its_bond(method: str) -> None:
+    system = FakeSystem()
+    paired(system)
+    _, vf = paired(system, OTHER)
+    live = system.kernel.plug("ens8", THIRD, driver="virtio_net", up=True)
+    system.kernel.owned[live] = [ADDRESS]
+    system.kernel.plug("ens9", THIRD)
+    system.kernel.refuse(method, errno.EINVAL)
+    outcome = system.engine().converge()
+    assert method in str(outcome.error)
+    assert outcome.failed == {"bond0"}
+    assert_on(system, vf, "bond1")
+    assert system.kernel.named("bond1").complete
+    # One that takes several looks, in the same convergence.
+    assert system.kernel.addresses(system.kernel.named("bond2").ifindex) == (ADDRESS,)
+    assert system.kernel.named("bond2").complete
+    assert system.engine().converge().error is None
+    assert system.kernel.named("bond0").complete
