@@ -105,10 +105,9 @@ class VfProvider:
         owner = self._owner(side, vf, state.operation)
         address = provision.want.vf
         if address is None:
-            leases, mac = await self._pools[side].leases(self._vm.name), provision.settings.mac
-            address = next(
-                (lease.vf for lease in leases if lease.is_for(self._vm.name, mac)), None
-            )
+            mac = provision.settings.mac
+            lease = (await self._pools[side].inventory()).lease_for(self._vm.name, mac)
+            address = None if lease is None else lease.vf
         if address is None:
             raise RefusedError(
                 f"{side}: which VF {vf} is cannot be told: it has no host in the description and"

@@ -250,8 +250,13 @@ class Inventory:
     pfs: tuple[Pf, ...]
 
     def lease_for(self, vm: str, mac: str) -> Lease | None:
-        """Return a VM's lease on the VF that was programmed with a MAC; None without one."""
-        leases = (vf.lease for pf in self.pfs for vf in pf.vfs if vf.lease is not None)
+        """Return a VM's lease on the VF that was programmed with a MAC; None without one.
+
+        Of several it is that of a VF which a process has open: one that could not be given
+        back keeps its lease, and is not the guest's any more.
+        """
+        vfs = sorted((vf for pf in self.pfs for vf in pf.vfs), key=lambda vf: vf.user is None)
+        leases = (vf.lease for vf in vfs if vf.lease is not None)
         return next((lease for lease in leases if lease.is_for(vm, mac)), None)
 
     def vf(self, address: str) -> tuple[Pf, Vf] | None:

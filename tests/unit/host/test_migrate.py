@@ -9,10 +9,10 @@ import pytest
 
 from guestagent.host.hypervisor import downtime
 from guestagent.host.model import Side
-from guestagent.host.sriov.model import Owner, Want
+from guestagent.host.sriov.model import Owner, Process, Want
 from guestagent.host.state import Phase
 from tests.fakes.qmp import Ending, Fault
-from tests.fakes.sriov import FakeVfPool
+from tests.fakes.sriov import CLEAN, FakeVfPool
 from tests.unit.host.support import MAC, World, assert_back_at_source, play, told
 
 # --- the good end ----------------------------------------------------------------------------
@@ -168,6 +168,37 @@ def test_a_vf_that_was_reserved_for_the_guest_is_the_one_that_it_gets(tmp_path: 
         assert outcome.state.attached == ("vf0",)
         assert host.states[second].mac == MAC
         assert {lease.owner.vm for lease in host.leases.values()} == {"web1", "web2"}
+
+    play(tmp_path, scenario)
+
+
+def test_of_two_vfs_with_its_mac_the_guest_has_the_one_that_a_process_has_open(
+    tmp_path: Path,
+) -> None:
+    """The other is left from an earlier operation, which could not give it back."""
+
+    async def scenario(stage: World) -> None:
+        stage.provide_vfs()
+        host = stage.vf_hosts[Side.SOURCE]
+        left, used = host.states
+        (pair,) = stage.vm.pairs
+        assert pair.sriov is not None
+        unnamed = replace(pair.sriov, want=Want(pfs=("physnet1",)))
+        stage.vm = replace(stage.vm, pairs=(replace(pair, sriov=unnamed),))
+        for vf in (left, used):
+            owner = Owner(vm="web1", operation=f"earlier/source/{vf}")
+            await FakeVfPool(host).adopt(vf, owner, unnamed.settings)
+        host.states[used] = host.states[left]
+        host.users[used] = Process(pid=1, name="qemu")
+
+        def let_go(command: str) -> None:
+            if command == "device_del":
+                host.users.clear()
+
+        stage.source.on_command = let_go
+        assert (await stage.drive()).state.phase is Phase.DONE
+        assert host.states[used] == CLEAN
+        assert set(host.leases) == {left}
 
     play(tmp_path, scenario)
 
