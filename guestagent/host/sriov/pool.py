@@ -121,8 +121,8 @@ class Pool:
 
     def program(self, lease: Lease, settings: VfSettings) -> Lease:
         """Make the VF ready to be plugged."""
+        self._vfio.wait_let_go(self._records.held(lease).vf, self._let_go_timeout_s)
         lease = self._keep(lease, settings=settings, warnings=())
-        self._vfio.wait_let_go(lease.vf, self._let_go_timeout_s)
         port = self._port(lease)
         if self._vfio.driver(lease.vf) != VFIO:
             # The MAC must be there before a driver asks the PF for it.
