@@ -17,6 +17,7 @@ from guestagent.host.sriov.links import LinkError, Links, PortResponse
 from guestagent.host.sriov.model import (
     CLEARED_MAC,
     NO_MAC,
+    LinkState,
     OnRefusal,
     PortProfile,
     VfSettings,
@@ -183,6 +184,8 @@ def _unused(state: VfState) -> VfState:
     return VfState(
         mac=NO_MAC,
         trust=None if state.trust is None else False,
+        spoof_check=None if state.spoof_check is None else True,
+        link_state=None if state.link_state is None else LinkState.AUTO,
         min_rate_mbit_per_s=None if state.min_rate_mbit_per_s is None else 0,
         max_rate_mbit_per_s=None if state.max_rate_mbit_per_s is None else 0,
     )

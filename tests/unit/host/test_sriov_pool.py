@@ -278,6 +278,27 @@ def test_a_vf_that_a_process_has_is_not_touched(host: FakeHost) -> None:
     assert links.vf_states(PF)[0].mac == NO_MAC
 
 
+def test_its_lease_says_what_it_is_and_not_what_it_shall_be(host: FakeHost) -> None:
+    links = host.links()
+    lease = programmed(host, links, settings(vlan=7))
+    host.open_by(VF, 4711, "qemu-system-x86")
+    with pytest.raises(DeadlineError):
+        host.pool(links).program(lease, settings(vlan=8))
+    assert host.pool(links).leases() == (lease,)
+
+
+def test_what_a_tenant_was_allowed_is_not_so_for_the_next_of_a_vf_without_a_before(
+    host: FakeHost,
+) -> None:
+    """One that its VM had before anybody took a lease on it."""
+    links = host.links()
+    for value in (Trust(on=True), SpoofCheck(on=False), Carrier(state=LinkState.DISABLE)):
+        links.write(PF, 0, value)
+    host.pool(links).release(host.pool(links).adopt(VF, WEB1, settings()))
+    state = links.vf_states(PF)[0]
+    assert (state.trust, state.spoof_check, state.link_state) == (False, True, LinkState.AUTO)
+
+
 def test_a_vf_that_is_gone_ends_its_lease(host: FakeHost) -> None:
     lease = host.pool().claim(Want(vf=VF), WEB1)
     (host.roots.device(pf_address(0)) / "virtfn0").unlink()
