@@ -166,7 +166,8 @@ class Remote:
             async with asyncio.timeout(timeout_s):
                 process.stdin.write(rpc.request(self._ident, name, arguments))
                 await process.stdin.drain()
-                line = await process.stdout.readuntil(b"\n")
+                while not (line := await process.stdout.readuntil(b"\n")).strip():
+                    pass  # a sign of life
             return rpc.read_answer(line, self._ident, name, self.origin)
         except TimeoutError as error:
             await self._drop()

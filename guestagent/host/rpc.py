@@ -6,7 +6,8 @@
     {"v": 1, "id": 7, "ok": true, "value": null}
     {"v": 1, "id": 7, "ok": false, "error": {"kind": "refused", "message": …, "hint": …}}
 
-Both ends hold what comes against the types below, and bound its length.
+Both ends hold what comes against the types below, and bound its length. A far end that is
+asked nothing sends an empty line now and then.
 """
 
 from __future__ import annotations

@@ -25,6 +25,13 @@ from guestagent.host.sriov.pool import SriovPool, host_pool
 from guestagent.host.wiring import agent_of
 from guestagent.jsontype import JsonError
 
+SIGN_OF_LIFE_S = 15.0
+"""After which an empty line goes to a near end that asks nothing.
+
+Where that has gone with its network, the line is what lets sshd find out, which by itself asks
+nobody (ClientAliveInterval of sshd_config(5)): the lock of the VM would be held for hours.
+"""
+
 Method = Callable[..., Awaitable[object]]
 
 
@@ -43,7 +50,11 @@ class Server:
         try:
             while True:
                 try:
-                    line = await lines.readuntil(b"\n")
+                    async with asyncio.timeout(SIGN_OF_LIFE_S):
+                        line = await lines.readuntil(b"\n")
+                except TimeoutError:
+                    write(b"\n")
+                    continue
                 except asyncio.IncompleteReadError:
                     return
                 except asyncio.LimitOverrunError:

@@ -23,6 +23,7 @@ from guestagent.errors import (
     UnknownOutcomeError,
 )
 from guestagent.host import remote, rpc
+from guestagent.host import serve as serve_module
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.qemu import Qemu
 from guestagent.host.lock import vm_lock
@@ -136,6 +137,7 @@ def test_a_vm_that_is_worked_on_there_is_to_be_tried_later(tmp_path: Path) -> No
         ["echo", '{"v": 1, "id": 2, "ok": true, "value": null}'],
         ["echo", '{"v": 1, "id": 1, "ok": true, "value": 7}'],
         ["cat", "/dev/zero"],
+        ["yes", ""],
         ["yes", "{" * 1000],
         ["sleep", "60"],
     ],
@@ -190,7 +192,46 @@ def test_a_far_end_that_is_busy_with_a_lost_call_is_waited_for(tmp_path: Path) -
     play(tmp_path, scenario)
 
 
+def test_signs_of_life_are_no_answers(tmp_path: Path) -> None:
+    async def scenario(stage: World) -> None:
+        far = to(stage, tmp_path)
+        far._command = ["sh", "-c", f"echo; echo; exec {shlex.join(far_end(tmp_path / 'far'))}"]
+        assert stage.remote is not None
+        assert (await stage.remote.look()).unreachable is None
+        await far.close()
+
+    play(tmp_path, scenario)
+
+
 # --- the far end ----------------------------------------------------------------------------
+
+
+def test_a_far_end_with_nothing_to_do_shows_that_it_is_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By that its sshd finds out that the near host went away, and the VM's lock is free."""
+    monkeypatch.setattr(serve_module, "SIGN_OF_LIFE_S", 0.01)
+
+    async def conversation() -> None:
+        reader, written = asyncio.StreamReader(), asyncio.Event()
+        lines: list[bytes] = []
+
+        def write(line: bytes) -> None:
+            lines.append(line)
+            written.set()
+
+        serving = asyncio.create_task(Server(tmp_path / "far").serve(reader, write))
+        await asyncio.wait_for(written.wait(), 30)
+        assert lines[0] == b"\n"
+        reader.feed_data(hello_to(tmp_path)[:5])
+        written.clear()
+        await asyncio.wait_for(written.wait(), 30)
+        reader.feed_data(hello_to(tmp_path)[5:])
+        reader.feed_eof()
+        await asyncio.wait_for(serving, 30)
+        assert [json.loads(line)["ok"] for line in lines if line.strip()] == [True]
+
+    asyncio.run(conversation())
 
 
 def serve(directory: Path, *lines: bytes) -> list[dict[str, Any]]:
