@@ -294,6 +294,7 @@ class Daemon:
                 bond=pair.bond.name,
                 ifindex=pair.bond.ifindex,
                 side=pair.side,
+                vf=pair.vf.ifindex if pair.vf is not None else None,
             )
             for pair in pair_up(snapshot, self.policy).pairs
             if pair.bond is not None and pair.side is not None

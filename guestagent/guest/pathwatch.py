@@ -32,6 +32,8 @@ class WatchedPair:
     bond: str
     ifindex: int
     side: Side
+    vf: int | None = None
+    """ifindex of the VF: another one has a path of its own, which nothing is known of."""
 
 
 class PathWatch:
@@ -55,12 +57,16 @@ class PathWatch:
         self._changed = changed
         self._clock = clock
         self._verdict_s = verdict_s
-        self._known: dict[str, PathHealth] = {}
+        self._known: dict[tuple[str, int | None], PathHealth] = {}
 
     def avoided(self) -> frozenset[str]:
         """Return the MACs of the pairs whose VF must not carry the traffic now."""
         now = self._clock()
-        return frozenset(mac for mac, known in self._known.items() if known.avoided(now))
+        vfs = {pair.mac: pair.vf for pair in self._pairs()}
+        self._known = {
+            (mac, vf): known for (mac, vf), known in self._known.items() if vfs.get(mac, vf) == vf
+        }
+        return frozenset(mac for (mac, _), known in self._known.items() if known.avoided(now))
 
     @property
     def next_s(self) -> float | None:
@@ -71,7 +77,7 @@ class PathWatch:
 
     def forget(self, mac: str) -> None:
         """Trust a VF again at once: somebody asked for it."""
-        self._known.pop(mac, None)
+        self._known = {key: known for key, known in self._known.items() if key[0] != mac}
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -91,9 +97,10 @@ class PathWatch:
         if pair not in self._pairs():
             return  # the path moved meanwhile: the answer says nothing of either side
         now = self._clock()
-        before = self._known.get(pair.mac, PathHealth(hold_down_s=self._options.hold_down_s))
+        key = (pair.mac, pair.vf)
+        before = self._known.get(key, PathHealth(hold_down_s=self._options.hold_down_s))
         after = before.noted(pair.side, reachable=reachable, now_s=now)
-        self._known[pair.mac] = after
+        self._known[key] = after
         if after.avoided(now) and not before.avoided(now):
             _log.warning(
                 "%s: the VF has a carrier but its gateway does not answer: the standby carries"

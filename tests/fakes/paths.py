@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from guestagent.clock import Clock
 from guestagent.guest.model import HealthOptions, Side
 from guestagent.guest.pathwatch import PathWatch, WatchedPair
@@ -9,18 +11,27 @@ from guestagent.guest.pathwatch import PathWatch, WatchedPair
 MAC = "52:54:00:00:00:01"
 
 
-def watch(clock: Clock, *, reached: bool = True) -> PathWatch:
-    """Return a watch over bond0 on its VF whose gateway answers or does not."""
+def on_vf(vf: int = 3) -> tuple[WatchedPair, ...]:
+    """Return bond0 on its VF."""
+    return (WatchedPair(mac=MAC, bond="bond0", ifindex=4, side=Side.VF, vf=vf),)
 
-    async def answer(_: int) -> bool:
+
+def watch(
+    clock: Clock, *, reached: bool = True, pairs: Callable[[], tuple[WatchedPair, ...]] = on_vf
+) -> PathWatch:
+    """Return a watch over bond0 on its VF, or ``pairs``, whose gateway answers or does not."""
+
+    async def asked(_: int) -> bool:
+        return True
+
+    async def answered(_: int) -> bool:
         return reached
 
-    pair = WatchedPair(mac=MAC, bond="bond0", ifindex=4, side=Side.VF)
     return PathWatch(
         options=HealthOptions(gateway=True),
-        pairs=lambda: (pair,),
-        solicit=answer,
-        reached=answer,
+        pairs=pairs,
+        solicit=asked,
+        reached=answered,
         changed=lambda: None,
         clock=clock,
         verdict_s=0,

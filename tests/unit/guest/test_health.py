@@ -7,7 +7,7 @@ import asyncio
 from guestagent.guest.health import MAX_HOLD_DOWN_S, MISSES, PathHealth
 from guestagent.guest.model import Side
 from guestagent.guest.pathwatch import WatchedPair
-from tests.fakes.paths import watch
+from tests.fakes.paths import on_vf, watch
 from tests.fakes.system import FakeSystem
 
 MAC = "52:54:00:00:00:01"
@@ -66,6 +66,20 @@ def test_a_round_through_a_path_that_moved_meanwhile_is_not_judged() -> None:
         return paths.avoided()
 
     assert asyncio.run(run()) == frozenset()
+
+
+def test_another_vf_is_not_avoided_for_what_the_one_before_it_lacked() -> None:
+    vfs = [3]
+
+    async def run() -> list[frozenset[str]]:
+        paths = watch(lambda: 0.0, reached=False, pairs=lambda: on_vf(vfs[0]))
+        for _ in range(MISSES):
+            await paths._round(*on_vf(vfs[0]))
+        found = [paths.avoided()]
+        vfs[0] = 7  # as after a migration
+        return [*found, paths.avoided()]
+
+    assert asyncio.run(run()) == [{MAC}, frozenset()]
 
 
 def test_an_avoided_vf_leaves_the_traffic_to_the_standby_and_status_says_why() -> None:
