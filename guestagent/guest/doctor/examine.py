@@ -19,6 +19,7 @@ JUDGES = (
     nics.silent_vf,
     nics.ports,
     nics.rp_filter,
+    nics.firewall,
     stacks.claims,
     stacks.marks,
     system.host_channel,

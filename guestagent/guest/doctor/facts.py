@@ -117,6 +117,8 @@ class Facts:
     cloud_init: CloudInit = CloudInit.ABSENT
     all_are_filtered: bool = False
     """Whether a reverse path filter is set for all links."""
+    firewall: tuple[str, ...] = ()
+    """The lines in which the kernel's packet filters are printed; empty where none may be read."""
     host_channel: bool = True
     """Whether the host gives the guest the agent's own virtio-serial port."""
     guest_agent_channel: bool = False

@@ -52,6 +52,7 @@ def gather(config: Path) -> Facts:
         claims=tuple(found),
         cloud_init=probes.cloud_init(),
         all_are_filtered=probes.all_are_filtered(),
+        firewall=probes.firewall(),
         host_channel=probes.has_channel(),
         guest_agent_channel=probes.has_channel(QEMU_GA_CHANNEL),
         journal_library=probes.has_journal_library(),

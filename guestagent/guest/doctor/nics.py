@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from guestagent.guest.doctor.facts import Facts, Finding, NicFacts, Severity
@@ -140,6 +141,43 @@ def rp_filter(facts: Facts) -> Iterator[Finding]:
                 advice="set it for each link in place of net.ipv4.conf.all.rp_filter, which is 0"
                 " then, before a VF is plugged for the first time",
             )
+
+
+def firewall(facts: Facts) -> Iterator[Finding]:
+    """Find rules of a packet filter that speak of a NIC and of none of its bond's names.
+
+    What was the NIC's traffic comes through the bond once there is one.
+    """
+    names = {facts.policy.bond_name, *(item.bond_name or "" for item in facts.policy.pairs)}
+    names |= {item.name for item in facts.snapshot.links if item.ours}
+    bonds = "|".join(re.escape(name).replace("%d", r"\d+") for name in names if name)
+    if any(_mentions(line, bonds) for line in facts.firewall):
+        return
+    for link in facts.snapshot.links:
+        upper = facts.snapshot.link(link.upper)
+        others = link.upper is not None and (upper is None or not upper.ours)
+        left = link.permanent_address in facts.snapshot.released or _is_unwanted(facts, link)
+        if link.driver != STANDBY_DRIVER or others or left:
+            continue
+        rules = [line.strip() for line in facts.firewall if _mentions(line, re.escape(link.name))]
+        if rules:
+            yield Finding(
+                severity=Severity.WARNING,
+                about=link.name,
+                seen=f"the packet filter names it in {len(rules)} lines and names no bond, as in:"
+                f" {rules[0]}",
+                advice="have those rules name the bond as well (bond0, or what bond-name in"
+                " guestagent.toml says): the NIC's traffic comes through it once a VF is there",
+            )
+
+
+def _mentions(line: str, name: str) -> bool:
+    return re.search(rf"(?<![\w.:-])(?:{name})(?![\w.:-])", line) is not None
+
+
+def _is_unwanted(facts: Facts, link: Link) -> bool:
+    only = facts.policy.only
+    return link.is_among(facts.policy.excluded) or (only is not None and not link.is_among(only))
 
 
 def ports(facts: Facts) -> Iterator[Finding]:

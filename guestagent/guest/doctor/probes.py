@@ -142,6 +142,16 @@ def packets(name: str, way: str, root: Path = ROOT) -> int:
     return _number(root / "sys/class/net" / name / f"statistics/{way}_packets")
 
 
+def firewall() -> tuple[str, ...]:
+    """Return the lines of all packet filters: root alone may read them.
+
+    iptables of today makes rules of nftables; those of the legacy one are apart.
+    """
+    commands = (("nft", "list", "ruleset"), ("iptables-legacy-save",), ("ip6tables-legacy-save",))
+    done = [run(*command) for command in commands]
+    return tuple(line for item in done if item is not None for line in item.stdout.splitlines())
+
+
 def all_are_filtered(root: Path = ROOT) -> bool:
     """Whether every link has a reverse path filter, whatever its own setting (ip-sysctl.rst)."""
     return _number(root / "proc/sys/net/ipv4/conf/all/rp_filter") > 0

@@ -335,3 +335,24 @@ def test_the_exit_code_and_the_json_say_whether_something_breaks(
     assert main(["doctor"]) == code
     text = capsys.readouterr().out
     assert text.endswith("1 error, 1 warning\n" if code else "1 warning\n")
+
+
+RULES = ('iifname "ens2" tcp dport 22 accept', "-A INPUT -i ens2 -j ACCEPT", "iif ens2 accept")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_packet_filter_that_knows_the_nic_and_not_its_bond(bonded: Patient, rule: str) -> None:
+    finding = bonded.found(firewall=("table inet filter {", rule, "}"))
+    assert (finding.severity, finding.about) == (Severity.WARNING, "ens2")
+    assert rule in finding.seen
+    both = 'iifname { "ens2", "bond0" } tcp dport 22 accept'
+    assert bonded.findings(firewall=(rule, both)) == ()
+    assert bonded.findings(firewall=(rule.replace("ens2", "ens25"),)) == ()
+
+
+def test_a_packet_filter_is_looked_at_before_the_first_vf_comes() -> None:
+    patient = Patient()
+    patient.plug("ens2", "virtio_net")
+    assert patient.found(firewall=RULES).severity is Severity.WARNING
+    patient.policy = Policy(excluded=frozenset({MAC}))
+    assert patient.findings(firewall=RULES) == ()
