@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Protocol
@@ -100,8 +100,13 @@ class Applier:
         self._memory = memory
         self._send = send
 
-    def apply(self, actions: Iterable[Action]) -> dict[str, GuestAgentError]:
-        """Carry out actions in order; return by bond what failed, and was the last thing tried."""
+    def apply(self, actions: Sequence[Action]) -> dict[str, GuestAgentError]:
+        """Carry out actions in order; return by bond what failed.
+
+        What failed was the last thing tried for its bond, and is gone back from before
+        anything is done for another: a network stack that is told to read its files reads
+        those of all bonds. Where going back fails too, nothing more is done.
+        """
         failed: dict[str, GuestAgentError] = {}
         for action in actions:
             if action.bond in failed:
@@ -114,26 +119,32 @@ class Applier:
                 failed[action.bond] = error
             else:
                 _log.info("%s: %s", describe(action), action.reason, extra=_fields(action))
+                continue
+            if not self._abandoned(action.bond):
+                first = failed[action.bond]
+                return {other.bond: failed.get(other.bond, first) for other in actions}
         return failed
 
-    def abandon(self, names: Collection[str]) -> None:
-        """Take away those bonds that were begun and have no port, with their stack files.
+    def _abandoned(self, name: str) -> bool:
+        """Take away a bond that was begun and has no port, with its stack files.
 
         Nothing depends on such a bond. A NIC that has not joined has its
         configuration back in any case: what happens next may take long.
         """
-        links = self._kernel.links()
-        for bond in links:
-            if bond.name in names and bond.ours and not bond.complete:
+        try:
+            links = self._kernel.links()
+            bond = next((item for item in links if item.name == name), None)
+            if bond is not None and bond.ours and not bond.complete:
                 ports = [link for link in links if link.upper == bond.ifindex]
-                try:
-                    if not ports:
-                        self._delete(bond)
-                    elif all(port.driver != STANDBY_DRIVER for port in ports):
-                        self._stack.remove(bond.name)
-                except (GuestAgentError, OSError) as error:
-                    # The failure that led here is what is reported; this is tried again with it.
-                    _log.warning("while going back from %s: %s, ignoring", bond.name, error)
+                if not ports:
+                    self._delete(bond)
+                elif all(port.driver != STANDBY_DRIVER for port in ports):
+                    self._stack.remove(bond.name)
+        except (GuestAgentError, OSError) as error:
+            # The failure that led here is what is reported; this is tried again with it.
+            _log.warning("while going back from %s: %s, ignoring", name, error)
+            return False
+        return True
 
     def _perform(self, action: Action) -> None:  # noqa: C901 - one line per action is the point
         kernel = self._kernel

@@ -79,10 +79,7 @@ class Engine:
             todo = [action for action in outcome.plan.actions if action.bond not in failed]
             if not todo:
                 break
-            news = self._applier.apply(todo)
-            if news:
-                self._applier.abandon(news)
-            failed.update(news)
+            failed.update(self._applier.apply(todo))
             outcome = look()
         else:
             endless = InternalError(

@@ -119,3 +119,41 @@ def test_what_one_pair_refuses_keeps_no_other_from_its_bond(method: str) -> None
     assert system.kernel.named("bond2").complete
     assert system.engine().converge().error is None
     assert system.kernel.named("bond0").complete
+
+
+def live(system: FakeSystem, mac: str) -> int:
+    """Plug in a pair whose standby is in use."""
+    standby = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac, driver="virtio_net")
+    system.kernel.set_up(standby, up=True)
+    system.kernel.owned[standby] = [ADDRESS]
+    system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac)
+    return standby
+
+
+def test_a_stack_that_is_told_of_one_bond_hears_nothing_of_another_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system = FakeSystem()
+    stays = live(system, MAC)
+    live(system, OTHER)
+    told: set[str] = set()
+    monkeypatch.setattr(system.stack, "reload", lambda bond: told.update(system.stack.disk))
+    system.kernel.refuse("add_address", errno.EINVAL)
+    assert system.engine().converge().failed == {"bond0"}
+    assert told == {"/run/bond1"}
+    assert system.kernel.addresses(stays) == (ADDRESS,)
+
+
+def test_where_there_is_no_way_back_nothing_more_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = FakeSystem()
+    nics = {live(system, MAC), live(system, OTHER)}
+
+    def silent(bond: str) -> None:
+        raise PeerError(f"nmcli says nothing of {bond}")
+
+    monkeypatch.setattr(system.stack, "remove", silent)
+    system.kernel.refuse("add_address", errno.EINVAL)
+    outcome = system.engine().converge()
+    assert "add_address" in str(outcome.error)
+    assert system.stack.loaded == {}
+    assert all(system.kernel.addresses(nic) == (ADDRESS,) for nic in nics)
