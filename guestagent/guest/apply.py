@@ -243,9 +243,10 @@ class Applier:
         """Put what belongs to ``source`` onto ``target``, then take it off ``source``.
 
         The address comes first, so that the same source address stays valid all
-        the time; IPv4 routes change owner one by one, IPv6 routes are there
-        twice for a moment. The kernel accepts what still arrives on the source for
-        an address of any interface, unless a reverse path filter says otherwise.
+        the time; IPv4 routes change owner one by one, but for those behind another's,
+        which are there twice for a moment, as IPv6 routes are. The kernel accepts what
+        still arrives on the source for an address of any interface, unless a reverse
+        path filter says otherwise.
         """
         with ExitStack() as back:
             filter_of_source = self._loosened(source, back) if what.loosen else None
@@ -277,6 +278,8 @@ class Applier:
         # A route with a gateway needs the on-link route that leads to it.
         for route in sorted(what.routes, key=lambda route: route.gateway is not None):
             kernel.put_route(target.ifindex, route)
+            if route.behind:
+                back.callback(_undo, partial(kernel.delete_route, target.ifindex, route))
             back.callback(_undo, partial(kernel.put_route, source.ifindex, route))
         for rule in what.rules:
             moved = rule.renamed(source.name, target.name)
@@ -289,7 +292,7 @@ class Applier:
             back.callback(_undo, partial(kernel.add_rule, rule))
             kernel.delete_rule(rule)
         for route in what.routes:
-            if route.family == socket.AF_INET6:
+            if route.family == socket.AF_INET6 or route.behind:
                 kernel.delete_route(source.ifindex, route)
         for neighbour in what.neighbours:
             back.callback(_undo, partial(kernel.put_neighbour, source.ifindex, neighbour))

@@ -87,6 +87,8 @@ class Route:
     metric_elsewhere: int | None = None
     """What it gets on another link; None for the same."""
     tos: int = 0
+    behind: bool = False
+    """Whether another one, to the same destination and with the same metric, is before it."""
     from_length: int = 0
     """Length of the source prefix that it is for, which is in ``rest``."""
     mtu: int | None = None

@@ -136,6 +136,34 @@ def a_route_of_ipv4_moves_when_it_is_put_elsewhere(kernel: Kernel, ground: Groun
 
 
 @claim
+def a_route_of_ipv4_that_is_behind_anothers_moves_without_it(
+    kernel: Kernel, ground: Ground
+) -> None:
+    first = in_use(kernel, ground, "ens2", OTHER_ADDRESSES)
+    kernel.put_route(first, OTHER_DEFAULT4)
+    nic = in_use(kernel, ground)
+    kernel.put_route(nic, replace(DEFAULT4, behind=True))
+    assert [route.behind for route in kernel.routes(first)] == [False]
+    (moved,) = kernel.routes(nic)
+    assert moved.behind
+    target = in_use(kernel, ground, "ens3", (IPV4,))
+    for _ in range(2):
+        kernel.put_route(target, moved)
+    assert gateways(kernel, nic) == gateways(kernel, target) == [DEFAULT4.gateway]
+    kernel.delete_route(nic, moved)
+    assert gateways(kernel, nic) == []
+    assert [route.behind for route in kernel.routes(target)] == [True]
+    assert gateways(kernel, first) == [OTHER_DEFAULT4.gateway]
+    # The first one may go elsewhere without the other.
+    (ahead,) = kernel.routes(first)
+    elsewhere = in_use(kernel, ground, "ens4", OTHER_ADDRESSES[:1])
+    kernel.put_route(elsewhere, ahead)
+    assert gateways(kernel, first) == []
+    assert gateways(kernel, elsewhere) == [OTHER_DEFAULT4.gateway]
+    assert gateways(kernel, target) == [DEFAULT4.gateway]
+
+
+@claim
 def a_route_of_ipv6_is_there_twice_until_one_is_deleted(kernel: Kernel, ground: Ground) -> None:
     nic, other = in_use(kernel, ground), in_use(kernel, ground, "ens2", OTHER_ADDRESSES)
     for _ in range(2):

@@ -25,7 +25,7 @@ from guestagent.guest.model import (
     Rule,
     Setting,
 )
-from tests.fakes.routing import reaches, same_key
+from tests.fakes.routing import Places, place, reaches, reported, unroute
 
 DEFAULTS = {RP_FILTER: "0", ACCEPT_RA: "1"}  # what a new link has below /proc/sys/net
 
@@ -42,6 +42,8 @@ class FakeKernel:
     primaries: dict[int, str] = field(default_factory=dict)
     owned: dict[int, list[Address]] = field(default_factory=dict)
     routed: dict[int, list[Route]] = field(default_factory=dict)
+    places: Places = field(default_factory=dict)
+    """Of routes of IPv4 with one key: which of them comes first; 0 where nothing is said."""
     own_mtus: dict[int, int] = field(default_factory=dict)
     """What a port's MTU was before it joined, in the order of joining."""
     refusals: list[tuple[str, int]] = field(default_factory=list)
@@ -145,15 +147,7 @@ class FakeKernel:
         return tuple(self.owned.get(ifindex, ()))
 
     def routes(self, ifindex: int) -> tuple[Route, ...]:
-        # Routes of IPv6 that differ in the next hop alone are one with several next hops.
-        elsewhere = {
-            same_key(route)
-            for other, routes in self.routed.items()
-            for route in routes
-            if other != ifindex and route.family == socket.AF_INET6
-        }
-        found = self.routed.get(ifindex, ())
-        return tuple(route for route in found if same_key(route) not in elsewhere)
+        return reported(self.routed, self.places, ifindex)
 
     def rules(self, name: str) -> tuple[Rule, ...]:
         return tuple(rule for rule in self.ruled if name in {rule.iif, rule.oif})
@@ -267,17 +261,11 @@ class FakeKernel:
             route.gateway, self.owned.get(ifindex, ()), self.routed.get(ifindex, ())
         ):
             raise KernelError("could not put a route", errno.ENETUNREACH)
-        replaced = [ifindex] if route.family == socket.AF_INET6 else list(self.routed)
-        for other in replaced:
-            routed = self.routed.get(other, [])
-            routed[:] = [item for item in routed if same_key(item) != same_key(route)]
-        self.routed.setdefault(ifindex, []).append(route)
+        place(self.routed, self.places, ifindex, route)
 
     def delete_route(self, ifindex: int, route: Route) -> None:
         self._maybe_refuse("delete_route")
-        routed = self.routed.setdefault(ifindex, [])
-        if route in routed:
-            routed.remove(route)
+        unroute(self.routed, self.places, ifindex, route)
 
     def add_rule(self, rule: Rule) -> None:
         self._maybe_refuse("add_rule")

@@ -169,7 +169,10 @@ class NetlinkKernel:
         addresses.delete_address(self._bytes, ifindex, address)
 
     def put_route(self, ifindex: int, route: Route) -> None:
-        """Add a route through a link, in place of one to the same destination and metric."""
+        """Add a route through a link, in place of one to the same destination and metric.
+
+        One that is ``behind`` another is added as the last.
+        """
         routes.put_route(self._bytes, ifindex, route)
 
     def delete_route(self, ifindex: int, route: Route) -> None:

@@ -103,7 +103,10 @@ class Kernel(Protocol):
         """Delete an address; one that is gone already is fine."""
 
     def put_route(self, ifindex: int, route: Route) -> None:
-        """Add a route through a link, in place of one to the same destination and metric."""
+        """Add a route through a link, in place of the first to the same destination and metric.
+
+        One that is ``behind`` another is added as the last, and takes nothing's place.
+        """
 
     def delete_route(self, ifindex: int, route: Route) -> None:
         """Delete a route; one that is gone already is fine."""

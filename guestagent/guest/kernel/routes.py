@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_interface
 
 from guestagent.guest.kernel import addresses
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.rtnetlink import (
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_REPLACE,
     Message,
@@ -62,14 +64,38 @@ def routes(
     ndisc_router_discovery; net/ipv6/route.c, rt6_get_dflt_router (6.12)).
     """
     prefixes = _prefixes(addresses.addresses(rtnetlink, ifindex))
-    found = (_decoded(message, ifindex, prefixes) for message in _all(rtnetlink))
     return tuple(
         replace(route, metric_elsewhere=route.metric + 1)
         if hears_routers and route.metric is not None and _is_to_router(route)
         else route
-        for route in found
-        if route is not None
+        for route in _through(ifindex, _all(rtnetlink), prefixes)
     )
+
+
+def _through(
+    ifindex: int, messages: list[Message], prefixes: frozenset[tuple[str, int]]
+) -> Iterator[Route]:
+    """Yield the routes through a link; those of IPv4 with whether another comes before them."""
+    before: set[tuple[object, ...]] = set()
+    for message in messages:
+        route = _decoded(message, ifindex, prefixes)
+        if route is None:
+            before.add(_key(message))
+        elif route.family == socket.AF_INET and _key(message) in before:
+            yield replace(route, behind=True)
+        else:
+            yield route
+
+
+def _key(message: Message) -> tuple[object, ...]:
+    """Return what several routes of IPv4 may have in common; the first of them is taken.
+
+    They are listed in that order (K: net/ipv4/fib_trie.c, fn_trie_dump_leaf (6.12)).
+    """
+    family, length, _, tos, table, *_ = _FIXED.unpack(message.fixed)
+    found = message.attributes
+    metric = number(found, RTA_PRIORITY) or 0
+    return family, number(found, RTA_TABLE) or table, found.get(RTA_DST), length, tos, metric
 
 
 def _is_to_router(route: Route) -> bool:
@@ -89,6 +115,10 @@ def shared_routes(rtnetlink: RtNetlink, ifindex: int) -> int:
 def put_route(rtnetlink: RtNetlink, ifindex: int, route: Route) -> None:
     """Add a route through a link, in place of one to the same destination and metric.
 
+    What is replaced is the first of those, so one that was ``behind`` another comes last and
+    replaces nothing: networkd's default routes by DHCP all have one metric, and the first
+    may be another NIC's. The former one is then deleted apart.
+
     IPv6 keeps one entry for each next hop: there the former one is deleted
     apart. One that is there already is answered with EEXIST, which is fine: by
     IPv6 always, by IPv4 when another one comes before it (K: net/ipv6/ip6_fib.c,
@@ -99,7 +129,9 @@ def put_route(rtnetlink: RtNetlink, ifindex: int, route: Route) -> None:
     attributes = _naming(ifindex, route)
     if route.expires_s is not None:
         attributes[RTA_EXPIRES] = u32(route.expires_s)
-    flags = NLM_F_CREATE | (NLM_F_REPLACE if route.family == socket.AF_INET else 0)
+    flags = NLM_F_CREATE
+    if route.family == socket.AF_INET:
+        flags |= NLM_F_APPEND if route.behind else NLM_F_REPLACE
     try:
         rtnetlink.send(
             f"route {_shown(route)} through link {ifindex}",

@@ -18,6 +18,7 @@ from guestagent.guest.model import (
     Rule,
     Setting,
 )
+from tests.fakes.routing import same_key
 from tests.fakes.system import FakeSystem
 
 MAC = "52:54:00:00:00:01"
@@ -126,6 +127,27 @@ def test_a_nic_with_what_cannot_be_moved_is_left_alone_until_the_next_boot() -> 
     state = system.kernel.named("bond0").bond
     assert state is not None
     assert state.active == vf
+
+
+@pytest.mark.parametrize("refused", [None, "add_rule", "delete_address"])
+def test_the_default_route_of_another_nic_stays_the_first(refused: str | None) -> None:
+    system = FakeSystem()
+    standby, _ = in_use(system)
+    (own,) = (item for item in system.kernel.routed[standby] if item.destination is None)
+    other = system.kernel.plug("ens9", "52:54:00:00:00:09", driver="virtio_net", up=True)
+    gateway = replace(own, gateway="198.51.100.1")
+    system.kernel.routed[other] = [gateway]
+    system.kernel.places[standby, same_key(own)] = 1
+    if refused is not None:
+        system.kernel.refuse(refused, errno.EINVAL)
+        assert system.engine().converge().error is not None
+        assert system.kernel.routes(other) == (gateway,)
+        assert replace(own, behind=True) in system.kernel.routes(standby)
+    assert system.engine().converge().error is None
+    assert system.kernel.routes(other) == (gateway,)
+    bond = system.kernel.named("bond0").ifindex
+    assert replace(own, behind=True) in system.kernel.routes(bond)
+    assert system.kernel.routes(standby) == ()
 
 
 def test_a_nic_that_was_given_another_mac_keeps_it_and_its_network() -> None:
