@@ -37,7 +37,7 @@ from guestagent.host.sriov.model import (
     Want,
 )
 from guestagent.host.sriov.pf import Sleep, VfPort
-from guestagent.host.sriov.records import Records
+from guestagent.host.sriov.records import DIRECTORY, Records
 from guestagent.host.sriov.vfio import VFIO, Roots, Vfio
 
 LET_GO_TIMEOUT_S = 30.0
@@ -353,9 +353,13 @@ class SriovPool:
         *arguments: object,
     ) -> _T:
         def call() -> _T:
-            if self._pool is None:
-                self._pool = self._make()
-            return method(self._pool, *arguments)
+            try:
+                if self._pool is None:
+                    self._pool = self._make()
+                return method(self._pool, *arguments)
+            except OSError as error:  # a full disk, a device that goes while it is looked at
+                what = f"{error.filename or 'the VFs of this host'}: {error.strerror or error}"
+                raise SystemLacksError(what, hint="see the disk, and journalctl -k") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
@@ -370,6 +374,6 @@ def host_pool(state_dir: Path, *, let_go_timeout_s: float = LET_GO_TIMEOUT_S) ->
         # Commands without VFs are spared the time that pyroute2 takes to load.
         from guestagent.host.sriov.netlink import NetlinkLinks
 
-        return Pool(state_dir / "vfs", NetlinkLinks(), let_go_timeout_s=let_go_timeout_s)
+        return Pool(state_dir / DIRECTORY, NetlinkLinks(), let_go_timeout_s=let_go_timeout_s)
 
     return SriovPool(make)

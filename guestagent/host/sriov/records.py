@@ -35,6 +35,8 @@ from guestagent.host.sriov.model import (
 )
 from guestagent.jsontype import JsonError, Obj
 
+DIRECTORY = "vfs"
+"""Of the leases below the state directory, beside those of the VMs."""
 VERSION = 1
 LOCK_TIMEOUT_S = 30.0
 LOCK_POLL_S = 0.02

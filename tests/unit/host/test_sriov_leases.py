@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from guestagent.errors import BusyError, ConflictError
+from guestagent.errors import BusyError, ConflictError, SystemLacksError
 from guestagent.host.sriov.base import NotLeasedError, NoVfError
 from guestagent.host.sriov.links import HostLink
 from guestagent.host.sriov.model import (
@@ -20,6 +22,7 @@ from guestagent.host.sriov.model import (
     VfSettings,
     Want,
 )
+from guestagent.host.sriov.pool import SriovPool
 from tests.fakes.hosttree import FakeHost, vf_address
 
 MAC = "52:54:00:aa:00:01"
@@ -128,3 +131,19 @@ def test_a_lock_that_is_never_let_go_is_waited_for_in_bounded_time(host: FakeHos
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(BusyError, match="lock: held by another process for 30 s"):
             host.pool().claim(Want(), WEB1)
+
+
+def test_a_file_system_that_says_no_is_no_crash_in_the_middle_of_an_operation(
+    host: FakeHost,
+) -> None:
+    async def claim() -> None:
+        pool = SriovPool(host.pool)
+        try:
+            await pool.claim(Want(vf=VF), WEB1)
+        finally:
+            await pool.close()
+
+    in_the_way = host.root / "vfs" / f".{VF}.json.{os.getpid()}"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(SystemLacksError, match="Is a directory"):
+        asyncio.run(claim())
