@@ -25,6 +25,7 @@ from guestagent.host.model import (
 )
 from guestagent.host.remote import ssh_command
 from guestagent.host.sriov.model import Provision
+from guestagent.host.sriov.records import DIRECTORY as LEASES
 from guestagent.host.table import Table
 
 STATE_DIR = Path("/var/lib/guestagent-host")
@@ -114,6 +115,8 @@ def _vm(table: Table, path: Path) -> Vm:
             f"is {name!r}, must be letters, digits and any of _.+@-, at most 64",
             hint="give the description a name, for its file's name is none",
         )
+    if name == LEASES:
+        raise table.wrong("name", f"must not be {LEASES!r}", hint="the leases on VFs are there")
     vm = Vm(
         name=name,
         source=_source(table.table("source")),

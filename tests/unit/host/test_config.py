@@ -69,6 +69,11 @@ def test_the_least_description_has_defaults(tmp_path: Path) -> None:
     assert pair.destination_vf == pair.vf
 
 
+def test_a_vm_is_not_called_as_the_directory_of_the_leases(tmp_path: Path) -> None:
+    """They would have one lock, and a command on that VM kept all others from their VFs."""
+    assert "must not be 'vfs'" in str(complaint(tmp_path, f'name = "vfs"\n{LEAST}'))
+
+
 @pytest.mark.parametrize(
     ("key", "most"),
     [
