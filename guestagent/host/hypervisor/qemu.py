@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -29,11 +30,20 @@ from guestagent.host.model import (
     View,
 )
 
+log = logging.getLogger(__name__)
+
 _POLL_S = 0.5
 _PASSES = "dirty-sync-count"
 _MAX_MOMENTS = 256
 _MOMENT_EVENTS = ("STOP", "RESUME")
 _POSTCOPY = "postcopy-active"
+_PAUSED = "postcopy-paused"
+_HOW_TO_GO_ON = (
+    "post-copy is paused, its connection was lost: the guest stands still wherever its memory is"
+    " missing. Let it go on with migrate-recover at the destination and then migrate with"
+    ' "resume": true here, over another QMP socket each; end neither QEMU, for each has a part of'
+    " the guest. It is followed as before"
+)
 # Q: system/qdev-monitor.c, qmp_device_del: the guest still has an earlier request.
 _ALREADY_ASKED = "already in the process of unplug"
 
@@ -183,6 +193,7 @@ class Qemu:
     async def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
         """See ``Hypervisor.follow_migration``."""
         last: tuple[float, int] | None = None
+        told_paused = False
         present = await self._run("query-migrate-parameters")
         ramp = DowntimeRamp(
             present_ms=present.integer("downtime-limit"),
@@ -196,6 +207,9 @@ class Qemu:
                 if status != "completed":
                     await self._leave_as_found(settings)
                 return
+            if status == _PAUSED and not told_paused:
+                told_paused = True
+                log.warning("%s: %s", self._origin, _HOW_TO_GO_ON)
             if reply.has("ram"):
                 ram = reply.member("ram")
                 now_s = time.monotonic()

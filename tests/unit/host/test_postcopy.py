@@ -79,3 +79,31 @@ def test_nor_while_post_copy_is_about_to_begin(
         assert "migrate_cancel" not in stage.source.commands
 
     play(tmp_path, scenario)
+
+
+def test_a_post_copy_that_is_paused_is_told_of_at_once_and_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its network has gone: the guest stands still, and only an operator can let it go on."""
+
+    async def scenario(stage: World) -> None:
+        stage.vm = replace(stage.vm, migration=replace(stage.vm.migration, postcopy=True))
+        asked = 0
+
+        def pause(command: str) -> None:
+            nonlocal asked
+            asked += command == "query-migrate" and stage.source.migration == "postcopy-paused"
+            if command == "query-migrate" and stage.source.migration == "postcopy-active":
+                stage.source.migration = "postcopy-paused"
+            elif asked == 3:
+                stage.source.migration = "postcopy-active"
+                stage.source.on_command = lambda _command: None
+
+        stage.source.on_command = pause
+        outcome = await stage.drive()
+        assert (outcome.state.phase, outcome.state.warnings[1:]) == (Phase.DONE, ())
+        assert asked == 3
+        (told,) = [line for line in caplog.messages if "paused" in line]
+        assert "migrate-recover" in told
+
+    play(tmp_path, scenario)
