@@ -16,25 +16,22 @@ from guestagent.errors import (
 from guestagent.host.findings import Facts, Finding, Grade, SideFacts
 from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.model import Side, Vm
-from guestagent.host.preflight import judge
 from guestagent.host.progress import coloured
 from guestagent.host.sriov.base import VfPool
-from guestagent.host.state import Problem, State
+from guestagent.host.state import Problem
 
 JSON_VERSION = 1
 _COLOURS = {Grade.FINE: 32, Grade.WARNING: 33, Grade.WRONG: 31}
 
 
-async def check(
-    vm: Vm,
-    state: State,
+async def facts_of(
     hypervisors: Mapping[Side, Hypervisor],
     guest: Guest | None,
     pools: Mapping[Side, VfPool],
     *,
     other_operation: Problem | None = None,
-) -> tuple[Finding, ...]:
-    """Look at everything; ``state`` is the one in which the migration would begin."""
+) -> Facts:
+    """Look at everything."""
     sides = await asyncio.gather(
         *(_side(hypervisors[side], pools.get(side)) for side in sorted(hypervisors, reverse=True))
     )
@@ -46,14 +43,13 @@ async def check(
             pairs = await guest.pairs()
         except (PeerError, UnknownOutcomeError) as error:
             silent = str(error)
-    facts = Facts(
+    return Facts(
         source=source,
         destination=by_side.get(Side.DESTINATION),
         guest=pairs,
         guest_silent=silent,
         other_operation=other_operation,
     )
-    return judge(vm, state, facts)
 
 
 async def _side(hypervisor: Hypervisor, pool: VfPool | None) -> SideFacts:

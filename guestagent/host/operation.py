@@ -14,14 +14,16 @@ from pathlib import Path
 from guestagent import __version__
 from guestagent.errors import BusyError, ConfigurationError, ConflictError
 from guestagent.host import wiring
-from guestagent.host.check import check as look_at_all
+from guestagent.host.check import facts_of
 from guestagent.host.driver import Driver, Outcome
-from guestagent.host.findings import Finding, as_problem
+from guestagent.host.findings import Facts, Finding, as_problem
 from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.journal import Began, Journal, Operation, must_be_free, newest, unfinished
 from guestagent.host.lock import vm_lock
 from guestagent.host.machine import begin
 from guestagent.host.model import Side, Vm
+from guestagent.host.ownership import Owner, owner_of
+from guestagent.host.preflight import judge
 from guestagent.host.progress import ProgressView
 from guestagent.host.provide import VfProvider
 from guestagent.host.recovery import ordered, resumed
@@ -45,9 +47,10 @@ def operate(
         must_be_free(directory)
         state = _first(vm, goal, home, orchestrated=orchestrated)
         if goal is Goal.MIGRATE:
-            problem = as_problem(asyncio.run(_check(vm, state, state_dir, ask_guest=False)))
+            facts = asyncio.run(_look(vm, state, state_dir, ask_guest=False))
+            problem = as_problem(judge(vm, state, facts))
             if problem is not None:
-                state = replace(state, phase=Phase.FAILED, problem=problem)
+                state = _not_begun(state, problem, facts)
                 return Outcome(state=state, spans=(), moments=(), figures=None)
         with _closing(Journal.begin(directory, _now(vm, command))) as journal:
             state = replace(state, operation=journal.path.stem)
@@ -65,7 +68,21 @@ def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
             must_be_free(state_dir / vm.name)
     except (BusyError, ConflictError) as error:
         other = Problem(what=str(error), hint=error.hint or "")
-    return asyncio.run(_check(vm, state, state_dir, ask_guest=True, other=other))
+    facts = asyncio.run(_look(vm, state, state_dir, ask_guest=True, other=other))
+    return judge(vm, state, facts)
+
+
+def _not_begun(state: State, problem: Problem, facts: Facts) -> State:
+    """Return the end of what was not begun: the guest is where it is seen to be."""
+    home, away = facts.source.view, facts.destination
+    here = home.running and owner_of(home, None if away is None else away.view) is Owner.SOURCE
+    return replace(
+        state,
+        phase=Phase.FAILED,
+        problem=problem,
+        guest_at=state.home if here else None,
+        attached=tuple(vf for vf in state.home_vfs if here and vf in home.devices),
+    )
 
 
 def _first(vm: Vm, goal: Goal, home: Side, *, orchestrated: bool = False) -> State:
@@ -159,14 +176,12 @@ def _must_describe(vm: Vm, state: State) -> None:
             )
 
 
-async def _check(
+async def _look(
     vm: Vm, state: State, state_dir: Path, *, ask_guest: bool, other: Problem | None = None
-) -> tuple[Finding, ...]:
+) -> Facts:
     async with _equipped(vm, state, state_dir) as kit:
         guest = kit.guests.get(state.home) if ask_guest else None
-        return await look_at_all(
-            vm, state, kit.hypervisors, guest, kit.pools, other_operation=other
-        )
+        return await facts_of(kit.hypervisors, guest, kit.pools, other_operation=other)
 
 
 async def _drive(vm: Vm, state: State, journal: Journal, state_dir: Path) -> Outcome:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from guestagent.errors import UnknownOutcomeError
-from guestagent.host.check import as_json, as_text, check, exit_code
+from guestagent.host.check import as_json, as_text, exit_code, facts_of
 from guestagent.host.findings import Facts, Finding, Grade, SideFacts, as_problem
 from guestagent.host.hypervisor.locked import lockable_by
 from guestagent.host.hypervisor.qemu import Qemu
@@ -31,7 +31,8 @@ async def findings(stage: World, guest: FakeGuest | None = None) -> tuple[Findin
     hypervisors = {side: Qemu(qemu.path, side, timeout_s=FAR_S) for side, qemu in qemus.items()}
     pools = {side: FakeVfPool(host) for side, host in stage.vf_hosts.items()}
     try:
-        return await check(stage.vm, stage.first_state(), hypervisors, guest or FakeGuest(), pools)
+        facts = await facts_of(hypervisors, guest or FakeGuest(), pools)
+        return judge(stage.vm, stage.first_state(), facts)
     finally:
         for hypervisor in hypervisors.values():
             await hypervisor.close()

@@ -223,6 +223,8 @@ def test_check_says_what_is_in_the_way_and_migrate_does_not_begin(
     }
     assert run(tmp_path, "migrate", "--json") == 1
     report = json.loads(capsys.readouterr().out)
+    assert (report["result"], report["running_on"]) == ("failed", "source")
+    assert report["accelerated"] is True
     assert "rp2 allows no hot-plug" in report["message"]
     assert "cannot do events, return-path" in report["message"]
     assert list(stage.source.devices) == ["vf0"]
