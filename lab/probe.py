@@ -21,7 +21,7 @@ from typing import Any, Self
 from guestagent.errors import DeadlineError, GuestAgentError, PeerError
 from lab.accounting import ClockMap, Flow, Pause, account
 from lab.guest import Guest
-from lab.guestside.probing import RESULT, decode
+from lab.guestside.probing import PID, RESULT, decode
 from lab.network import Network
 from lab.paths import ROOT
 from lab.setup import Pair
@@ -31,6 +31,7 @@ RATE_HZ = 500.0
 GUEST_PROGRAM = "/usr/lib/lab/probing.py"
 VF_DRIVERS = {"e1000e", "igbvf"}
 
+MEET_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 
 # Where in the kernel each process of the guest's side is, and what it said.
@@ -181,7 +182,11 @@ class Probe:
 
     def start(self, machine: Guest) -> None:
         """Begin to send in all directions; both ends have met before, so nothing is lost yet."""
-        wait_until(f"the peer reaches {self._guest_address}", self._guest_answers, timeout_s=30)
+        wait_until(
+            f"the peer reaches {self._guest_address}",
+            self._guest_answers,
+            timeout_s=MEET_TIMEOUT_S,
+        )
         machine.run(
             f"python3 -I -S {GUEST_PROGRAM} --local {self._guest_address} "
             f"--peer {self._peer_address} --mac {self._pair.mac} --rate-hz {self.rate_hz} "
@@ -205,8 +210,7 @@ class Probe:
         self._tell("close")
         try:
             guest = machine.run_json(
-                "kill $(cat /run/lab-probe.pid) && "
-                f"while [ ! -e {RESULT} ]; do sleep 0.05; done; cat {RESULT}",
+                f"kill $(cat {PID}) && while [ ! -e {RESULT} ]; do sleep 0.05; done; cat {RESULT}",
                 timeout_s=STOP_TIMEOUT_S,
             )
         except DeadlineError as error:

@@ -55,6 +55,7 @@ TCP_CHUNK = bytes(512)
 # After a gap TCP tries again only when as much time has passed again, and a guest that is emulated
 # beside another may take seconds for what lies in between.
 REST_S = 20.0
+CONNECT_S = 60.0
 
 
 class Echo:
@@ -221,7 +222,7 @@ class Peer:
         print(json.dumps(self._report()), flush=True)
 
     def _begin(self) -> None:
-        connection = socket.create_connection((self._remote, TCP_PORT), timeout=10)
+        connection = socket.create_connection((self._remote, TCP_PORT), timeout=CONNECT_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(0)
         self._stream = Stream(connection)

@@ -1,7 +1,8 @@
 """The guest's side of the probe (lab/probe.py), and what both sides have in common.
 
 Standard library only. As a program it binds its sockets, goes to the background and returns; on
-SIGTERM it writes what it saw to ``RESULT`` as one JSON object.
+SIGTERM, from the moment on in which it has returned, it writes what it saw to ``RESULT`` as one
+JSON object.
 
 All packets carry a sequence number and the sender's CLOCK_MONOTONIC in nanoseconds. A sender
 notes the time of each; a receiver drains its large socket buffer a few times a second, because
@@ -19,7 +20,6 @@ import selectors
 import signal
 import socket
 import struct
-import sys
 import time
 import zlib
 from array import array
@@ -30,6 +30,7 @@ from typing import Any
 UDP_PORT = 9000  # both directions: each side sends from it and receives on it
 TCP_PORT = 9001
 RESULT = Path("/run/lab-probe.json")
+PID = Path("/run/lab-probe.pid")
 
 HEADER = struct.Struct("!QQ")  # sequence number, time of sending in ns
 PACKET_BYTES = 64
@@ -275,8 +276,11 @@ def main() -> None:
     RESULT.unlink(missing_ok=True)
     udp = udp_socket(options.local)
     receiver = Receiver(udp, options.local, options.mac)
-    if os.fork() != 0:
-        sys.stdout.flush()
+    # Before it goes to the background: whoever started it may end it at once.
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    if (pid := os.fork()) != 0:
+        PID.write_text(str(pid))
         os._exit(0)
     os.setsid()
     devnull = os.open(os.devnull, os.O_RDWR)
@@ -284,24 +288,37 @@ def main() -> None:
         os.dup2(devnull, stream)
     errors = os.open("/run/lab-probe.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(errors, 2)
-    serve(receiver, Sender(udp, options.peer), options.rate_hz, options.sample_s)
+    serve(
+        receiver,
+        Sender(udp, options.peer),
+        options.rate_hz,
+        options.sample_s,
+        running=lambda: not stopped,
+    )
 
 
-def serve(receiver: Receiver, sender: Sender, rate_hz: float, sample_s: float) -> None:
-    """Send in a child and receive here until SIGTERM, then write ``RESULT``."""
-    stopped: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+def serve(
+    receiver: Receiver,
+    sender: Sender,
+    rate_hz: float,
+    sample_s: float,
+    *,
+    running: Callable[[], bool],
+) -> None:
+    """Send in a child and receive here while ``running``, then write ``RESULT``.
+
+    SIGTERM makes it false, in each of the two.
+    """
     unsent_before = unsent_replies()
-    Path("/run/lab-probe.pid").write_text(str(os.getpid()))
     results, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        run_sender(sender, rate_hz, running=lambda: not stopped)
+        run_sender(sender, rate_hz, running=running)
         with os.fdopen(write_end, "w") as pipe:
             pipe.write(encode(sender.sent_ns))
         os._exit(0)
     os.close(write_end)
-    receiver.run(running=lambda: not stopped, sample_s=sample_s)
+    receiver.run(running=running, sample_s=sample_s)
     os.kill(child, signal.SIGTERM)
     with os.fdopen(results) as pipe:
         sent = pipe.read()
