@@ -11,13 +11,23 @@ from lab.image import Image
 from lab.machine import Frozen, Machine
 from lab.network import Network
 from lab.setup import Setup
+from lab.waiting import wait_until
+
+SETTLED_TIMEOUT_S = 120.0
+# Addresses come after the end of the start-up, and a guest that is frozen while networkd has still
+# something to do with them goes on with that after each thaw.
+UNSETTLED = (
+    "systemctl is-active --quiet systemd-networkd || exit 0; "
+    "networkctl --no-legend --no-pager list | grep -E ' (pending|initialized|configuring) *$'; "
+    "ip -6 -oneline address show tentative"
+)
 
 
 class Freezer:
     """Keeps one frozen guest for each setup, below ``directory``, for as long as a test session.
 
-    A setup is frozen with no VF plugged and its start-up finished. ``make_image`` is asked once
-    for each flavour.
+    A setup is frozen with no VF plugged, its start-up finished and its addresses there.
+    ``make_image`` is asked once for each flavour.
     """
 
     def __init__(
@@ -49,6 +59,11 @@ class Freezer:
                 )
                 machine.wait_ready()
                 machine.run("udevadm settle")
+                wait_until(
+                    "the network is configured",
+                    lambda: not machine.execute(UNSETTLED).stdout,
+                    timeout_s=SETTLED_TIMEOUT_S,
+                )
                 machine.collect_logs()
                 self._frozen[key] = machine.freeze(self._directory / str(number))
         return self._frozen[key]
