@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from guestagent.errors import SystemLacksError
 from lab.process import run
 
 PREFIX = "guestagent-lab-"
@@ -34,7 +35,11 @@ def remove_leftovers() -> None:
     """Delete namespaces and directories of runs whose process is gone."""
     for path in Path("/run/netns").glob(f"{PREFIX}*"):
         if not _owner_lives(path.name):
-            run("ip", "netns", "delete", path.name)
+            try:
+                run("ip", "netns", "delete", path.name)
+            except SystemLacksError:
+                if path.exists():  # else another run has been faster
+                    raise
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         if not _owner_lives(path.name):
             shutil.rmtree(path, ignore_errors=True)
