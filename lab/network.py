@@ -30,6 +30,11 @@ PEER_STATION, GUEST_STATION = 1, 10
 # arrives meanwhile has to wait here, or the lab would lose what no real host loses.
 QUEUE_PACKETS = 10_000
 
+# Nor does it answer when the peer asks for its MAC address meanwhile: after the usual three times,
+# a second apart, the peer would drop what is sent to it (K: net/core/neighbour.c,
+# neigh_max_probes).
+NEIGHBOUR_PROBES = 30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subnet:
@@ -170,6 +175,12 @@ class Network:
                 run("ip", "-n", self.peer_namespace, "address", "add", address, "dev", "eth0",
                     *(["nodad"] if ":" in address else []))  # fmt: skip
         run("ip", "-n", self.peer_namespace, "link", "set", "eth0", "up")
+        probes = [
+            f"/proc/sys/net/{family}/neigh/eth0/{kind}_solicit"
+            for family in ("ipv4", "ipv6")
+            for kind in ("ucast", "mcast")
+        ]
+        run(*self.peer("tee", *probes), stdin=f"{NEIGHBOUR_PROBES}\n")
         run("ip", "-n", self.peer_namespace, "link", "set", "lo", "up")
 
     def _plug(self, port: str, bridge: str) -> None:
