@@ -21,7 +21,7 @@ from lab.runs import make_directory
 from lab.waiting import wait_until
 
 LEASE_S = 3600
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 
 

@@ -25,8 +25,13 @@ class Guest:
         self._commands: Commands
 
     def wait_ready(self, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Wait for the end of the guest's start-up, be all its units well or not."""
-        self._commands.run("systemctl is-system-running --wait", timeout_s=timeout_s)
+        """Wait for the end of the guest's start-up, be all its units well or not.
+
+        :raise DeadlineError: it has not ended.
+        """
+        done = self._commands.run("systemctl is-system-running --wait", timeout_s=timeout_s)
+        if done.code is None:
+            raise DeadlineError(f"{self.setup.name}: not started within {timeout_s} s")
 
     def execute(
         self, script: str, *, stdin: str = "", timeout_s: float = COMMAND_TIMEOUT_S

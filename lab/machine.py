@@ -27,22 +27,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from guestagent.errors import GuestAgentError, PeerError
+from guestagent.errors import DeadlineError, GuestAgentError, PeerError
 from lab import seed
 from lab.accelerator import TCG, accelerator
 from lab.commands import Commands
+from lab.emulator import EmulatorFault, fault
 from lab.guest import BOOT_TIMEOUT_S, Guest
 from lab.image import Image
-from lab.monitor import Event, Json, Monitor
+from lab.monitor import EVENT_TIMEOUT_S, Event, Json, Monitor
 from lab.network import Network
 from lab.process import end, run
 from lab.qemu import MONITORS, BootFiles, command_line, serial_ports
 from lab.runs import make_directory
 from lab.setup import Pair, Setup
 
-UNPLUG_TIMEOUT_S = 30.0
+UNPLUG_TIMEOUT_S = 120.0
 MIGRATION_TIMEOUT_S = 120.0
 QUIT_TIMEOUT_S = 10.0
+SOUND_BOOT_S = 120.0
+"""A guest that has not started by then never will, if its log says that the emulator is broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +141,21 @@ class Machine(Guest):
 
     # -- the guest -----------------------------------------------------------------------------
 
+    def wait_ready(self, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """See ``Guest.wait_ready``.
+
+        :raise EmulatorFault: the start-up does not end, and the emulator is why.
+        """
+        sound_s = min(timeout_s, SOUND_BOOT_S)
+        try:
+            super().wait_ready(timeout_s=sound_s)
+        except DeadlineError:
+            if said := fault(self._logs):
+                raise EmulatorFault(said) from None
+            if timeout_s == sound_s:
+                raise
+            super().wait_ready(timeout_s=timeout_s - sound_s)
+
     def reboot(self) -> None:
         """Reboot the guest from inside and wait until it is ready again.
 
@@ -173,7 +191,12 @@ class Machine(Guest):
         return self._monitor.events
 
     def wait_event(
-        self, name: str, *, device: str | None = None, after: int = 0, timeout_s: float = 30.0
+        self,
+        name: str,
+        *,
+        device: str | None = None,
+        after: int = 0,
+        timeout_s: float = EVENT_TIMEOUT_S,
     ) -> Event:
         """Wait for a QMP event, of one device if given; see ``Monitor.wait_event``."""
         return self._monitor.wait_event(

@@ -32,7 +32,7 @@ T = TypeVar("T")
 Json = Any
 """A decoded JSON value; tests look into it as they please."""
 
-EVENT_TIMEOUT_S = 30.0
+EVENT_TIMEOUT_S = 120.0
 COMMAND_TIMEOUT_S = 60.0
 
 
