@@ -10,12 +10,13 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from guestagent.clock import Deadline
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.qemu import Qemu
 from guestagent.host.model import Device, MigrationSettings, Side
 from guestagent.host.ownership import Owner, owner_of
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 60.0
 SETTINGS = MigrationSettings(downtime_limit_ms=300, bandwidth_limit_mib_per_s=1024)
 VF = Device(
     driver="e1000e",
@@ -36,6 +37,26 @@ class Both:
     async def owner(self) -> Owner:
         """Ask both who has the guest."""
         return owner_of(await self.source.look(), await self.destination.look())
+
+    async def owner_once_arrived(self) -> Owner:
+        """Ask both who has the guest, until it is not on its way any more."""
+        deadline = Deadline.after(TIMEOUT_S)
+        while (owner := await self.owner()) is Owner.ARRIVING and not deadline.expired:
+            await self.destination.wait_for_change(0.2)
+        return owner
+
+    async def source_once_left(self) -> str | None:
+        """Return the state of the source, when it is not the last before its end any more.
+
+        QEMU says that a migration is complete, and only then that its guest has left
+        (Q: migration/migration.c, migration_completion and migration_iteration_finish (10.0)).
+        """
+        deadline = Deadline.after(TIMEOUT_S)
+        while True:
+            state = (await self.source.look()).run_state
+            if state != "finish-migrate" or deadline.expired:
+                return state
+            await self.source.wait_for_change(0.2)
 
 
 Claim = Callable[[Both], Awaitable[None]]
@@ -106,12 +127,8 @@ async def a_guest_moves_and_both_sides_know(both: Both) -> None:
     await both.source.start_migration(both.uri, SETTINGS)
     seen = [progress async for progress in both.source.follow_migration(SETTINGS)]
     assert all(0 <= progress.remaining_bytes <= progress.total_bytes for progress in seen)
-    for _ in range(20):
-        if await both.owner() is not Owner.ARRIVING:
-            break
-        await both.destination.wait_for_change(0.2)
-    assert await both.owner() is Owner.DESTINATION
-    assert (await both.source.look()).run_state == "postmigrate"
+    assert await both.owner_once_arrived() is Owner.DESTINATION
+    assert await both.source_once_left() == "postmigrate"
     figures = await both.source.figures()
     assert figures is not None
     assert figures.total_ms >= 0
@@ -127,11 +144,7 @@ async def a_guest_moves_over_several_connections(both: Both) -> None:
     await both.source.start_migration(both.uri, several)
     async for _ in both.source.follow_migration(several):
         pass
-    for _ in range(20):
-        if await both.owner() is not Owner.ARRIVING:
-            break
-        await both.destination.wait_for_change(0.2)
-    assert await both.owner() is Owner.DESTINATION
+    assert await both.owner_once_arrived() is Owner.DESTINATION
     for qemu in (both.source, both.destination):
         shown = await qemu._run("query-migrate-capabilities")
         on = {each.text("capability") for each in shown.items() if each.boolean("state")}
@@ -156,7 +169,7 @@ async def what_an_earlier_attempt_switched_on_is_off_for_the_next(both: Both) ->
     await both.source.start_migration(both.uri, SETTINGS)
     async for _ in both.source.follow_migration(SETTINGS):
         pass
-    assert (await both.source.look()).run_state == "postmigrate"
+    assert await both.source_once_left() == "postmigrate"
     for qemu in (both.source, both.destination):
         shown = await qemu._run("query-migrate-capabilities")
         on = {each.text("capability") for each in shown.items() if each.boolean("state")}

@@ -14,7 +14,7 @@ from typing import Any
 from lab.machine import Machine
 from lab.migration import write_description
 
-END_TIMEOUT_S = 120.0
+END_TIMEOUT_S = 300.0
 
 
 class Helper:
@@ -64,6 +64,23 @@ def run(description: Path, command: str, *options: str, enter: Sequence[str] = (
     """Run a command of the helper to its end and return its report."""
     with started(description, command, *options, enter=enter) as helper:
         return helper.report()
+
+
+def mortal(
+    description: Path, when: str, phase: str, *, command: str = "migrate"
+) -> subprocess.Popen[bytes]:
+    """Start a command that is killed there; see ``mortal.py``."""
+    argv = [sys.executable, "-m", "tests.vm.mortal", when, phase, command, str(description)]
+    state = ("--state-dir", str(description.parent / "state"))
+    return subprocess.Popen([*argv, *state], stdout=subprocess.DEVNULL)
+
+
+def must_be_killed(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end that was to come."""
+    try:
+        assert process.wait(END_TIMEOUT_S) == -signal.SIGKILL
+    finally:
+        process.kill()
 
 
 def inspect(description: Path) -> Any:

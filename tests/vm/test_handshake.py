@@ -13,7 +13,7 @@ from lab.network import Network
 from lab.probe import Probe
 from lab.waiting import wait_until
 from tests.guest.seen import look, wait_converged, wait_on_vf
-from tests.vm.helper import describe, run, started
+from tests.vm.helper import describe, mortal, must_be_killed, run
 
 BLOCK_UNPLUG = "echo disable > /sys/firmware/acpi/interrupts/gpe01"  # Q: hw/acpi/ich9.c
 BRIEF = "[timeouts]\nunplug_s = 5\nunplug_requests = 1\n"
@@ -76,8 +76,9 @@ def test_a_guest_whose_helper_died_returns_to_its_vf_when_the_hold_ends(
     source: Machine, destination: Machine, tmp_path: Path
 ) -> None:
     source.run(BLOCK_UNPLUG)
-    with started(describe(tmp_path, source, destination, BRIEF), "detach"):
-        wait_until("the guest has switched", lambda: on_standby(source), timeout_s=60)
+    description = describe(tmp_path, source, destination, BRIEF)
+    must_be_killed(mortal(description, "after", "switch", command="detach"))
+    assert on_standby(source)
     held_s = source.run_json("guestagent status --json")["pairs"][0]["held_s"]
     assert 0 < held_s <= HOLD_S
     wait_until("the hold has ended", lambda: not on_standby(source), timeout_s=HOLD_S + 60)

@@ -67,14 +67,16 @@ def test_a_second_client_is_told_that_qemu_takes_one(tmp_path: Path) -> None:
     async def scenario() -> None:
         first = Qemu(tmp_path / "a", Side.SOURCE, timeout_s=TIMEOUT_S)
         second = Qemu(tmp_path / "a", Side.SOURCE, timeout_s=0.3)
+        third = Qemu(tmp_path / "a", Side.SOURCE, timeout_s=TIMEOUT_S)
         assert (await first.look()).running
         view = await second.look()
         assert view.unreachable is not None
         assert "did not greet" in view.unreachable
         assert not view.gone
-        await first.close()
-        assert (await second.look()).running
         await second.close()
+        await first.close()
+        assert (await third.look()).running
+        await third.close()
 
     with bare_qemu(tmp_path / "a"):
         asyncio.run(scenario())

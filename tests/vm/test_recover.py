@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +12,8 @@ from lab.guests import Guests
 from lab.machine import Machine
 from lab.waiting import wait_until
 from tests.guest.seen import wait_on_vf
-from tests.vm.helper import describe, run
+from tests.vm.helper import describe, mortal, must_be_killed, run
 
-END_TIMEOUT_S = 120.0
 SLOW = "[migration]\nbandwidth_limit_mib_per_s = 1\n"
 MIGRATED = ("prepare", "switch", "detach", "launch", "migrate", "decide", "attach", "confirm")
 CANCELLED = ("cancel", "restore", "return")
@@ -38,21 +35,6 @@ def destination(source: Machine, guests: Guests) -> Machine:
     return guests.destination(source)
 
 
-def mortal(description: Path, when: str, phase: str) -> subprocess.Popen[bytes]:
-    """Start a migration that is killed there."""
-    state = ("--state-dir", str(description.parent / "state"))
-    argv = [sys.executable, "-m", "tests.vm.mortal", when, phase, "migrate", str(description)]
-    return subprocess.Popen([*argv, *state], stdout=subprocess.DEVNULL)
-
-
-def must_be_killed(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the end that was to come."""
-    try:
-        assert process.wait(END_TIMEOUT_S) == -signal.SIGKILL
-    finally:
-        process.kill()
-
-
 def assert_recovered_once(source: Machine, destination: Machine, description: Path) -> None:
     """One guest, with its network and a VF that nobody else has; and nothing left to do."""
     report = run(description, "recover")
@@ -67,7 +49,7 @@ def assert_recovered_once(source: Machine, destination: Machine, description: Pa
     assert here.has_device("vf0")
     assert not (elsewhere.alive and elsewhere.has_device("vf0"))
     wait_on_vf(here)
-    here.run(f"ping -c 1 -W 5 {here.setup.pairs[0].peer_addresses[0].split('/')[0]}")
+    here.run(f"ping -c 1 -W 30 {here.setup.pairs[0].peer_addresses[0].split('/')[0]}")
     journal = sorted((description.parent / "state").rglob("*.jsonl"))
     before = [path.read_bytes() for path in journal]
     assert run(description, "recover")["result"] == "nothing"
@@ -97,7 +79,7 @@ def test_a_migration_killed_while_it_is_cancelled_is_undone(
     wait_until(
         "the guest moves",
         lambda: source.qmp("query-migrate").get("status") == "active",
-        timeout_s=30.0,
+        timeout_s=120.0,
     )
     process.send_signal(signal.SIGINT)
     must_be_killed(process)
