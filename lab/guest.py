@@ -11,7 +11,7 @@ from lab.monitor import Json
 from lab.setup import Setup
 
 BOOT_TIMEOUT_S = 400.0
-COMMAND_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 180.0
 
 
 class Guest:
