@@ -41,6 +41,6 @@ class Neighbour:
 
     def answered(self, address: str, *, pings: int) -> int:
         """Return how many of so many echo requests to an address are answered."""
-        ping = f"ip netns exec {NAMESPACE} ping -nq -c {pings} -i 0.2 -W 3 {address}"
+        ping = f"ip netns exec {NAMESPACE} ping -nq -c {pings} -i 0.2 -W 10 {address}"
         said = self._host.execute(ping, timeout_s=120).stdout
         return int(said.partition(" received")[0].rpartition(" ")[2])

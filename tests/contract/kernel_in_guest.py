@@ -18,13 +18,13 @@ from guestagent.guest.model import Address
 from tests.contract.kernel import CLAIMS
 from tests.contract.kernel_ground import MAC, OTHER_MAC, Claim
 
-DAD_S = 10.0
+DAD_S = 60.0
 
 
 class VethGround:
     """NICs are ends of veth pairs; the other end is the cable."""
 
-    patience_s = 10.0
+    patience_s = 60.0
 
     def plug(self, name: str) -> int:
         _ip(f"link add {name} address {MAC} mtu 1500 type veth peer {_cable(name)}")

@@ -119,7 +119,7 @@ def machine() -> Iterator[Host]:
         )
         for name in IN_GUEST:
             guest.write_file(f"{TREE}/tests/{name}", (ROOT / "tests" / name).read_text())
-        yield Host(guest=guest, pf=guest.run(PREPARE).strip())
+        yield Host(guest=guest, pf=guest.run(PREPARE, timeout_s=300).strip())
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def host(machine: Host) -> Iterator[Host]:
 def results(machine: Host) -> Json:
     """All claims on pools of VFs, held against this host's."""
     command = f"{PYTHON} -m tests.contract.vf_pool_in_guest {machine.pf}"
-    return machine.guest.run_json(command, timeout_s=300)
+    return machine.guest.run_json(command, timeout_s=900)
 
 
 @pytest.mark.parametrize("name", CLAIMS)
