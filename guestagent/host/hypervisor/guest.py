@@ -31,6 +31,8 @@ CONNECT_TIMEOUT_S = 5.0
 GREETING_TIMEOUT_S = 5.0
 ANSWER_MARGIN_S = 15.0
 """What the guest may take beyond the time that it was asked to wait."""
+START_MARGIN_S = 30.0
+"""And what a busy guest may take to start the program that qemu-ga is told to run."""
 MAX_STRAY_LINES = 64
 """Answers to somebody else's requests that are skipped before giving up."""
 LISTING_TIMEOUT_S = 5.0
@@ -241,7 +243,10 @@ class ExecWay:
         origin = f"guestagent, run by {self._guest_agent.origin}"
         try:
             status = await self._guest_agent.run(
-                "/usr/bin/guestagent", ("ask",), stdin=line, timeout_s=timeout_s
+                "/usr/bin/guestagent",
+                ("ask",),
+                stdin=line,
+                timeout_s=timeout_s + START_MARGIN_S,
             )
         except RefusedError as blocked:
             # The guest's administrator or qemu-ga said no, not the agent.

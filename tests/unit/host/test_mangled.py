@@ -128,7 +128,7 @@ def qemu_at(path: Path) -> FakeQemu:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bring the deadlines of the agent's channel near."""
-    for name in ("CONNECT_TIMEOUT_S", "GREETING_TIMEOUT_S", "ANSWER_MARGIN_S"):
+    for name in ("CONNECT_TIMEOUT_S", "GREETING_TIMEOUT_S", "ANSWER_MARGIN_S", "START_MARGIN_S"):
         monkeypatch.setattr(f"guestagent.host.hypervisor.guest.{name}", ANSWER_S)
 
 
