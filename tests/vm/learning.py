@@ -14,14 +14,18 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from guestagent.errors import PeerError
 from lab.network import Network
 from lab.paths import ROOT
+from lab.waiting import wait_until
 
 # include/uapi/linux/if_ether.h, if_packet.h and asm-generic/socket.h: not in Python.
 ETH_P_ALL = 3
@@ -30,6 +34,8 @@ AUXDATA = struct.Struct("@IIIHHHH")
 VLAN_VALID, VLAN_ID = 0x10, 0x0FFF
 SO_TIMESTAMPNS = 35
 TIMESPEC = struct.Struct("@qq")
+
+START_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +56,17 @@ class Listener:
         )
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *self._argv],
-            cwd=ROOT,
-            text=True,
-            stdout=subprocess.PIPE,
-        )
-        if self._process.stdout is None or self._process.stdout.readline() != "ready\n":
-            self._process.kill()
-            raise PeerError("nobody listens to the ports of the switch")
+        with ExitStack() as stack:
+            self._heard = stack.enter_context(tempfile.NamedTemporaryFile())
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *self._argv],
+                cwd=ROOT,
+                stdout=self._heard,
+            )
+            stack.callback(self._process.wait)
+            stack.callback(self._process.kill)
+            wait_until("somebody listens to the switch", self._lines, timeout_s=START_TIMEOUT_S)
+            self._cleanup = stack.pop_all()
         return self
 
     def __exit__(
@@ -67,17 +75,21 @@ class Listener:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self._cleanup.close()
 
     def frames(self) -> tuple[Frame, ...]:
-        """End listening and return what was heard."""
-        self._process.terminate()
-        out, _ = self._process.communicate(timeout=10)
-        words = (line.split() for line in out.splitlines())
+        """Return what was heard so far."""
+        words = (line.split() for line in self._lines()[1:])
         return tuple(
             Frame(at_s=float(at_s), port=port, vlan=int(vlan)) for at_s, port, vlan in words
         )
+
+    def _lines(self) -> list[str]:
+        """Return the lines that are complete, the first of which is ``ready``."""
+        if self._process.poll() is not None:
+            raise PeerError("nobody listens to the ports of the switch")
+        lines = Path(self._heard.name).read_text().splitlines(keepends=True)
+        return [line for line in lines if line.endswith("\n")]
 
 
 def main(mac: str, ports: list[str]) -> None:
