@@ -7,6 +7,7 @@ kernel refuses a part of it. What is done for one bond needs nothing of another.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -44,11 +45,12 @@ from guestagent.guest.actions import (
     describe,
 )
 from guestagent.guest.announce import Frame, address_frames, location_frame
-from guestagent.guest.kernel.protocol import Kernel
+from guestagent.guest.kernel.protocol import Kernel, KernelError
 from guestagent.guest.messages import Message, fields
 from guestagent.guest.model import (
     ACCEPT_RA,
     BIRTHMARK,
+    FAIL_OVER_MAC_NONE,
     RP_FILTER,
     STANDBY_DRIVER,
     Address,
@@ -57,6 +59,10 @@ from guestagent.guest.model import (
     Setting,
     bond_alias,
 )
+
+MAC_REFUSED = {errno.EACCES, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EOPNOTSUPP, errno.EPERM}
+"""What drivers answer who may not or cannot write a VF's MAC (K: ndo_set_mac_address of
+drivers/net/ethernet/intel/iavf, igbvf and ixgbevf (6.12))."""
 
 _log = logging.getLogger("guestagent.apply")
 
@@ -191,7 +197,7 @@ class Applier:
             case ReleasePort():
                 self._release(action, self._bond(action.bond).ifindex)
             case AddPort():
-                kernel.set_upper(action.port.ifindex, self._bond(action.bond).ifindex)
+                self._add_port(action)
             case SetPrimary():
                 kernel.set_primary(self._bond(action.bond).ifindex, action.port.ifindex)
             case BondUp():
@@ -223,6 +229,31 @@ class Applier:
                 hint="it is planned anew from what is there",
             )
         return link
+
+    def _add_port(self, action: AddPort) -> None:
+        """Make a NIC a port of the bond, which writes its MAC though it is the same.
+
+        Kernels from 6.5 on do not ask the driver then (K: net/core/dev.c, dev_set_mac_address).
+        One that is asked and refuses joins a bond that writes none, which a bond can become as
+        long as it has no port: what the kernel does by itself for a driver that cannot be asked
+        (K: drivers/net/bonding/bond_main.c, bond_enslave (6.12)).
+        """
+        kernel, bond, port = self._kernel, self._bond(action.bond), action.port
+        try:
+            kernel.set_upper(port.ifindex, bond.ifindex)
+        except KernelError as error:
+            writes = bond.bond is not None and bond.bond.fail_over_mac == FAIL_OVER_MAC_NONE
+            if not writes or error.code not in MAC_REFUSED:
+                raise
+            if any(link.upper == bond.ifindex for link in kernel.links()):
+                error.hint = (
+                    "if the kernel's log says that it was about the MAC (set_mac_address), set"
+                    ' fail-over-mac = "active" in guestagent.toml and reboot'
+                )
+                raise
+            _log.warning("%s; trying again with fail-over-mac = active", error)
+            kernel.write_no_mac(bond.ifindex)
+            kernel.set_upper(port.ifindex, bond.ifindex)
 
     def _up(self, action: PortUp) -> None:
         link = self._link(action.port.ifindex)

@@ -29,7 +29,7 @@ control-group = ""        # group that may use the control socket beside root
 nics = "pairs"            # those that have or had a VF; "always" is every virtio-net NIC;
                           # or a list as in exclude: these, and no others
 miimon-ms = 100           # how often the kernel looks at the carrier of the ports
-fail-over-mac = "active"  # or "none"; active never writes a VF's MAC
+fail-over-mac = "none"    # or "active", for a VF whose driver lets nobody write its MAC
 announcements = 3         # how often each address is announced after the path has moved
 announcement-spacing-ms = 100
 

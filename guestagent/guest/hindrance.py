@@ -17,7 +17,7 @@ def hindrance(pair: Pair, bond: str) -> Refusal | None:
             ' bond = "always" in guestagent.toml it is there without a VF as well'
         )
     elif standby.address != standby.permanent_address:
-        # The bond has the MAC of its active port: it would be another one after every switch.
+        # A bond has one MAC, the VF's: somebody wants another one here.
         reason = (
             f"{standby.name} has the MAC {standby.address} in place of its own, which the VF has"
         )

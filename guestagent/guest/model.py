@@ -13,6 +13,7 @@ from enum import StrEnum
 MARK = "guestagent:"
 """A bond is ours when its ``ifalias`` starts with this: readable from the kernel alone."""
 
+FAIL_OVER_MAC_NONE, FAIL_OVER_MAC_ACTIVE = 0, 1  # include/uapi/linux/if_link.h
 BIRTHMARK = 0x67610001
 """Group (IFLA_GROUP) of a bond of ours between its creation and its alias.
 
@@ -342,9 +343,11 @@ class BondOptions:
     """How a bond of ours is made. Defaults are what planned switches were measured with."""
 
     miimon_ms: int = 100
-    fail_over_mac: int = 1
-    """1 (active): the bond never writes a port's MAC, which PF drivers may refuse even for
-    the same address (K: drivers/net/ethernet/intel/igb/igb_main.c, igb_msg_task (6.12))."""
+    fail_over_mac: int = FAIL_OVER_MAC_NONE
+    """With ``FAIL_OVER_MAC_ACTIVE`` the kernel tells of a new MAC of the bond at each switch,
+    be it the same, and so forgets all neighbours, permanent ones too: what is sent waits until
+    they are found again, a few hundred small packets at most (K: drivers/net/bonding/
+    bond_main.c, bond_do_fail_over_mac; net/core/neighbour.c, neigh_changeaddr (6.12))."""
     announcements: int = 3
     """How often each address is announced after the path has moved, by the kernel or by us."""
     announcement_spacing_ms: int = 100

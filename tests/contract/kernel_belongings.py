@@ -13,6 +13,8 @@ from tests.contract.kernel_ground import (
     IPV6,
     OTHER_MAC,
     Ground,
+    active,
+    bonded,
     claim,
     eventually,
     in_use,
@@ -99,6 +101,17 @@ def neighbours_that_were_set_are_told_and_no_others(kernel: Kernel, ground: Grou
         for neighbour in known:
             kernel.delete_neighbour(port, neighbour)
     assert kernel.neighbours(port) == ()
+
+
+@claim
+def a_bond_keeps_its_neighbours_when_its_active_port_changes(
+    kernel: Kernel, ground: Ground
+) -> None:
+    bond, _, second = bonded(kernel, ground)
+    kernel.put_neighbour(bond, STATIC)
+    kernel.set_primary(bond, second)
+    eventually(ground, lambda: active(kernel, bond) == second)
+    assert kernel.neighbours(bond) == (STATIC,)
 
 
 @claim

@@ -5,7 +5,13 @@ from __future__ import annotations
 import errno
 
 from guestagent.guest.kernel.protocol import Kernel
-from guestagent.guest.model import ACCEPT_RA, BondOptions, Setting
+from guestagent.guest.model import (
+    ACCEPT_RA,
+    FAIL_OVER_MAC_ACTIVE,
+    FAIL_OVER_MAC_NONE,
+    BondOptions,
+    Setting,
+)
 from tests.contract.kernel_ground import (
     GROUP,
     MAC,
@@ -189,6 +195,19 @@ def a_bond_can_be_tuned_while_it_has_ports(kernel: Kernel, ground: Ground) -> No
     kernel.tune_bond(bond, miimon_ms=250, announcements=7)
     assert (state(kernel, bond).miimon_ms, state(kernel, bond).announcements) == (250, 7)
     assert active(kernel, bond) == first
+
+
+@claim
+def a_bond_can_be_told_to_write_no_mac_while_it_has_no_port(
+    kernel: Kernel, ground: Ground
+) -> None:
+    bond, port = make_bond(kernel).ifindex, ground.plug("ens1")
+    assert state(kernel, bond).fail_over_mac == FAIL_OVER_MAC_NONE
+    kernel.write_no_mac(bond)
+    assert state(kernel, bond).fail_over_mac == FAIL_OVER_MAC_ACTIVE
+    kernel.set_upper(port, bond)
+    with refused(errno.ENOTEMPTY):
+        kernel.write_no_mac(bond)
 
 
 @claim

@@ -15,6 +15,7 @@ from guestagent.errors import SystemLacksError
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.model import (
     ACCEPT_RA,
+    FAIL_OVER_MAC_ACTIVE,
     RP_FILTER,
     Address,
     BondOptions,
@@ -229,6 +230,12 @@ class FakeKernel:
     def tune_bond(self, bond: int, *, miimon_ms: int, announcements: int) -> None:
         self._maybe_refuse("tune_bond")
         self._set_bond(bond, miimon_ms=miimon_ms, announcements=announcements)
+
+    def write_no_mac(self, bond: int) -> None:
+        self._maybe_refuse("write_no_mac")
+        if self._ports(bond):
+            raise KernelError(f"could not set fail_over_mac of bond {bond}", errno.ENOTEMPTY)
+        self._set_bond(bond, fail_over_mac=FAIL_OVER_MAC_ACTIVE)
 
     def set_primary(self, bond: int, port: int | None) -> None:
         self._maybe_refuse("set_primary")

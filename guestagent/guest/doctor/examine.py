@@ -14,7 +14,7 @@ JUDGES = (
     system.cloud_init,
     nics.left_alone,
     nics.made_up_mac,
-    nics.refused_mac,
+    nics.changed_mac,
     nics.mtu,
     nics.silent_vf,
     nics.ports,

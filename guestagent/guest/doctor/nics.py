@@ -6,7 +6,13 @@ import re
 from collections.abc import Iterator
 
 from guestagent.guest.doctor.facts import Facts, Finding, NicFacts, Severity
-from guestagent.guest.model import STANDBY_DRIVER, Link, Pair
+from guestagent.guest.model import (
+    FAIL_OVER_MAC_ACTIVE,
+    FAIL_OVER_MAC_NONE,
+    STANDBY_DRIVER,
+    Link,
+    Pair,
+)
 from guestagent.guest.pairing import pair_up
 from guestagent.guest.plan import plan
 
@@ -49,34 +55,37 @@ def made_up_mac(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def refused_mac(facts: Facts) -> Iterator[Finding]:
-    """Find a VF that a bond cannot take, or not with the MAC that it has.
-
-    A PF driver may refuse to have a VF's MAC written, be it the same (K: drivers/net/ethernet/
-    intel/igb/igb_main.c, igb_set_vf_mac_addr (6.12)).
-    """
+def changed_mac(facts: Facts) -> Iterator[Finding]:
+    """Find a VF whose MAC is not its own, and a bond that takes the MAC of its active port."""
     for pair, vf, _ in _vfs(facts):
+        state = pair.bond.bond if pair.bond is not None else None
+        wanted = facts.policy.of_pair(pair.mac).options.fail_over_mac
+        mode = wanted if state is None else state.fail_over_mac
         joined = pair.bond is not None and vf.upper == pair.bond.ifindex
         if vf.address != pair.mac and not joined:
+            writes = mode == FAIL_OVER_MAC_NONE
+            then = (
+                "writes it back when it joins, which its driver may refuse"
+                if writes
+                else "would take over the wrong one"
+            )
             yield Finding(
-                severity=Severity.ERROR,
+                severity=Severity.WARNING if writes else Severity.ERROR,
                 about=vf.name,
-                seen=f"its MAC was changed to {vf.address} and its own is {pair.mac}: the bond"
-                " would take over the wrong one",
+                seen=f"its MAC was changed to {vf.address} and its own is {pair.mac}:"
+                f" the bond {then}",
                 advice=f"ip link set {vf.name} down && ip link set {vf.name} address {pair.mac};"
                 " find out which program changed it",
             )
-        state = pair.bond.bond if pair.bond is not None else None
-        wanted = facts.policy.of_pair(pair.mac).options.fail_over_mac
-        writes = wanted if state is None else state.fail_over_mac
-        if writes == 0:
+        if mode == FAIL_OVER_MAC_ACTIVE:
             yield Finding(
-                severity=Severity.WARNING if joined else Severity.ERROR,
+                severity=Severity.NOTE,
                 about=pair.bond.name if pair.bond is not None else pair.mac,
-                seen="fail-over-mac is none, so the bond writes the MAC of a VF that joins, which"
-                " the PF's driver may refuse",
-                advice='set fail-over-mac = "active" (the default); a bond that exists keeps its'
-                " value until the next boot",
+                seen="fail-over-mac is active: at each switch the kernel forgets all neighbours,"
+                " and what is sent waits until they are found again",
+                advice="nothing if the VF's driver lets nobody write its MAC; otherwise take"
+                ' fail-over-mac = "active" out of guestagent.toml (a bond that exists keeps it'
+                " until the next boot)",
             )
 
 

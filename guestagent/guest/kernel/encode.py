@@ -11,7 +11,7 @@ import socket
 import struct
 
 from guestagent.guest.kernel.rtnetlink import Attributes, packed, u32
-from guestagent.guest.model import BondOptions
+from guestagent.guest.model import FAIL_OVER_MAC_ACTIVE, BondOptions
 
 IFF_UP = 0x1
 _ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO = 1, 3, 4, 10, 18
@@ -52,6 +52,11 @@ def new_bond(name: str, *, mac: str, mtu: int, options: BondOptions, group: int)
 def tuning(*, miimon_ms: int, announcements: int) -> Attributes:
     """Return the options of a bond that may change while it has ports."""
     return _bond({_BOND_MIIMON: u32(miimon_ms), _BOND_NUM_PEER_NOTIF: _u8(announcements)})
+
+
+def writing_no_mac() -> Attributes:
+    """Return the option with which a bond takes the MAC of its active port and writes none."""
+    return _bond({_BOND_FAIL_OVER_MAC: _u8(FAIL_OVER_MAC_ACTIVE)})
 
 
 def primary(port: int | None) -> Attributes:

@@ -151,6 +151,10 @@ class NetlinkKernel:
         options = encode.tuning(miimon_ms=miimon_ms, announcements=announcements)
         self._change(f"set options of bond {bond}", bond, options)
 
+    def write_no_mac(self, bond: int) -> None:
+        """Have a bond take the MAC of its active port and write none; refused if it has ports."""
+        self._change(f"set fail_over_mac of bond {bond}", bond, encode.writing_no_mac())
+
     def set_primary(self, bond: int, port: int | None) -> None:
         """Set or clear the primary of a bond."""
         self._change(f"set the primary of bond {bond}", bond, encode.primary(port))

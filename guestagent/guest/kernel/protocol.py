@@ -90,6 +90,9 @@ class Kernel(Protocol):
     def tune_bond(self, bond: int, *, miimon_ms: int, announcements: int) -> None:
         """Set how often a bond looks at its ports and how often it announces a change."""
 
+    def write_no_mac(self, bond: int) -> None:
+        """Have a bond take the MAC of its active port and write none; refused if it has ports."""
+
     def set_primary(self, bond: int, port: int | None) -> None:
         """Set or clear the primary of a bond."""
 

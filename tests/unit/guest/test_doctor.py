@@ -21,7 +21,7 @@ from guestagent.guest.doctor.facts import (
     Severity,
     UnitState,
 )
-from guestagent.guest.model import Address, BondOptions, Policy
+from guestagent.guest.model import FAIL_OVER_MAC_ACTIVE, Address, BondOptions, Policy
 from tests.fakes.system import FakeSystem
 
 MAC = "52:54:00:00:00:01"
@@ -239,16 +239,21 @@ def test_a_vf_that_was_given_another_mac_is_found(alone: Patient) -> None:
     alone.plug("ens3")
     alone.link("ens3", address="02:00:00:00:00:09")
     assert "changed to 02:00:00:00:00:09" in alone.found().seen
+    assert alone.found().severity is Severity.WARNING
+    alone.policy = Policy(options=BondOptions(fail_over_mac=FAIL_OVER_MAC_ACTIVE))
+    worst = alone.findings()[0]
+    assert (worst.about, worst.severity) == ("ens3", Severity.ERROR)
 
 
-def test_writing_a_vfs_mac_is_warned_of(alone: Patient) -> None:
+def test_a_bond_that_forgets_its_neighbours_at_each_switch_is_told(alone: Patient) -> None:
     alone.plug("ens3")
-    alone.policy = Policy(options=BondOptions(fail_over_mac=0))
-    assert alone.found().severity is Severity.ERROR
+    alone.policy = Policy(options=BondOptions(fail_over_mac=FAIL_OVER_MAC_ACTIVE))
+    assert (alone.found().about, alone.found().severity) == (MAC, Severity.NOTE)
     alone.system.engine(alone.policy).converge()
     alone.system.later(10)
     alone.system.engine(alone.policy).converge()
-    assert (alone.found().about, alone.found().severity) == ("bond0", Severity.WARNING)
+    alone.policy = Policy()
+    assert (alone.found().about, alone.found().severity) == ("bond0", Severity.NOTE)
 
 
 def test_a_vf_with_too_small_an_mtu_is_found(alone: Patient) -> None:

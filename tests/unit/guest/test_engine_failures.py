@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from guestagent.errors import PeerError, SystemLacksError
-from guestagent.guest.model import Address, Remembered
+from guestagent.guest.model import FAIL_OVER_MAC_ACTIVE, Address, Remembered
 from guestagent.guest.observe import WINDOW_S
 from tests.fakes.system import FakeSystem
 
@@ -68,6 +68,33 @@ def test_a_bond_that_no_port_could_join_is_taken_away_again() -> None:
     assert outcome.error is not None
     assert set(system.kernel.table) == {standby, vf}
     assert system.stack.disk == {}
+
+
+def test_a_vf_whose_driver_lets_nobody_write_its_mac_joins_a_bond_that_writes_none() -> None:
+    system = FakeSystem()
+    _, vf = paired(system)
+    system.kernel.refuse("set_upper", errno.EADDRNOTAVAIL)
+    for _ in range(2):
+        assert system.engine().converge().error is None
+    assert_on(system, vf)
+    state = system.kernel.named("bond0").bond
+    assert state is not None
+    assert state.fail_over_mac == FAIL_OVER_MAC_ACTIVE
+
+
+def test_a_bond_that_has_a_port_goes_on_writing_macs_and_the_error_says_what_to_do() -> None:
+    system = FakeSystem()
+    standby, vf = paired(system)
+    for _ in range(2):
+        system.engine().converge()
+    system.kernel.unplug(vf)
+    system.engine().converge()
+    system.kernel.plug("ens9", MAC)
+    system.kernel.refuse("set_upper", errno.EADDRNOTAVAIL)
+    outcome = system.engine().converge()
+    assert outcome.error is not None
+    assert 'fail-over-mac = "active"' in str(outcome.error.hint)
+    assert_on(system, standby)
 
 
 def test_a_stack_that_does_not_answer_hides_no_failure_and_keeps_no_pair_from_going_back(

@@ -12,7 +12,7 @@ import pytest
 from guestagent.errors import ConflictError
 from guestagent.guest.cli import main
 from guestagent.guest.commands import render as command
-from guestagent.guest.model import Address, BondOptions, Route
+from guestagent.guest.model import FAIL_OVER_MAC_ACTIVE, Address, BondOptions, Route
 from guestagent.guest.render import gather, netplan, networkd, networkmanager
 from guestagent.guest.render.model import File, Settings, StaticPair, Vlan, settings
 
@@ -72,7 +72,7 @@ def test_router_advertisements_and_dhcpv6_are_told_apart() -> None:
 def test_networkd_gets_a_bond_with_its_mac_and_ports_by_permanent_mac_and_driver() -> None:
     files = tuple(networkd.files((PAIR,)))
     bond = named(files, "05-bond0.netdev")
-    for line in (f"MACAddress={MAC}", "MTUBytes=9000", "FailOverMACPolicy=active"):
+    for line in (f"MACAddress={MAC}", "MTUBytes=9000", "FailOverMACPolicy=none"):
         assert line in bond.splitlines()
     standby, vf = named(files, "05-bond0-standby.network"), named(files, "05-bond0-vf.network")
     for text, driver in ((standby, "virtio_net"), (vf, "!virtio_net")):
@@ -173,7 +173,7 @@ def test_netplan_gets_one_private_file() -> None:
         "        mii-monitor-interval: 100\n"
         '        primary: "bond0-vf"\n'
         '        primary-reselect-policy: "always"\n'
-        '        fail-over-mac-policy: "active"\n'
+        '        fail-over-mac-policy: "none"\n'
         "        gratuitous-arp: 3\n"
         "      dhcp4: false\n"
         "      dhcp6: false\n"
@@ -205,10 +205,10 @@ def test_networkmanager_gets_private_profiles_that_go_before_those_of_the_nic() 
         parsed[file.name].read_string(file.content)
     bond = parsed["bond0.nmconnection"]
     assert bond["bond"]["primary"] == "ens3"
-    assert dict(bond["ethernet"]) == {"mtu": "9000"}, "the kernel would take no MAC"
-    written = replace(PAIR, options=BondOptions(fail_over_mac=0))
-    text = named(tuple(networkmanager.files((written,))), "bond0.nmconnection")
-    assert f"[ethernet]\ncloned-mac-address={MAC}\nmtu=9000\n" in text
+    assert dict(bond["ethernet"]) == {"cloned-mac-address": MAC, "mtu": "9000"}
+    follows = replace(PAIR, options=BondOptions(fail_over_mac=FAIL_OVER_MAC_ACTIVE))
+    text = named(tuple(networkmanager.files((follows,))), "bond0.nmconnection")
+    assert "cloned-mac-address" not in text, "the kernel would take no MAC"
     assert bond["ipv4"]["address1"] == "198.18.0.10/24"
     assert (bond["ipv4"]["method"], bond["ipv4"]["route1"]) == ("manual", "0.0.0.0/0,198.18.0.1")
     assert (bond["ipv4"]["dns"], bond["ipv6"]["method"]) == ("192.0.2.53;", "manual")
