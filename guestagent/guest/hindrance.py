@@ -14,7 +14,8 @@ def hindrance(pair: Pair, bond: str) -> Refusal | None:
         reason = f"{standby.name} {standby.claim}"
         hint = (
             f"write {bond} in place of {standby.name} there and reboot; with"
-            ' bond = "always" in guestagent.toml it is there without a VF as well'
+            ' bond = "always" in guestagent.toml it is there without a VF as well. Or put'
+            f" {pair.mac} on the exclude list there: until then its VF is off limits to all"
         )
     elif standby.address != standby.permanent_address:
         # A bond has one MAC, the VF's: somebody wants another one here.

@@ -146,9 +146,10 @@ def _in_use(snapshot: Snapshot, links: list[Link], bond: Link | None) -> _Why | 
         upper = snapshot.link(link.upper)
         if link.upper is not None and (bond is None or link.upper != bond.ifindex):
             what = f"{upper.kind or 'master'} {upper.name}" if upper else "another device"
+            leave = f"put {link.permanent_address} on the exclude list of guestagent.toml"
             return (
                 f"{link.name} is already a port of {what}, which the agent did not make",
-                f"take {link.name} out of it, or leave the pair to whoever made it",
+                f"take {link.name} out of it; or {leave}: until then its VF is off limits to all",
             )
         above = snapshot.above(link) if link.upper is None else ()
         if above:

@@ -67,6 +67,7 @@ def test_a_nic_in_a_bridge_is_left_alone_with_the_reason() -> None:
     kernel.plug("ens3", MAC)
     (refusal,) = judged(kernel).refusals
     assert "bridge br0" in refusal.reason
+    assert f"put {MAC} on the exclude list" in refusal.hint
 
 
 def test_a_nic_under_a_vlan_is_left_alone_with_the_reason() -> None:
