@@ -128,7 +128,10 @@ def brief(vm: Vm, result: str, *, json: bool) -> str:
         }
         return dumps(document, indent=2)
     if result == "nothing":
-        return f"{vm.name}: nothing to recover: every operation on it has finished"
+        return (
+            f"{vm.name}: nothing to recover: every operation on it that was begun on this host has"
+            " finished; one that another host began is recovered there"
+        )
     kept = "VFs that it claimed stay so: see vf list and vf release"
     return f"{vm.name}: forgotten: the operation counts as failed, nothing was looked at; {kept}"
 
