@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
+from guestagent.errors import DeadlineError
 from lab.machine import Machine
 from lab.monitor import Json
 from lab.network import Network as Wires
 from lab.probe import Probe, Result
 from lab.setup import Pair
+from lab.usage import Usage, agent_usage
 from lab.waiting import wait_until
 
 CONVERGED_S = 120.0
 """A deadline, not a claim: what takes longer has not happened."""
+
+NOW = "$(date +%s.%6N)"
+"""For the shell of a guest: the moment from which on somebody follows the journal. What is started
+to follow it hears nothing yet when the next thing is done."""
 
 GAP_S = 1.5
 """A deadline as well: how long what must be lost may take. ``probed`` sees an outage that does
@@ -182,6 +189,39 @@ def configuration(guest: Machine) -> str:
         "ip route show table all | sed 's/ expires [0-9]*sec//'"
     )
     return "\n".join(sorted(shown.splitlines()))
+
+
+def assert_becomes(read: Callable[[], object], expected: object) -> None:
+    """Assert that what is read is as expected, or is within ``CONVERGED_S``.
+
+    For what follows by itself, some time after what was asked for has been done.
+    """
+    seen: list[object] = []
+
+    def there() -> bool:
+        seen[:] = [read()]
+        return seen == [expected]
+
+    with suppress(DeadlineError):
+        wait_until("as expected", there, timeout_s=CONVERGED_S)
+    assert seen == [expected], f"seen:\n{seen[0]}\nexpected:\n{expected}"
+
+
+def wait_at_rest(guest: Machine) -> Usage:
+    """Wait until the agent has slept for a second on end; return what it takes then.
+
+    It has then seen the end of whoever asked it, and what followed from its own work.
+    """
+    usages: list[Usage] = []
+
+    def slept() -> Usage | None:
+        usages.append(agent_usage(guest))
+        wakeups = [usage.wakeups for usage in usages[-2:]]
+        return usages[-1] if len(wakeups) == 2 and len(set(wakeups)) == 1 else None
+
+    found = wait_until("the agent sleeps", slept, timeout_s=CONVERGED_S, interval_s=1.0)
+    assert found is not None
+    return found
 
 
 def probed(network: Wires, guest: Machine, change: Callable[[], object]) -> Result:

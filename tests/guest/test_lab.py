@@ -14,7 +14,9 @@ from lab.setup import Pair, Setup
 from lab.waiting import wait_until
 from tests.guest.seen import assert_nothing_lost
 
-UNDER_WAY_S = 0.25
+BROKEN_S = 2.0
+"""Long enough for a guest to send although others have its processor."""
+UNDER_WAY_S = 1.0
 
 
 def test_a_guest_comes_up_with_all_its_units_well(guest: Machine) -> None:
@@ -32,7 +34,7 @@ def test_each_test_gets_the_guest_in_the_same_state(
 
 def test_the_peer_reaches_the_guest_over_both_families(guest: Machine, network: Network) -> None:
     for address in guest.setup.pairs[0].addresses:
-        ping = network.peer("ping", "-c", "1", "-W", "5", address.split("/")[0])
+        ping = network.peer("ping", "-c", "1", "-W", "30", address.split("/")[0])
         assert subprocess.run(ping, check=False, capture_output=True).returncode == 0
 
 
@@ -47,7 +49,7 @@ def test_a_vf_can_be_plugged_and_taken_away_again(guest: Machine) -> None:
     wait_until("the guest has both NICs", lambda: nics() == 2, timeout_s=60)
     guest.unplug_vf()
     assert not guest.has_device(pair.vf)
-    assert nics() == 1
+    wait_until("the guest has one NIC", lambda: nics() == 1, timeout_s=60)
 
 
 def test_files_are_in_place_before_the_guest_starts(guests: Guests) -> None:
@@ -63,7 +65,7 @@ def test_the_probe_loses_nothing_on_a_calm_guest(guest: Machine, network: Networ
         time.sleep(5)
         result = probe.stop(guest)
     # A guest that is not run for a while sends less: those slots count as not sent.
-    assert all(flow.sent > 1000 for flow in result.flows)
+    assert all(flow.sent > 100 for flow in result.flows)
     assert_nothing_lost(result)
 
 
@@ -73,7 +75,7 @@ def test_the_probe_sees_when_a_path_was_broken(guest: Machine, network: Network)
         time.sleep(1)
         begin_s = time.monotonic()
         network.forward("peer", on=False)
-        time.sleep(0.1)
+        time.sleep(BROKEN_S)
         network.forward("peer", on=True)
         end_s = time.monotonic()
         time.sleep(1)
@@ -89,4 +91,4 @@ def test_two_pairs_have_wires_of_their_own(guests: Guests, network: Network) -> 
     machine = guests.start(Setup(pairs=(Pair(), Pair(index=1))))
     for pair in machine.setup.pairs:
         address = pair.addresses[0].split("/")[0]
-        machine.run(f"ping -c 1 -W 5 {pair.peer_addresses[0].split('/')[0]} -I {address}")
+        machine.run(f"ping -c 1 -W 30 {pair.peer_addresses[0].split('/')[0]} -I {address}")

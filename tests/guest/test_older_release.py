@@ -40,6 +40,7 @@ def assert_addresses_were_asked_for(machine: Machine, network: Network) -> None:
     """The lab's server gave the IPv4 address, its advertisements made the IPv6 one."""
     machine.run("test $(networkctl list --no-legend | wc -l) -gt 0 && ! pgrep NetworkManager")
     pair = machine.setup.pairs[0]
+    wait_until("there is a lease", network.leases, timeout_s=CONVERGED_S)
     (lease,) = network.leases()
     assert (lease.mac, f"{lease.address}/24") == (pair.mac, pair.addresses[0])
     prefix = str(ip_interface(pair.addresses[1]).network.network_address).rstrip(":")

@@ -23,6 +23,7 @@ from lab.paths import PACKAGES
 from lab.probe import Probe
 from lab.setup import Setup
 from tests.guest.seen import (
+    assert_becomes,
     assert_nothing_lost,
     configuration,
     configure,
@@ -114,8 +115,12 @@ def test_the_package_comes_is_replaced_and_goes_and_no_packet_is_lost(
 
     seen = look(plain)
     vf = next(nic.name for nic in seen.nics if not nic.virtio)
-    left = [line for line in configuration(plain).splitlines() if vf not in line]
-    assert "\n".join(left) == before
+
+    def left() -> str:
+        lines = configuration(plain).splitlines()
+        return "\n".join(line for line in lines if vf not in line)
+
+    assert_becomes(left, before)
     assert not seen.bonds
     plain.run('test -z "$(ls /run/systemd/network)" && ! test -e /run/guestagent')
 

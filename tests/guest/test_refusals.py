@@ -11,6 +11,7 @@ from lab.setup import Pair, Setup
 from lab.waiting import wait_until
 from tests.guest.seen import (
     CONVERGED_S,
+    assert_becomes,
     configuration,
     configure,
     look,
@@ -61,14 +62,14 @@ def test_without_the_bonding_module_the_nic_keeps_the_network(guest: Machine) ->
     guest.plug_vf()
     assert "modprobe bonding" in wait_for_log(guest, "no bonding module")
     assert without_vf(configuration(guest)) == without_vf(before)
-    guest.run('ping -c 1 -W 5 198.18.0.1 && test -z "$(ls /run/systemd/network)"')
+    guest.run('ping -c 1 -W 30 198.18.0.1 && test -z "$(ls /run/systemd/network)"')
 
-    done = guest.execute("timeout 30 guestagent early")
+    done = guest.execute("guestagent early", timeout_s=CONVERGED_S)
     assert done.code == 1
     assert "no bonding module" in done.stderr
     assert "→ install the full kernel package" in done.stderr
     guest.run("systemctl stop guestagent")
-    done = guest.execute("timeout 30 guestagent run")
+    done = guest.execute("guestagent run", timeout_s=CONVERGED_S)
     assert (done.code, "no bonding module" in done.stderr) == (1, True)
     assert without_vf(configuration(guest)) == without_vf(before)
 
@@ -93,7 +94,8 @@ def test_without_permission_nothing_is_begun(guest: Machine, command: str) -> No
     guest.plug_vf()
     wait_nics(guest, 2)
     before = configuration(guest)
-    done = guest.execute(f"runuser -u nobody -- timeout 30 guestagent {command}")
+    nobody = f"runuser -u nobody -- guestagent {command}"
+    done = guest.execute(nobody, timeout_s=CONVERGED_S)
     assert done.code == 1
     assert "no permission to change the network (CAP_NET_ADMIN)" in done.stderr
     assert "→ run it as root" in done.stderr
@@ -123,12 +125,14 @@ def test_a_third_nic_of_the_mac_does_not_disturb_the_bond(guest: Machine) -> Non
     bond = wait_on_vf(guest)
     plug_a_third(guest)
     assert "3 NICs share this MAC" in wait_left_alone(guest)["reason"]
-    guest.run("udevadm settle && ping -c 1 -W 5 198.18.0.1")
+    guest.run("udevadm settle && ping -c 1 -W 30 198.18.0.1")
     assert look(guest).bond(PAIR) == bond
     third = next(nic for nic in look(guest).nics if nic.name not in bond.ports)
     assert (third.upper, third.addresses) == (None, frozenset())
+    seen = len(guest.events)
     guest.qmp("device_del", id="third")
-    assert wait_converged(guest)["left_alone"] == []
+    guest.wait_event("DEVICE_DELETED", device="third", after=seen)
+    assert_becomes(lambda: wait_converged(guest)["left_alone"], [])
 
 
 def test_a_net_failover_pair_is_left_to_the_kernel(guest: Machine) -> None:

@@ -14,8 +14,9 @@ SEEN = "/run/seen"
 
 
 def seen(guest: Machine) -> list[Json]:
-    """Return what the watch has shown so far."""
-    return [json.loads(line) for line in guest.run(f"cat {SEEN}").splitlines()]
+    """Return what the watch has shown so far, but for a line that it has not written yet."""
+    lines = guest.run(f"cat {SEEN}").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def wait_seen(guest: Machine, *, running: bool = True, reason: str | None = None) -> Json:
@@ -36,7 +37,7 @@ def test_a_watch_shows_every_change_and_outlives_the_agent(guest: Machine) -> No
         f" --property=StandardOutput=file:{SEEN} guestagent status --watch --json"
     )
     wait_until(
-        "the first", lambda: guest.execute(f"test -s {SEEN}").code == 0, timeout_s=CONVERGED_S
+        "the first", lambda: guest.execute(f"grep -q . {SEEN}").code == 0, timeout_s=CONVERGED_S
     )
     wait_seen(guest)
     guest.plug_vf()
