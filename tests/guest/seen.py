@@ -20,6 +20,10 @@ from lab.waiting import wait_until
 CONVERGED_S = 120.0
 """A deadline, not a claim: what takes longer has not happened."""
 
+KILLED_S = 900.0
+"""As ``CONVERGED_S``, for an agent that is killed at each of ten steps: on a busy machine a guest
+takes half a minute for each start."""
+
 NOW = "$(date +%s.%6N)"
 """For the shell of a guest: the moment from which on somebody follows the journal. What is started
 to follow it hears nothing yet when the next thing is done."""
@@ -141,9 +145,11 @@ def in_links(links: Json) -> Network:
     )
 
 
-def wait_on_vf(guest: Machine, pair: Pair | None = None) -> Bond:
+def wait_on_vf(
+    guest: Machine, pair: Pair | None = None, *, timeout_s: float = CONVERGED_S
+) -> Bond:
     """Wait until a pair (the first) is on its VF, and return its bond."""
-    return _wait(guest, pair or guest.setup.pairs[0], Network.on_vf.__name__)
+    return _wait(guest, pair or guest.setup.pairs[0], Network.on_vf.__name__, timeout_s=timeout_s)
 
 
 def wait_on_standby(guest: Machine, pair: Pair | None = None) -> Bond:
@@ -256,7 +262,7 @@ def assert_nothing_lost(result: Result) -> None:
     assert (result.lost_on_the_way, result.tcp.survived) == (0, True), (lost, result.tcp)
 
 
-def _wait(guest: Machine, pair: Pair, state: str) -> Bond:
+def _wait(guest: Machine, pair: Pair, state: str, *, timeout_s: float = CONVERGED_S) -> Bond:
     seen: list[Network] = []
 
     def there() -> Bond | None:
@@ -264,7 +270,7 @@ def _wait(guest: Machine, pair: Pair, state: str) -> Bond:
         return seen[0].bond(pair) if getattr(seen[0], state)(pair) else None
 
     try:
-        found = wait_until(f"{pair.mac} {state}", there, timeout_s=CONVERGED_S)
+        found = wait_until(f"{pair.mac} {state}", there, timeout_s=timeout_s)
     except Exception as error:
         error.add_note(f"seen: {seen}")
         raise

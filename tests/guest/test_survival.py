@@ -15,6 +15,7 @@ from lab.network import Network
 from lab.probe import Probe
 from lab.setup import Setup
 from tests.guest.seen import (
+    KILLED_S,
     NOW,
     Bond,
     assert_becomes,
@@ -83,7 +84,7 @@ def test_an_agent_that_is_killed_after_every_step_comes_to_the_same_end(
         probe.start(guest)
         with killer(guest):
             guest.plug_vf()
-            wait_on_vf(guest)
+            wait_on_vf(guest, timeout_s=KILLED_S)
         result = probe.stop(guest)
     killed = guest.run("journalctl --output=cat --unit killer | grep 'killed after'")
     print(killed, {flow.name: (flow.sent, len(flow.lost)) for flow in result.flows})

@@ -10,6 +10,7 @@ from lab.setup import Pair, Setup
 from lab.waiting import wait_until
 from tests.guest.seen import (
     CONVERGED_S,
+    KILLED_S,
     NOW,
     assert_becomes,
     assert_nothing_lost,
@@ -116,7 +117,7 @@ def test_an_undo_that_is_killed_after_every_step_comes_to_its_end(
         guest.run(f"systemd-run --quiet --unit=killer bash /run/killer {NOW}")
         # The agent is killed at the first step; those that are started after it go on.
         guest.execute("guestagent undo")
-        wait_until("the bond is gone", lambda: not look(guest).bonds, timeout_s=CONVERGED_S)
+        wait_until("the bond is gone", lambda: not look(guest).bonds, timeout_s=KILLED_S)
         guest.run("systemctl stop killer")
 
     result = probed(network, guest, undo)
