@@ -72,6 +72,16 @@ class MarkBond:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldOffStack:
+    """Keep the network stack from a bond that is about to be made, until it takes over."""
+
+    bond: str
+    path: str
+    content: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteStackFile:
     """Hand the NIC's configuration to the bond in the words of its network stack."""
 
@@ -248,6 +258,7 @@ Action = (
     | CarrySettings
     | DeleteBond
     | MarkBond
+    | HoldOffStack
     | WriteStackFile
     | LetGo
     | ReloadStack
@@ -287,6 +298,8 @@ def describe(action: Action) -> str:  # noqa: C901 - one line per action is the 
             return f"delete {action.bond}"
         case MarkBond():
             return f"mark {action.bond} as the agent's"
+        case HoldOffStack():
+            return f"keep the network stack off {action.bond}"
         case WriteStackFile():
             return f"write {action.path}"
         case LetGo():

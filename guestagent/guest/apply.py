@@ -27,6 +27,7 @@ from guestagent.guest.actions import (
     FreeBond,
     FreePort,
     GiveBack,
+    HoldOffStack,
     LetGo,
     MarkBond,
     MoveNetwork,
@@ -72,6 +73,9 @@ class StackWriter(Protocol):
 
     def write(self, path: str, content: str) -> None:
         """Put a file in place."""
+
+    def hold_off(self, path: str, content: str) -> None:
+        """Put a file in place and make the stack know it, before there is a bond."""
 
     def let_go(self, bond: str, nic: str) -> None:
         """Make the stack leave a NIC alone, with its addresses on it."""
@@ -126,20 +130,23 @@ class Applier:
             else:
                 _log.info("%s: %s", describe(action), action.reason, extra=_fields(action))
                 continue
-            if not self._abandoned(action.bond):
+            if not self._abandoned(action):
                 first = failed[action.bond]
                 return {other.bond: failed.get(other.bond, first) for other in actions}
         return failed
 
-    def _abandoned(self, name: str) -> bool:
+    def _abandoned(self, failed: Action) -> bool:
         """Take away a bond that was begun and has no port, with its stack files.
 
         Nothing depends on such a bond. A NIC that has not joined has its
         configuration back in any case: what happens next may take long.
         """
+        name = failed.bond
         try:
             links = self._kernel.links()
             bond = next((item for item in links if item.name == name), None)
+            if bond is None and isinstance(failed, CreateBond):
+                self._stack.remove(name)
             if bond is not None and bond.ours and not bond.complete:
                 ports = [link for link in links if link.upper == bond.ifindex]
                 if not ports:
@@ -174,6 +181,8 @@ class Applier:
                 self._delete(self._bond(action.bond))
             case MarkBond():
                 kernel.set_alias(self._bond(action.bond).ifindex, bond_alias(action.mac))
+            case HoldOffStack():
+                self._stack.hold_off(action.path, action.content)
             case WriteStackFile():
                 self._stack.write(action.path, action.content)
             case LetGo():

@@ -270,6 +270,8 @@ class StackFile:
     path: str
     content: str
     in_place: bool
+    before: str | None = None
+    """What keeps the stack off the bond until it takes over; None where it waits by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,10 +346,8 @@ class BondOptions:
 
     miimon_ms: int = 100
     fail_over_mac: int = FAIL_OVER_MAC_NONE
-    """With ``FAIL_OVER_MAC_ACTIVE`` the kernel tells of a new MAC of the bond at each switch,
-    be it the same, and so forgets all neighbours, permanent ones too: what is sent waits until
-    they are found again, a few hundred small packets at most (K: drivers/net/bonding/
-    bond_main.c, bond_do_fail_over_mac; net/core/neighbour.c, neigh_changeaddr (6.12))."""
+    """With ``FAIL_OVER_MAC_ACTIVE`` all neighbours are forgotten at each switch, and what is sent
+    waits for them (K: drivers/net/bonding/bond_main.c, bond_do_fail_over_mac (6.12))."""
     announcements: int = 3
     """How often each address is announced after the path has moved, by the kernel or by us."""
     announcement_spacing_ms: int = 100

@@ -26,6 +26,7 @@ from guestagent.guest.actions import (
     CreateBond,
     DeleteBond,
     FreeBond,
+    HoldOffStack,
     LetGo,
     MarkBond,
     MoveNetwork,
@@ -45,7 +46,6 @@ from guestagent.guest.model import (
     ACCEPT_RA,
     RP_FILTER,
     Autoconfiguration,
-    BondOptions,
     Link,
     Pair,
     Policy,
@@ -162,7 +162,8 @@ class _PairPlanner:
             yield f"{standby} keeps the traffic until {self.bond_name} has a carrier"
 
     def actions(self) -> Iterator[Action]:
-        window_open = self._window_open()
+        state = self.pair.bond.bond if self.pair.bond else None
+        window_open = state is not None and state.all_ports_active
         for action in self._steps():
             if isinstance(action, OpenWindow):
                 if window_open:
@@ -212,15 +213,22 @@ class _PairPlanner:
                 )
 
     def _create(self) -> Iterator[Action]:
-        if self.pair.bond is None:
-            yield CreateBond(
-                bond=self.bond_name,
-                mac=self.pair.mac,
-                mtu=self.pair.standby.mtu,
-                options=self._options(),
-                quiet=self._created_quiet(),
-                reason="the pair has none",
-            )
+        if self.pair.bond is not None:
+            return
+        reason = f"{self.pair.standby.name} has its addresses still"
+        for file in self.snapshot.stack_files.get(self.bond_name, ()):
+            if file.before is not None and self._live():
+                yield HoldOffStack(
+                    bond=self.bond_name, path=file.path, content=file.before, reason=reason
+                )
+        yield CreateBond(
+            bond=self.bond_name,
+            mac=self.pair.mac,
+            mtu=self.pair.standby.mtu,
+            options=self.policy.of_pair(self.pair.mac).options,
+            quiet=self._created_quiet(),
+            reason="the pair has none",
+        )
 
     def _created_quiet(self) -> bool:
         """Whether the kernel must neither make addresses on the bond nor hear routers on it."""
@@ -250,7 +258,7 @@ class _PairPlanner:
     def _tune(self) -> Iterator[Action]:
         """Follow a change of those options that may change while the bond has ports."""
         state = self.pair.bond.bond if self.pair.bond else None
-        options = self._options()
+        options = self.policy.of_pair(self.pair.mac).options
         if state is not None and (state.miimon_ms, state.announcements) != (
             options.miimon_ms,
             options.announcements,
@@ -261,9 +269,6 @@ class _PairPlanner:
                 announcements=options.announcements,
                 reason="the configuration wants it",
             )
-
-    def _options(self) -> BondOptions:
-        return self.policy.of_pair(self.pair.mac).options
 
     def _join_vf(self) -> Iterator[Action]:
         vf = self.pair.vf
@@ -387,10 +392,6 @@ class _PairPlanner:
         bond, vf = self.pair.bond, self.pair.vf
         ready = vf is None or (self._joined(vf) and vf.operational)
         return bond is not None and bond.operational and ready
-
-    def _window_open(self) -> bool:
-        state = self.pair.bond.bond if self.pair.bond else None
-        return state is not None and state.all_ports_active
 
 
 def _ref(link: Link) -> PortRef:

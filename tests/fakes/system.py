@@ -36,6 +36,8 @@ class FakeStack:
     left: list[str] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)
     """What it makes of a NIC, by its name."""
+    before: str | None = None
+    """What the file of a bond must say until the bond takes over."""
     autoconfigures: Autoconfiguration = Autoconfiguration.KERNEL
 
     def files(
@@ -43,7 +45,7 @@ class FakeStack:
     ) -> tuple[StackFile, ...]:
         path, content = f"/run/{bond}", f"{bond} {mac}"
         in_place = self.disk.get(path) == content
-        return (StackFile(path=path, content=content, in_place=in_place),)
+        return (StackFile(path=path, content=content, in_place=in_place, before=self.before),)
 
     def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
         return self.claimed.get(standby.name)
@@ -62,6 +64,10 @@ class FakeStack:
 
     def write(self, path: str, content: str) -> None:
         self.disk[path] = content
+
+    def hold_off(self, path: str, content: str) -> None:
+        self.write(path, content)
+        self.reload("")
 
     def let_go(self, bond: str, nic: str) -> None:
         self.left.append(nic)

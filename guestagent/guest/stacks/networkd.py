@@ -97,8 +97,12 @@ class Networkd:
             own += _identity(source, iaid_of_nic(mac, properties()))
             kept = own + _keep(source)
             content = kept if standby.addresses else own
+            # Of a file that is the bond's as well networkd would not wait for the take-over: it
+            # would ask for the NIC's addresses on the bond, and drop them when it is told.
+            before = _unmanaged(bond) if taken is source else None
             # What was written for a live take-over holds until the next boot.
-            files.append(self._stack_file(f"{PREFIX}{bond}.network", content, also=kept))
+            name = f"{PREFIX}{bond}.network"
+            files.append(self._stack_file(name, content, also=kept, before=before))
         return tuple(files)
 
     def returned(
@@ -121,8 +125,7 @@ class Networkd:
         files = [self._stack_file(f"{PREFIX}{bond}-standby.network", content)]
         if self._given(Matchable.bond(bond, nic.address)) is source:
             # By its MAC: the bond, until it is gone, would ask for an address as another client.
-            left = f"{_header(bond)}[Match]\nName={bond}\nKind=bond\n\n[Link]\nUnmanaged=yes\n"
-            files.append(self._stack_file(f"{LATER_PREFIX}{bond}.network", left))
+            files.append(self._stack_file(f"{LATER_PREFIX}{bond}.network", _unmanaged(bond)))
         return tuple(files)
 
     def told(self, bond: str) -> bool:
@@ -213,8 +216,10 @@ class Networkd:
     def _users(self) -> Iterator[NetworkFile]:
         return (file for file in self._network_files.now() if not _is_own(file.path.name))
 
-    def _stack_file(self, name: str, content: str, *, also: str | None = None) -> StackFile:
-        return on_disk(self._runtime / name, content, also=also)
+    def _stack_file(
+        self, name: str, content: str, *, also: str | None = None, before: str | None = None
+    ) -> StackFile:
+        return on_disk(self._runtime / name, content, also=also, before=before)
 
     def _read_network_files(self) -> Iterator[NetworkFile]:
         """Yield the files in their order."""
@@ -247,6 +252,10 @@ def _is_own(name: str) -> bool:
 
 def _header(what: str) -> str:
     return f"# Written by guestagent for {what}; it goes with a reboot.\n"
+
+
+def _unmanaged(bond: str) -> str:
+    return f"{_header(bond)}[Match]\nName={bond}\nKind=bond\n\n[Link]\nUnmanaged=yes\n"
 
 
 def _copy(source: NetworkFile, link: str, match: str, token: str | None = None) -> str:

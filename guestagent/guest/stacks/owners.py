@@ -87,6 +87,14 @@ class Owners:
         owner = self._networkd if self._networkd.owns(path) else self._networkmanager
         owner.write(path, content)
 
+    def hold_off(self, path: str, content: str) -> None:
+        """Keep a bond that is not there yet from its owner. Raises PeerError, OSError.
+
+        networkd alone configures what it was not told of: by a file that goes by MAC.
+        """
+        self._networkd.write(path, content)
+        self._networkd.reload()
+
     def let_go(self, bond: str, nic: str) -> None:
         """Have the owner leave a NIC with its addresses on it. Raises PeerError.
 

@@ -54,13 +54,15 @@ def make_directory(path: Path) -> None:
         path.chmod(0o755)
 
 
-def on_disk(path: Path, content: str, *, also: str | None = None) -> StackFile:
+def on_disk(
+    path: Path, content: str, *, also: str | None = None, before: str | None = None
+) -> StackFile:
     """Return a file that must be on disk, and whether it is: with this content, or ``also``'s."""
     try:
         in_place = path.read_text() in (content, also)
     except (OSError, UnicodeDecodeError):
         in_place = False
-    return StackFile(path=str(path), content=content, in_place=in_place)
+    return StackFile(path=str(path), content=content, in_place=in_place, before=before)
 
 
 def standby_of(bond: str, root: Path = Path("/")) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import Any
 
 import pytest
 
@@ -169,6 +170,34 @@ def test_a_stack_that_is_told_of_one_bond_hears_nothing_of_another_that_failed(
     assert system.engine().converge().failed == {"bond0"}
     assert told == {"/run/bond1"}
     assert system.kernel.addresses(stays) == (ADDRESS,)
+
+
+def test_a_stack_that_would_configure_the_bond_is_kept_off_it_before_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system = FakeSystem()
+    system.stack.before = "nobody's"
+    live(system, MAC)
+    known: list[str | None] = []
+    create_bond = system.kernel.create_bond
+
+    def created(name: str, **how: Any) -> None:
+        known.append(system.stack.loaded.get("/run/bond0"))
+        create_bond(name, **how)
+
+    monkeypatch.setattr(system.kernel, "create_bond", created)
+    assert system.engine().converge().error is None
+    assert known == ["nobody's"]
+    assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}, "then it has it"
+
+
+def test_a_stack_that_was_kept_off_a_bond_that_could_not_be_made_knows_nothing_of_it() -> None:
+    system = FakeSystem()
+    system.stack.before = "nobody's"
+    live(system, MAC)
+    system.kernel.refuse("create_bond", errno.EPERM)
+    assert system.engine().converge().error is not None
+    assert system.stack.disk == {}
 
 
 def test_where_there_is_no_way_back_nothing_more_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

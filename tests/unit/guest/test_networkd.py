@@ -232,6 +232,19 @@ def test_a_file_of_the_nic_that_happens_to_match_the_bond_is_not_the_bonds_own(d
     assert "IAID=" in (disk.bond_file() or "")
 
 
+def test_networkd_is_kept_off_a_bond_that_a_file_of_the_nic_matches_until_it_takes_over(
+    disk: Disk,
+) -> None:
+    disk.put("etc/50-lan.network", f"[Match]\nMACAddress={MAC}\n[Network]\nDHCP=yes\n")
+    file = disk.files()["05-guestagent-bond0.network"]
+    before = file.before or ""
+    assert before.endswith("[Match]\nName=bond0\nKind=bond\n\n[Link]\nUnmanaged=yes\n")
+    disk.networkd.write(file.path, before)
+    assert not disk.files()["05-guestagent-bond0.network"].in_place, "it is to take over yet"
+    disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    assert disk.files()["05-guestagent-bond0.network"].before is None
+
+
 def test_static_addresses_of_a_file_that_matches_the_bond_too_are_left_as_they_are(
     disk: Disk,
 ) -> None:
