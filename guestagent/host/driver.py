@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from guestagent.clock import Clock, Deadline
 from guestagent.errors import (
-    BusyError,
-    ConflictError,
-    DeadlineError,
     GuestAgentError,
     InternalError,
     PeerError,
-    SystemLacksError,
     UnknownOutcomeError,
 )
 from guestagent.host.effects import effect_of
-from guestagent.host.hypervisor.base import Guest, Hypervisor, RefusedError
+from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.machine import step
 from guestagent.host.model import (
     Device,
@@ -31,10 +27,10 @@ from guestagent.host.model import (
     Side,
     Vm,
 )
+from guestagent.host.outcome import outcome_of
 from guestagent.host.state import (
     Cancel,
     CancelMigration,
-    Done,
     Effect,
     Event,
     FollowMigration,
@@ -62,9 +58,6 @@ from guestagent.host.state import (
 HOLD_MARGIN_S = 30.0
 MAX_HOLD_S = 3600.0
 """More than this no agent promises."""
-
-_TURNED_DOWN = (RefusedError, BusyError, ConflictError, DeadlineError, SystemLacksError)
-"""What was not begun: all but the first are said of leases, or by the end on another host."""
 
 log = logging.getLogger(__name__)
 
@@ -213,23 +206,23 @@ class Driver:
                 return await self._provide(effect, state)
             case Unplug(side=side, vf=vf):
                 timeout_s = self._vm.timeouts.unplug_s
-                return await _outcome(self._hypervisors[side].unplug(vf, timeout_s))
+                return await outcome_of(self._hypervisors[side].unplug(vf, timeout_s))
             case ToStandby(side=side, vfs=vfs):
-                return await _outcome(self._to_standby(side, vfs, state))
+                return await outcome_of(self._to_standby(side, vfs, state))
             case ToVf(side=side, vfs=vfs):
                 timeout_s = self._vm.timeouts.guest_s
-                return await _outcome(
+                return await outcome_of(
                     self._guests[side].to_vf(self._macs(side, vfs), timeout_s=timeout_s)
                 )
             case Plug(side=side, vf=vf):
-                return await _outcome(self._plug(side, vf, state))
+                return await outcome_of(self._plug(side, vf, state))
             case StartMigration():
                 self._migration_end = Deadline.after(self._vm.migration.timeout_s, self._clock)
-                return await _outcome(self._start_migration())
+                return await outcome_of(self._start_migration())
             case CancelMigration():
-                return await _outcome(self._hypervisors[Side.SOURCE].cancel_migration())
+                return await outcome_of(self._hypervisors[Side.SOURCE].cancel_migration())
             case Proceed(side=side):
-                return await _outcome(self._hypervisors[side].proceed())
+                return await outcome_of(self._hypervisors[side].proceed())
 
     async def _provide(self, effect: Reserve | Withdraw | Program | Tidy, state: State) -> Event:
         if self._provider is None:
@@ -272,7 +265,7 @@ class Driver:
         end = self._migration_end
         if grace_s is not None:
             end = Deadline.after(grace_s, self._clock)
-        watching = asyncio.create_task(_outcome(self._watch()))
+        watching = asyncio.create_task(outcome_of(self._watch()))
         cancelled = asyncio.create_task(self._cancel.wait())
         try:
             await asyncio.wait(
@@ -345,14 +338,3 @@ class Driver:
         with contextlib.suppress(PeerError, UnknownOutcomeError):
             return await self._hypervisors[Side.SOURCE].figures()
         return None
-
-
-async def _outcome(effect: Awaitable[None]) -> Event:
-    """Await an effect and tell what came of it as an event."""
-    try:
-        await effect
-    except _TURNED_DOWN as error:
-        return Refused(detail=str(error))
-    except (PeerError, UnknownOutcomeError) as error:
-        return Lost(detail=str(error))
-    return Done()

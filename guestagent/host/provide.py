@@ -12,26 +12,19 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 
 from guestagent.errors import (
-    BusyError,
-    ConflictError,
-    DeadlineError,
     GuestAgentError,
-    PeerError,
-    SystemLacksError,
-    UnknownOutcomeError,
 )
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.model import Pair, Side, Vm
-from guestagent.host.sriov.base import NoVfError, VfPool, VfRefusedError
+from guestagent.host.outcome import FAILED, outcome_of
+from guestagent.host.sriov.base import NoVfError, VfPool
 from guestagent.host.sriov.choose import held
 from guestagent.host.sriov.model import Lease, Owner, Provision, Standby
 from guestagent.host.state import (
     Done,
     Event,
     Lacking,
-    Lost,
     Program,
-    Refused,
     Reserve,
     State,
     Tidy,
@@ -41,14 +34,6 @@ from guestagent.host.state import (
 log = logging.getLogger(__name__)
 
 Warnings = tuple[str, ...]
-_TURNED_DOWN = (
-    RefusedError,
-    VfRefusedError,
-    BusyError,
-    ConflictError,
-    DeadlineError,
-    SystemLacksError,
-)
 
 
 class VfProvider:
@@ -64,11 +49,11 @@ class VfProvider:
             case Reserve():
                 return await self._reserve(effect, state)
             case Withdraw(vfs=vfs):
-                return await _outcome(self._withdraw(vfs, state))
+                return await outcome_of(self._withdraw(vfs, state))
             case Program(side=side, vf=vf):
-                return await _outcome(self._program(side, vf, state))
+                return await outcome_of(self._program(side, vf, state))
             case Tidy():
-                return await _outcome(self._tidy(effect, state))
+                return await outcome_of(self._tidy(effect, state))
 
     async def address(self, side: Side, vf: str, operation: str) -> str:
         """See ``driver.Provider``."""
@@ -78,26 +63,25 @@ class VfProvider:
         """See ``driver.Provider``."""
         try:
             await self._each_standby(side, lambda pool: pool.open_standby)
-        except (*_TURNED_DOWN, PeerError, UnknownOutcomeError) as error:
+        except FAILED as error:
             self._tell([f"the way to the standby is not open yet: {error}"])
 
     async def _reserve(self, effect: Reserve, state: State) -> Event:
         lacking: dict[str, str] = {}
-        try:
-            for vf in effect.in_use:
-                await self._adopt(state.home, vf, state)
-            for vf in effect.wanted:
-                try:
-                    await self._claim(state.target, vf, state)
-                except NoVfError as error:
-                    lacking[vf] = f"{vf}: {error}"
-        except _TURNED_DOWN as error:
-            return Refused(detail=str(error))
-        except (PeerError, UnknownOutcomeError) as error:
-            return Lost(detail=str(error))
-        if lacking:
+        event = await outcome_of(self._take(effect, state, lacking))
+        if lacking and isinstance(event, Done):
             return Lacking(vfs=tuple(lacking), detail="; ".join(lacking.values()))
-        return Done()
+        return event
+
+    async def _take(self, effect: Reserve, state: State, lacking: dict[str, str]) -> None:
+        """Claim every VF; the ones of which there is none free are noted in ``lacking``."""
+        for vf in effect.in_use:
+            await self._adopt(state.home, vf, state)
+        for vf in effect.wanted:
+            try:
+                await self._claim(state.target, vf, state)
+            except NoVfError as error:
+                lacking[vf] = f"{vf}: {error}"
 
     async def _adopt(self, side: Side, vf: str, state: State) -> None:
         """Take the lease on a VF that the guest has: the described one, or that of its MAC."""
@@ -247,16 +231,5 @@ def _noted(failures: list[GuestAgentError]) -> Iterator[None]:
     """Go on after a step that failed."""
     try:
         yield
-    except (*_TURNED_DOWN, PeerError, UnknownOutcomeError) as error:
+    except FAILED as error:
         failures.append(error)
-
-
-async def _outcome(step: Awaitable[None]) -> Event:
-    """Await a step and tell what came of it as an event."""
-    try:
-        await step
-    except _TURNED_DOWN as error:
-        return Refused(detail=str(error))
-    except (PeerError, UnknownOutcomeError) as error:
-        return Lost(detail=str(error))
-    return Done()
