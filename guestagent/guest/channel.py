@@ -63,7 +63,7 @@ class HostChannel:
             left = asyncio.ensure_future(port.left())
             try:
                 await asyncio.wait({talk, left}, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.wait({talk}, timeout=0 if talk.done() else UNFINISHED_S)
+                await asyncio.wait({talk}, timeout=UNFINISHED_S)
             finally:
                 for task in (talk, left):
                     task.cancel()
