@@ -73,12 +73,15 @@ class Tcp:
 
     bytes_sent: int
     bytes_echoed: int
-    survived: bool
-    """It was not reset, and every byte came back."""
     longest_stall_ms: float
     longest_stall_at_s: float
     error: str = ""
     """What ended it before its time."""
+
+    @property
+    def survived(self) -> bool:
+        """Whether it was not reset, and every byte came back."""
+        return not self.error and self.bytes_echoed == self.bytes_sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +276,6 @@ def evaluate(
     tcp = Tcp(
         bytes_sent=peer["tcp_sent"],
         bytes_echoed=peer["tcp_echoed"],
-        survived=not peer["tcp_error"] and peer["tcp_echoed"] == peer["tcp_sent"],
         longest_stall_ms=peer["tcp_longest_stall_ns"] / 1e6,
         longest_stall_at_s=peer["tcp_longest_stall_at_ns"] / 1e9,
         error=peer["tcp_error"],

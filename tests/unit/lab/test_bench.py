@@ -49,7 +49,6 @@ def result(*ports: ActivePort) -> Result:
         tcp=Tcp(
             bytes_sent=0,
             bytes_echoed=0,
-            survived=True,
             longest_stall_ms=0.0,
             longest_stall_at_s=1.0,
         ),

@@ -18,9 +18,7 @@ def result(lost_at_s: Sequence[float]) -> Result:
         begin_s=100.0,
         end_s=120.0,
         flows=(Flow(name="icmp", sent=10_000, duplicates=0, lost=lost),),
-        tcp=Tcp(
-            bytes_sent=1, bytes_echoed=1, survived=True, longest_stall_ms=1, longest_stall_at_s=101
-        ),
+        tcp=Tcp(bytes_sent=1, bytes_echoed=1, longest_stall_ms=1, longest_stall_at_s=101),
         active_ports=(
             ActivePort(at_s=100.1, name="enp2s0", kind="vf"),
             ActivePort(at_s=103.1, name="enp1s0", kind="standby"),
