@@ -147,3 +147,17 @@ class FakeSystem:
     def later(self, seconds: float) -> None:
         """Let time pass."""
         self.now_s += seconds
+
+
+def paired(system: FakeSystem, mac: str) -> tuple[int, int]:
+    """Plug in a standby and a VF, and return the two."""
+    standby = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac, driver="virtio_net")
+    vf = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac)
+    return standby, vf
+
+
+def assert_on(system: FakeSystem, port: int, bond: str = "bond0") -> None:
+    """Assert which port of a bond is active."""
+    state = system.kernel.named(bond).bond
+    assert state is not None
+    assert state.active == port

@@ -19,7 +19,7 @@ from guestagent.guest.model import (
     Setting,
 )
 from guestagent.guest.observe import UDEV_GRACE_S, WINDOW_S
-from tests.fakes.system import FakeSystem
+from tests.fakes.system import FakeSystem, assert_on, paired
 
 MAC = "52:54:00:00:00:01"
 OTHER = "52:54:00:00:00:02"
@@ -27,21 +27,9 @@ ADDRESS = Address(family=socket.AF_INET, address="192.0.2.10", prefix_length=24)
 DEFAULT = Route(family=socket.AF_INET, destination=None, prefix_length=0, gateway="192.0.2.1")
 
 
-def paired(system: FakeSystem, mac: str = MAC) -> tuple[int, int]:
-    standby = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac, driver="virtio_net")
-    vf = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac)
-    return standby, vf
-
-
-def assert_on(system: FakeSystem, port: int, bond: str = "bond0") -> None:
-    state = system.kernel.named(bond).bond
-    assert state is not None
-    assert state.active == port
-
-
 def test_a_pair_that_is_there_at_boot_is_bonded_with_the_vf_active() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     outcome = system.engine().converge()
     assert outcome.error is None
     bond = system.kernel.named("bond0")
@@ -55,7 +43,7 @@ def test_a_pair_that_is_there_at_boot_is_bonded_with_the_vf_active() -> None:
 
 def test_the_window_closes_once_the_path_has_settled() -> None:
     system = FakeSystem()
-    paired(system)
+    paired(system, MAC)
     system.engine().converge()
     state = system.kernel.named("bond0").bond
     assert state is not None
@@ -71,7 +59,7 @@ def test_the_window_closes_once_the_path_has_settled() -> None:
 
 def test_an_unplugged_vf_leaves_the_standby_and_comes_back_as_primary_under_another_name() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     system.engine().converge()
     system.kernel.unplug(vf)
     outcome = system.engine().converge()
@@ -85,7 +73,7 @@ def test_an_unplugged_vf_leaves_the_standby_and_comes_back_as_primary_under_anot
 
 def test_a_port_that_is_renamed_while_it_is_primary_is_made_primary_again() -> None:
     system = FakeSystem()
-    _, vf = paired(system)
+    _, vf = paired(system, MAC)
     system.engine().converge()
     system.kernel.rename(vf, "enp9s0")
     assert system.kernel.named("bond0").bond.primary is None  # type: ignore[union-attr]
@@ -160,7 +148,7 @@ def test_what_the_stack_makes_of_ipv6_the_kernel_does_not_make_at_boot(
 
 def test_a_vf_is_preferred_only_once_the_kernel_sends_on_it() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     system.engine().converge()
     system.kernel.unplug(vf)
     returned = system.kernel.plug("ens9", MAC)
@@ -175,7 +163,7 @@ def test_a_vf_is_preferred_only_once_the_kernel_sends_on_it() -> None:
 
 def test_a_vf_that_loses_its_carrier_is_not_preferred_until_it_is_operational_again() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     system.engine().converge()
     system.kernel.set_carrier(vf, carrier=False)
     system.engine().converge()
@@ -205,14 +193,14 @@ def test_a_vf_that_goes_before_the_bond_carries_leaves_the_nic_as_it_was() -> No
 
 def test_a_pair_whose_nics_all_left_finds_its_bond_again() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     system.engine().converge()
     bond = system.kernel.named("bond0").ifindex
     system.kernel.unplug(vf)
     system.kernel.unplug(standby)
     assert system.kernel.named("bond0").address != MAC
     system.engine().converge()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     assert system.engine().converge().error is None
     assert {system.kernel.table[nic].upper for nic in (standby, vf)} == {bond}
     assert system.kernel.named("bond0").address == MAC
@@ -221,7 +209,7 @@ def test_a_pair_whose_nics_all_left_finds_its_bond_again() -> None:
 
 def test_udev_is_given_time_to_name_a_nic_but_not_for_ever() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     system.engine().converge()
     system.kernel.unplug(vf)
     system.udev.busy.add("eth0")
@@ -236,7 +224,7 @@ def test_udev_is_given_time_to_name_a_nic_but_not_for_ever() -> None:
 
 def test_a_held_pair_stays_on_the_standby_until_the_hold_ends() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     system.engine().converge()
     system.engine().converge(frozenset({MAC}))
     assert_on(system, standby)
@@ -247,7 +235,7 @@ def test_a_held_pair_stays_on_the_standby_until_the_hold_ends() -> None:
 
 def test_a_hold_without_a_carrier_on_the_standby_changes_nothing() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     system.engine().converge()
     system.kernel.set_carrier(standby, carrier=False)
     system.engine().converge(frozenset({MAC}))
@@ -256,7 +244,7 @@ def test_a_hold_without_a_carrier_on_the_standby_changes_nothing() -> None:
 
 def test_a_vlan_that_is_put_on_a_port_keeps_the_bond_in_the_agents_hands() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     system.engine().converge()
     system.kernel.add_virtual("ens2.5", MAC, "vlan", lower=standby)
     outcome = system.engine().converge(frozenset({MAC}))
@@ -270,7 +258,7 @@ def test_a_vlan_that_is_put_on_a_port_keeps_the_bond_in_the_agents_hands() -> No
 
 def test_two_pairs_get_two_bonds() -> None:
     system = FakeSystem()
-    _, first = paired(system)
+    _, first = paired(system, MAC)
     _, second = paired(system, OTHER)
     system.engine().converge()
     assert_on(system, first, "bond0")
@@ -280,7 +268,7 @@ def test_two_pairs_get_two_bonds() -> None:
 def test_a_bond_of_somebody_else_keeps_its_name_and_its_ports() -> None:
     system = FakeSystem()
     foreign = system.kernel.add_virtual("bond0", OTHER, "bond")
-    _, vf = paired(system)
+    _, vf = paired(system, MAC)
     system.engine().converge()
     assert system.kernel.table[foreign].alias is None
     assert_on(system, vf, "bond1")
@@ -288,7 +276,7 @@ def test_a_bond_of_somebody_else_keeps_its_name_and_its_ports() -> None:
 
 def test_each_pair_gets_the_name_and_the_options_that_are_wanted_of_it() -> None:
     system = FakeSystem()
-    paired(system)
+    paired(system, MAC)
     paired(system, OTHER)
     named = PairPolicy(mac=OTHER, bond_name="bond0", options=BondOptions(miimon_ms=50))
     system.engine(Policy(pairs=(named,))).converge()
@@ -302,7 +290,7 @@ def test_each_pair_gets_the_name_and_the_options_that_are_wanted_of_it() -> None
 
 def test_a_change_of_options_reaches_a_bond_that_is_there() -> None:
     system = FakeSystem()
-    _, vf = paired(system)
+    _, vf = paired(system, MAC)
     system.engine().converge()
     changed = Policy(options=BondOptions(miimon_ms=20, announcements=1))
     planned = system.engine(changed).look().plan.actions

@@ -11,7 +11,7 @@ import pytest
 from guestagent.errors import PeerError, SystemLacksError
 from guestagent.guest.model import FAIL_OVER_MAC_ACTIVE, Address, Remembered
 from guestagent.guest.observe import WINDOW_S
-from tests.fakes.system import FakeSystem
+from tests.fakes.system import FakeSystem, assert_on, paired
 
 MAC = "52:54:00:00:00:01"
 OTHER = "52:54:00:00:00:02"
@@ -19,21 +19,18 @@ THIRD = "52:54:00:00:00:03"
 ADDRESS = Address(family=socket.AF_INET, address="192.0.2.10", prefix_length=24)
 
 
-def paired(system: FakeSystem, mac: str = MAC) -> tuple[int, int]:
-    standby = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac, driver="virtio_net")
-    vf = system.kernel.plug(f"ens{system.kernel.next_ifindex}", mac)
-    return standby, vf
+def deafen(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the network stack answer nothing when it is told of a bond that goes."""
 
+    def silent(bond: str) -> None:
+        raise PeerError(f"nmcli says nothing of {bond}")
 
-def assert_on(system: FakeSystem, port: int, bond: str = "bond0") -> None:
-    state = system.kernel.named(bond).bond
-    assert state is not None
-    assert state.active == port
+    monkeypatch.setattr(system.stack, "remove", silent)
 
 
 def test_a_pair_that_cannot_be_remembered_has_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
     system = FakeSystem()
-    _, vf = paired(system)
+    _, vf = paired(system, MAC)
 
     def full(item: Remembered) -> None:
         raise OSError(errno.ENOSPC, f"no space for {item.mac}")
@@ -51,7 +48,7 @@ def test_a_pair_that_cannot_be_remembered_has_all_else(monkeypatch: pytest.Monke
 def test_without_the_bonding_module_nothing_changes_and_the_error_says_what_to_do() -> None:
     system = FakeSystem()
     system.kernel.bonding = False
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     before = dict(system.kernel.table)
     outcome = system.engine().converge()
     assert isinstance(outcome.error, SystemLacksError)
@@ -63,7 +60,7 @@ def test_without_the_bonding_module_nothing_changes_and_the_error_says_what_to_d
 
 def test_a_bond_that_no_port_could_join_is_taken_away_again() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     system.kernel.refuse("set_upper", errno.EBUSY)
     outcome = system.engine().converge()
     assert outcome.error is not None
@@ -73,7 +70,7 @@ def test_a_bond_that_no_port_could_join_is_taken_away_again() -> None:
 
 def test_a_vf_whose_driver_lets_nobody_write_its_mac_joins_a_bond_that_writes_none() -> None:
     system = FakeSystem()
-    _, vf = paired(system)
+    _, vf = paired(system, MAC)
     system.kernel.refuse("set_upper", errno.EADDRNOTAVAIL)
     for _ in range(2):
         assert system.engine().converge().error is None
@@ -85,7 +82,7 @@ def test_a_vf_whose_driver_lets_nobody_write_its_mac_joins_a_bond_that_writes_no
 
 def test_a_bond_that_has_a_port_goes_on_writing_macs_and_the_error_says_what_to_do() -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
     for _ in range(2):
         system.engine().converge()
     system.kernel.unplug(vf)
@@ -102,12 +99,9 @@ def test_a_stack_that_does_not_answer_hides_no_failure_and_keeps_no_pair_from_go
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = FakeSystem()
-    standby, vf = paired(system)
+    standby, vf = paired(system, MAC)
 
-    def silent(bond: str) -> None:
-        raise PeerError(f"nmcli says nothing of {bond}")
-
-    monkeypatch.setattr(system.stack, "remove", silent)
+    deafen(system, monkeypatch)
     system.kernel.refuse("set_upper", errno.EBUSY)
     outcome = system.engine().converge()
     assert "set_upper" in str(outcome.error)
@@ -119,7 +113,7 @@ def test_a_stack_that_does_not_answer_hides_no_failure_and_keeps_no_pair_from_go
 
 def test_a_bond_that_was_begun_before_a_crash_is_finished() -> None:
     system = FakeSystem()
-    _, vf = paired(system)
+    _, vf = paired(system, MAC)
     system.kernel.refuse("set_alias", errno.EINTR)
     assert system.engine().converge().error is not None
     assert system.engine().converge().error is None
@@ -131,7 +125,7 @@ def test_a_bond_that_was_begun_before_a_crash_is_finished() -> None:
 @pytest.mark.parametrize("method", ["create_bond", "set_upper", "set_alias"])
 def test_what_one_pair_refuses_keeps_no_other_from_its_bond(method: str) -> None:
     system = FakeSystem()
-    paired(system)
+    paired(system, MAC)
     _, vf = paired(system, OTHER)
     live = system.kernel.plug("ens8", THIRD, driver="virtio_net", up=True)
     system.kernel.owned[live] = [ADDRESS]
@@ -204,10 +198,7 @@ def test_where_there_is_no_way_back_nothing_more_is_done(monkeypatch: pytest.Mon
     system = FakeSystem()
     nics = {live(system, MAC), live(system, OTHER)}
 
-    def silent(bond: str) -> None:
-        raise PeerError(f"nmcli says nothing of {bond}")
-
-    monkeypatch.setattr(system.stack, "remove", silent)
+    deafen(system, monkeypatch)
     system.kernel.refuse("add_address", errno.EINVAL)
     outcome = system.engine().converge()
     assert "add_address" in str(outcome.error)

@@ -42,16 +42,22 @@ def test_an_adjustment_that_is_refused_does_not_end_a_migration(
     play(tmp_path, scenario)
 
 
+def cancel_at_postcopy(stage: World) -> None:
+    """Cancel the migration as soon as QEMU was asked to go on as post-copy."""
+
+    def cancel(command: str) -> None:
+        if command == "migrate-start-postcopy" and stage.watcher.driver is not None:
+            stage.watcher.driver.cancel()
+
+    stage.source.on_command = cancel
+
+
 def test_a_migration_is_not_cancelled_once_post_copy_has_begun(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.vm = replace(stage.vm, migration=replace(stage.vm.migration, postcopy=True))
         stage.limits = replace(stage.limits, cancel_grace_s=0.0)
 
-        def cancel(command: str) -> None:
-            if command == "migrate-start-postcopy" and stage.watcher.driver is not None:
-                stage.watcher.driver.cancel()
-
-        stage.source.on_command = cancel
+        cancel_at_postcopy(stage)
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
         assert "migrate_cancel" not in stage.source.commands
@@ -69,11 +75,7 @@ def test_nor_while_post_copy_is_about_to_begin(
     async def scenario(stage: World) -> None:
         stage.vm = replace(stage.vm, migration=replace(stage.vm.migration, postcopy=True))
 
-        def cancel(command: str) -> None:
-            if command == "migrate-start-postcopy" and stage.watcher.driver is not None:
-                stage.watcher.driver.cancel()
-
-        stage.source.on_command = cancel
+        cancel_at_postcopy(stage)
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
         assert "migrate_cancel" not in stage.source.commands
