@@ -15,18 +15,17 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from guestagent.errors import EXIT_USAGE, GuestAgentError
 from lab import migration, timeline
+from lab.demo_run import DemoRun, say, summarize
 from lab.image import ensure_image
 from lab.machine import Machine
 from lab.network import Network
 from lab.paths import BUILD
-from lab.phases import ROUND_TRIP_S, Phase, phases_of
-from lab.probe import Probe, Result
+from lab.probe import Probe
 from lab.setup import Pair, Setup
 from lab.waiting import wait_until
 
@@ -34,65 +33,6 @@ DIRECTORY = BUILD / "demo"
 
 CALM_S = 3.0  # before the migration and after the return to the VF
 BOND_TIMEOUT_S = 60.0
-
-# The guest leaves the VF before it is taken: only QEMU's own downtime may lose anything.
-LOSSY_PHASES = {"downtime"}
-EXPECTED_PORTS = {"before": "vf", "during": "standby", "after": "vf"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What one run of the demonstration showed."""
-
-    probe: Result
-    helper: migration.Report
-    phases: tuple[Phase, ...]
-    active_port: dict[str, str]
-
-    def problems(self) -> Iterator[str]:
-        """Yield what is not as it must be."""
-        if self.active_port != EXPECTED_PORTS:
-            yield f"active port {self.active_port}"
-        if not self.probe.tcp.survived:
-            yield "the TCP connection broke"
-        # A guest that has left its VF before the unplug loses nothing at it.
-        planned = any(phase.name == "switch" for phase in self.phases)
-        lossy = {"downtime"} if planned else {"downtime", "unplug"}
-        for phase in self.phases:
-            if phase.name not in lossy and phase.lost:
-                yield f"{phase.lost} packets lost in phase {phase.name}"
-
-    def to_json(self, *, passed: bool) -> str:
-        """Return the report; times count from the begin of the probe."""
-        begin_s = self.probe.begin_s
-        return json.dumps(
-            {
-                "result": "pass" if passed else "fail",
-                "rate_hz": self.probe.rate_hz,
-                "sent": self.probe.sent,
-                "lost": self.probe.lost,
-                "phases": [
-                    {
-                        "name": phase.name,
-                        "start_s": round(phase.begin_s - begin_s, 4),
-                        "end_s": round(phase.end_s - begin_s, 4),
-                        "lost": phase.lost,
-                        "longest_gap_ms": round(phase.longest_gap_ms, 1),
-                    }
-                    for phase in self.phases
-                ],
-                "active_port": self.active_port,
-                "migration": {
-                    "total_ms": self.helper.total_ms,
-                    "downtime_ms": self.helper.downtime_ms,
-                },
-                "tcp": {
-                    "survived": self.probe.tcp.survived,
-                    "longest_stall_ms": round(self.probe.tcp.longest_stall_ms, 1),
-                },
-            },
-            indent=2,
-        )
 
 
 def main(arguments: list[str]) -> int:
@@ -107,7 +47,7 @@ def main(arguments: list[str]) -> int:
     return conclude(_run)
 
 
-def conclude(story: Callable[[Path], Run]) -> int:
+def conclude(story: Callable[[Path], DemoRun]) -> int:
     """Play a story, which gets the directory for its logs, and report it; return the exit code."""
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     logs = DIRECTORY / "logs"
@@ -132,25 +72,7 @@ def conclude(story: Callable[[Path], Run]) -> int:
     return 0
 
 
-def told(probe: Result, helper: migration.Report, *, margin_s: float = ROUND_TRIP_S) -> Run:
-    """Put together what probe and helper saw; ``margin_s`` is around the downtime.
-
-    :raise PeerError: the helper ended without a migration.
-    """
-    phases = phases_of(probe, helper, margin_s=margin_s)
-    return Run(
-        probe=probe,
-        helper=helper,
-        phases=phases,
-        active_port={
-            "before": probe.active_kind_at(phases[0].end_s),
-            "during": probe.active_kind_at(helper.completed().begin_s),
-            "after": probe.active_kind_at(probe.end_s),
-        },
-    )
-
-
-def _run(logs: Path) -> Run:
+def _run(logs: Path) -> DemoRun:
     image = ensure_image()
     pair = Pair(vf_at_boot=True)
     setup = Setup(name="hostA", pairs=(pair,))
@@ -179,7 +101,7 @@ def _run(logs: Path) -> Run:
         time.sleep(CALM_S)
         result = probe.stop(destination, pauses=[downtime])
         say("the probe has ended")
-    return told(result, helper)
+    return summarize(result, helper)
 
 
 def _wait_for_vf(machine: Machine) -> str:
@@ -198,11 +120,3 @@ def _vf_port(machine: Machine) -> str:
         return ""
     pairs = json.loads(status.stdout)["pairs"]
     return str(pairs[0]["active_port"]) if pairs and pairs[0]["active"] == "vf" else ""
-
-
-_begin_s = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Tell how far the demonstration is."""
-    print(f"demo: {time.monotonic() - _begin_s:6.1f} s  {text}", flush=True)

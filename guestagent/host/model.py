@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from guestagent.host.sriov.model import Provision
+from guestagent.host.sriov.core.model import Provision
 
 PropertyValue = str | int | bool
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from lab.demo import Run, say, told
+from lab.demo_run import DemoRun, say, summarize
 from lab.nested.host import Hosts
 from lab.network import Network
 from lab.probe import Pace, Probe
@@ -15,7 +15,7 @@ PACE = Pace(rate_hz=20.0, chunks_hz=5.0, sample_s=0.2, linger_s=3.0)
 """What a guest that is emulated with its host carries beside its own work."""
 
 
-def run(logs: Path) -> Run:
+def run(logs: Path) -> DemoRun:
     """Play it once."""
     with Network() as network, Hosts.make(network, logs=logs) as hosts:
         say(f"hosts A and B, in one guest: igb cards {hosts.pfs['A']} and {hosts.pfs['B']}")
@@ -39,4 +39,4 @@ def run(logs: Path) -> Run:
             time.sleep(CALM_S)
             result = probe.stop(destination, pauses=[downtime])
             say("the probe has ended")
-    return told(result, moved.helper, margin_s=moved.margin_s)
+    return summarize(result, moved.helper, margin_s=moved.margin_s)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from guestagent.clock import Deadline
 from guestagent.host.hypervisor.base import RefusedError
-from guestagent.host.hypervisor.qemu import Qemu
+from guestagent.host.hypervisor.qmp.qemu import Qemu
+from guestagent.host.migration.guest_location import Owner, owner_of
 from guestagent.host.model import Device, MigrationSettings, Side
-from guestagent.host.ownership import Owner, owner_of
 
 TIMEOUT_S = 60.0
 SETTINGS = MigrationSettings(downtime_limit_ms=300, bandwidth_limit_mib_per_s=1024)

@@ -6,8 +6,8 @@ import errno
 import socket
 from dataclasses import replace
 
+from guestagent.guest.core.model import RP_FILTER, Address, Neighbour, Route, Setting
 from guestagent.guest.kernel.protocol import Kernel
-from guestagent.guest.model import RP_FILTER, Address, Neighbour, Route, Setting
 from tests.contract.kernel_ground import (
     IPV4,
     IPV6,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 
-from guestagent.guest.kernel.protocol import Kernel
-from guestagent.guest.model import (
+from guestagent.guest.core.model import (
     ACCEPT_RA,
     FAIL_OVER_MAC_ACTIVE,
     FAIL_OVER_MAC_NONE,
     BondOptions,
     Setting,
 )
+from guestagent.guest.kernel.protocol import Kernel
 from tests.contract.kernel_ground import (
     GROUP,
     MAC,

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from guestagent.guest.core.model import Address, BondOptions, BondState, Link, Route
 from guestagent.guest.kernel.protocol import Kernel, KernelError
-from guestagent.guest.model import Address, BondOptions, BondState, Link, Route
 
 MAC = "52:54:00:00:00:01"
 OTHER_MAC = "52:54:00:00:00:02"

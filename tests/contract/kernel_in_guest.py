@@ -13,8 +13,8 @@ import subprocess
 import time
 import traceback
 
+from guestagent.guest.core.model import Address
 from guestagent.guest.kernel.netlink import NetlinkKernel
-from guestagent.guest.model import Address
 from tests.contract.kernel import CLAIMS
 from tests.contract.kernel_ground import MAC, OTHER_MAC, Claim
 

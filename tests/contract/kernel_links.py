@@ -7,8 +7,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 
+from guestagent.guest.core.model import Address, Route
 from guestagent.guest.kernel.protocol import Kernel
-from guestagent.guest.model import Address, Route
 from tests.contract.kernel_ground import (
     DEFAULT4,
     DEFAULT6,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from guestagent.errors import GuestAgentError
 from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfPool
-from guestagent.host.sriov.model import (
+from guestagent.host.sriov.core.model import (
     CLEARED_MAC,
     NO_MAC,
     Lease,

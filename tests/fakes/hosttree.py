@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from guestagent.host.sriov.core.model import LinkState, PortProfile, VfState, VlanProtocol
+from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
 from guestagent.host.sriov.links import FdbEntry, HostLink, LinkError, PortResponse
-from guestagent.host.sriov.model import LinkState, PortProfile, VfState, VlanProtocol
 from guestagent.host.sriov.pool import Pool
-from guestagent.host.sriov.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
 from guestagent.host.sriov.vfio import Roots, Vfio
 from tests.fakes.sriov import CLEAN
 

@@ -12,8 +12,7 @@ import socket
 from dataclasses import dataclass, field, replace
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.model import (
+from guestagent.guest.core.model import (
     ACCEPT_RA,
     FAIL_OVER_MAC_ACTIVE,
     RP_FILTER,
@@ -26,6 +25,7 @@ from guestagent.guest.model import (
     Rule,
     Setting,
 )
+from guestagent.guest.kernel.protocol import KernelError
 from tests.fakes.routing import Places, place, reaches, reported, unroute
 
 DEFAULTS = {RP_FILTER: "0", ACCEPT_RA: "1"}  # what a new link has below /proc/sys/net

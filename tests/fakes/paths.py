@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from guestagent.clock import Clock
-from guestagent.guest.model import HealthOptions, Side
-from guestagent.guest.pathwatch import PathWatch, WatchedPair
+from guestagent.guest.core.model import HealthOptions, Side
+from guestagent.guest.service.path_monitor import PathWatch, WatchedPair
 
 MAC = "52:54:00:00:00:01"
 

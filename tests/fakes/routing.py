@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import replace
 
-from guestagent.guest.model import Address, Route
+from guestagent.guest.core.model import Address, Route
 
 Routed = dict[int, list[Route]]
 """The routes of each link."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from guestagent.errors import DeadlineError
 from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfRefusedError
-from guestagent.host.sriov.model import (
+from guestagent.host.sriov.core.model import (
     NO_MAC,
     Inventory,
     Lease,

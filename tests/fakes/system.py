@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from guestagent.guest.announce import Frame
-from guestagent.guest.apply import Applier
-from guestagent.guest.engine import Engine
-from guestagent.guest.model import Autoconfiguration, Link, Policy, Remembered, StackFile
-from guestagent.guest.observe import Moments, Observer
+from guestagent.guest.core.announcement import Frame
+from guestagent.guest.core.model import Autoconfiguration, Link, Policy, Remembered, StackFile
+from guestagent.guest.reconcile.apply import Applier
+from guestagent.guest.reconcile.engine import Engine
+from guestagent.guest.reconcile.observe import Moments, Observer
 from tests.fakes.kernel import FakeKernel
 
 

@@ -28,10 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guestagent.host import cli, operation
-from guestagent.host.findings import Facts, Finding, SideFacts
+from guestagent.host.cli import main as cli
 from guestagent.host.model import Side, View
-from guestagent.host.sriov.model import Lease
+from guestagent.host.preflight.findings import Facts, Finding, SideFacts
+from guestagent.host.run import operation
+from guestagent.host.sriov.core.model import Lease
 from guestagent.host.sriov.netlink import NetlinkLinks
 from guestagent.host.sriov.pool import Pool, SriovPool
 from guestagent.host.sriov.records import Records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from guestagent.guest.messages import Message
+from guestagent.guest.core.journal_ids import Message
 from lab.machine import Machine
 from lab.monitor import Json
 from lab.waiting import wait_until

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from guestagent.guest.messages import Message
+from guestagent.guest.core.journal_ids import Message
 from lab.guests import Freezer, Guests
 from lab.machine import Machine
 from lab.network import Network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guestagent.guest.messages import Message
+from guestagent.guest.core.journal_ids import Message
 from lab.guests import Guests
 from lab.machine import Machine
 from lab.network import Network

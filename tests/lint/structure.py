@@ -33,41 +33,45 @@ PURE_LIBRARY = {
     "operator",
     "pathlib",
     "re",
+    "struct",
     "typing",
 }
-PURE_MODULES = {
+# Everything below these is pure, but what is called ``gather``, which asks the system.
+PURE_ROOMS = (
     "guestagent.errors",
-    "guestagent.guest.actions",
-    "guestagent.guest.doctor.examine",
-    "guestagent.guest.doctor.facts",
-    "guestagent.guest.doctor.nics",
-    "guestagent.guest.doctor.stacks",
-    "guestagent.guest.doctor.system",
-    "guestagent.guest.hindrance",
-    "guestagent.guest.messages",
-    "guestagent.guest.model",
-    "guestagent.guest.pairing",
-    "guestagent.guest.plan",
-    "guestagent.guest.release",
-    "guestagent.guest.render.model",
-    "guestagent.guest.render.netplan",
-    "guestagent.guest.render.networkd",
-    "guestagent.guest.render.networkmanager",
-    "guestagent.host.arrival",
-    "guestagent.host.effects",
-    "guestagent.host.findings",
-    "guestagent.host.machine",
+    "guestagent.guest.core",
+    "guestagent.guest.doctor",
+    "guestagent.guest.render",
+    "guestagent.host.migration",
     "guestagent.host.model",
-    "guestagent.host.ownership",
     "guestagent.host.preflight",
-    "guestagent.host.readiness",
-    "guestagent.host.recovery",
-    "guestagent.host.sriov.model",
-    "guestagent.host.sriov.values",
-    "guestagent.host.sriov.choose",
-    "guestagent.host.state",
-    "guestagent.host.vffindings",
+    "guestagent.host.sriov.core",
+)
+GATHER = "gather"
+
+# The rooms of each program, from the ground up: a room imports from lower floors alone.
+FLOORS: Mapping[str, tuple[frozenset[str], ...]] = {
+    "guestagent.guest": (
+        frozenset({"core"}),
+        frozenset({"api", "kernel", "state"}),
+        frozenset({"report", "stacks"}),
+        frozenset({"reconcile"}),
+        frozenset({"doctor", "render", "service"}),
+        frozenset({"cli"}),
+    ),
+    "guestagent.host": (
+        frozenset({"sriov", "terminal"}),
+        frozenset({"model"}),
+        frozenset({"hypervisor", "migration"}),
+        frozenset({"preflight", "store"}),
+        frozenset({"remote"}),
+        frozenset({"config", "run"}),
+        frozenset({"report"}),
+        frozenset({"cli"}),
+    ),
 }
+MOST_LOOSE_MODULES = 2
+MOST_SHIPPED_LINES = 22_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +129,89 @@ def import_findings(root: Path, modules: list[Path]) -> list[str]:
                 breached = _below(module, wall.inside) and _below(imported, wall.forbidden)
                 if breached and not any(_below(module, door) for door in wall.doors):
                     findings.append(f"{where}: imports {imported}: {wall.why}")
-            if module in PURE_MODULES and imported not in PURE_LIBRARY | PURE_MODULES:
+            if is_pure(module) and imported not in PURE_LIBRARY and not is_pure(imported):
                 findings.append(f"{where}: imports {imported}, and {module} is pure")
     return findings
+
+
+def is_pure(module: str) -> bool:
+    """Whether a module may not do I/O."""
+    room = next((room for room in PURE_ROOMS if _below(module, room)), None)
+    return room is not None and GATHER not in module.removeprefix(room).split(".")
+
+
+def floor_findings(root: Path, modules: list[Path]) -> list[str]:
+    """Return imports that go up or sideways between the rooms of a program, and unknown rooms."""
+    findings = []
+    for path in modules:
+        module = _module_name(root, path)
+        program, room = _room(module)
+        if program is None or room is None:
+            continue
+        if _floor(program, room) is None:
+            findings.append(f"{path.relative_to(root)}: {room} is no room of {program}")
+            continue
+        for line, imported in _imports(path, module):
+            other_program, other = _room(imported)
+            if other_program != program or other in {None, room}:
+                continue
+            if (_floor(program, other) or 0) >= (_floor(program, room) or 0):
+                where = f"{path.relative_to(root)}:{line}"
+                findings.append(f"{where}: {room} imports {imported}, which is not below it")
+    return findings
+
+
+def loose_findings(root: Path) -> list[str]:
+    """Return the programs in whose folder too many modules stand without a room."""
+    findings = []
+    for program in FLOORS:
+        loose = sorted(
+            path.name
+            for path in root.joinpath(*program.split(".")).glob("*.py")
+            if path.name != "__init__.py"
+        )
+        if len(loose) > MOST_LOOSE_MODULES:
+            findings.append(f"{program}: {', '.join(loose)} have no room")
+    return findings
+
+
+def circle_findings(root: Path, modules: list[Path]) -> list[str]:
+    """Return the modules that import themselves, however many others are between."""
+    graph = {
+        name: {imported for _, imported in _imports(path, name)} - {name}
+        for path in modules
+        if (name := _module_name(root, path))
+    }
+    findings = []
+    for start, imports in graph.items():
+        reached: set[str] = set()
+        ahead = set(imports)
+        while ahead:
+            module = ahead.pop()
+            reached.add(module)
+            ahead |= graph.get(module, set()) - reached
+        if start in reached:
+            findings.append(f"{start}: imports itself through others")
+    return findings
+
+
+def line_findings(shipped: list[Path], *, most: int = MOST_SHIPPED_LINES) -> list[str]:
+    """Return by how much the shipped code is longer than it may be."""
+    lines = sum(len(path.read_text().splitlines()) for path in shipped)
+    return [f"{lines} lines are shipped, and {most} are the limit"] if lines > most else []
+
+
+def _room(module: str) -> tuple[str | None, str | None]:
+    """Return the program of a module and its room there."""
+    for program in FLOORS:
+        if _below(module, program) and module != program:
+            return program, module.removeprefix(f"{program}.").split(".")[0]
+    return None, None
+
+
+def _floor(program: str, room: str | None) -> int | None:
+    floors = FLOORS[program]
+    return next((n for n, rooms in enumerate(floors) if room in rooms), None)
 
 
 def size_findings(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest import config as guest_config
-from guestagent.host import config as host_config
+from guestagent.guest.state import config as guest_config
+from guestagent.host.config import description as host_config
 from tests.lint.test_manuals import PARSERS
 from tests.lint.tree import ROOT
 

@@ -11,7 +11,10 @@ import pytest
 
 from tests.lint.tree import ROOT
 
-PROGRAMS = {"guestagent": "guestagent.guest.cli", "guestagent-host": "guestagent.host.cli"}
+PROGRAMS = {
+    "guestagent": "guestagent.guest.cli.main",
+    "guestagent-host": "guestagent.host.cli.main",
+}
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from guestagent import errors, wire
-from guestagent.guest import cli as guest_cli
-from guestagent.guest import config as guest_config
-from guestagent.guest.leases import Leases
-from guestagent.guest.messages import Message
-from guestagent.guest.metrics import METRICS
-from guestagent.guest.status import PairStatus, PortStatus, RefusalStatus, Status
-from guestagent.host import cli as host_cli
-from guestagent.host import config as host_config
-from guestagent.jsontype import Obj
+from guestagent import errors, protocol
+from guestagent.guest.cli import main as guest_cli
+from guestagent.guest.core.journal_ids import Message
+from guestagent.guest.report.metrics import METRICS
+from guestagent.guest.report.status import PairStatus, PortStatus, RefusalStatus, Status
+from guestagent.guest.state import config as guest_config
+from guestagent.guest.state.holds import Leases
+from guestagent.host.cli import main as host_cli
+from guestagent.host.config import description as host_config
+from guestagent.json_fields import Obj
 from tests.fakes.system import FakeSystem
 from tests.lint.test_interfaces import PROGRAMS, commands, options
 from tests.lint.tree import ROOT
-from tests.unit.guest.test_requests import FakeAgent, ask
+from tests.unit.guest.service.test_requests import FakeAgent, ask
 
 MANUALS = ROOT / "packaging" / "man"
 PAGES = sorted(path.name for path in MANUALS.iterdir())
@@ -70,7 +70,7 @@ def test_every_request_error_and_key_of_the_status_has_its_place(tmp_path: Path)
     keys = [field.name for form in forms for field in fields(form)]
     words = [*known_requests(tmp_path), *keys, *error_codes()]
     assert sorted(word for word in words if not has(page, word)) == []
-    for limit in (wire.MAX_LINE_BYTES, wire.MAX_DEPTH, wire.VERSION):
+    for limit in (protocol.MAX_LINE_BYTES, protocol.MAX_DEPTH, protocol.VERSION):
         assert has(page, str(limit))
 
 
@@ -98,7 +98,7 @@ def test_the_examples_of_the_protocol_are_of_the_protocol(tmp_path: Path) -> Non
     for line in lines:
         found = re.search(r"\{.*\}", line)
         if found is not None and '"request"' in line:
-            assert wire.parse_request(found[0].encode()).name in known_requests(tmp_path)
+            assert protocol.parse_request(found[0].encode()).name in known_requests(tmp_path)
 
 
 @pytest.mark.parametrize("page", EXAMPLES)
@@ -124,8 +124,8 @@ def known_requests(directory: Path) -> list[str]:
 
 def error_codes() -> set[str]:
     """Return the codes by which an answer tells what kind of error it is."""
-    kinds = (errors.GuestAgentError("x"), errors.BusyError("x"), wire.WireError("x"))
-    replies = [wire.parse_reply(wire.encode_error(None, error)) for error in kinds]
+    kinds = (errors.GuestAgentError("x"), errors.BusyError("x"), protocol.WireError("x"))
+    replies = [protocol.parse_reply(protocol.encode_error(None, error)) for error in kinds]
     return {reply.object("error").string("code") for reply in replies}
 
 

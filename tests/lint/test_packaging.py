@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import guestagent
-from guestagent.guest.model import BIRTHMARK, MARK
+from guestagent.guest.core.model import BIRTHMARK, MARK
 from tests.lint.tree import ROOT
 
 DEBIAN = ROOT / "packaging" / "debian"

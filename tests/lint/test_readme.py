@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from guestagent.host import config
+from guestagent.host.config.description import load
 from tests.lint.tree import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -16,7 +16,7 @@ def test_the_described_vm_is_a_valid_description(tmp_path: Path) -> None:
     description = "\n".join(line.strip() for line in lines if line.startswith("    "))
     path = tmp_path / "web1.toml"
     path.write_text(description)
-    vm = config.load(path)
+    vm = load(path)
     assert vm.name == "web1"
     assert vm.destination is not None
 

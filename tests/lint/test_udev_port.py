@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.model import BIRTHMARK
+from guestagent.guest.core.model import BIRTHMARK
 from tests.lint.tree import ROOT
 
 HELPER = ROOT / "udev" / "guestagent-port"

@@ -113,7 +113,7 @@ class FarHost:
 
     def admit(self, *, whom: str = "key") -> None:
         """Let the client's key, or another one, do what the helper needs and nothing else."""
-        far_end = (sys.executable, "-m", "guestagent.host.cli", "serve")
+        far_end = (sys.executable, "-m", "guestagent.host.cli.main", "serve")
         command = shlex.join([*far_end, "--state-dir", str(self._state_dir)])
         key = (self._directory / f"{whom}.pub").read_text()
         self._write("authorized_keys", f'restrict,command="{command}" {key}')

@@ -48,7 +48,7 @@ def started(
     """
     argv = [
         *enter,
-        *(sys.executable, "-m", "guestagent.host.cli", command, str(description), "--json"),
+        *(sys.executable, "-m", "guestagent.host.cli.main", command, str(description), "--json"),
         *("--state-dir", str(description.parent / "state"), *options),
     ]
     with subprocess.Popen(
@@ -85,7 +85,14 @@ def must_be_killed(process: subprocess.Popen[bytes]) -> None:
 
 def inspect(description: Path) -> Any:
     """Return what the helper shows of the source."""
-    argv = [sys.executable, "-m", "guestagent.host.cli", "inspect", str(description), "--json"]
+    argv = [
+        sys.executable,
+        "-m",
+        "guestagent.host.cli.main",
+        "inspect",
+        str(description),
+        "--json",
+    ]
     return json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
 
 

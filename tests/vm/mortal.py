@@ -14,8 +14,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from guestagent.host import cli
-from guestagent.host.journal import CameTo, Entered, Journal, What
+from guestagent.host.cli import main as cli
+from guestagent.host.store.journal import CameTo, Entered, Journal, What
 
 
 def die() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guestagent.host.hypervisor.base import RefusedError
-from guestagent.host.hypervisor.qemu import Qemu
+from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.model import Side
 from tests.contract.hypervisor import CLAIMS, TIMEOUT_S, VF, Both
 from tests.vm.bare import bare_qemu

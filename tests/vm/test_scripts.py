@@ -70,7 +70,7 @@ exec sh -c "$*"
 """
 HELPER = """\
 #!/bin/sh
-exec {python} -m guestagent.host.cli "$@" --state-dir "$VM_RUN/state"
+exec {python} -m guestagent.host.cli.main "$@" --state-dir "$VM_RUN/state"
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from guestagent.guest.model import Address, Policy, Snapshot
+from guestagent.guest.core.model import Address, Policy, Snapshot
 
 
 class Severity(StrEnum):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from guestagent.guest.doctor.facts import Facts, Finding, NicFacts, Severity
-from guestagent.guest.model import (
+from guestagent.guest.core.model import (
     FAIL_OVER_MAC_ACTIVE,
     FAIL_OVER_MAC_NONE,
     STANDBY_DRIVER,
     Link,
     Pair,
 )
-from guestagent.guest.pairing import pair_up
-from guestagent.guest.plan import plan
+from guestagent.guest.core.pairing import pair_up
+from guestagent.guest.core.plan import plan
+from guestagent.guest.doctor.facts import Facts, Finding, NicFacts, Severity
 
 SENT_WITHOUT_ANSWER = 20
 """Packets after which a NIC that has received none is suspicious."""

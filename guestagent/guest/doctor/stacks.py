@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from guestagent.guest.core.pairing import pair_up
 from guestagent.guest.doctor.facts import Facts, Finding, Severity
-from guestagent.guest.pairing import pair_up
 
 
 def claims(facts: Facts) -> Iterator[Finding]:

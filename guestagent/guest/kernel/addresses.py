@@ -6,6 +6,7 @@ import errno
 import socket
 import struct
 
+from guestagent.guest.core.model import Address
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.rtnetlink import (
     NLM_F_CREATE,
@@ -17,7 +18,6 @@ from guestagent.guest.kernel.rtnetlink import (
     packed,
     u32,
 )
-from guestagent.guest.model import Address
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO = 1, 2, 3, 4, 6

@@ -10,6 +10,7 @@ import errno
 import socket
 import struct
 
+from guestagent.guest.core.model import Neighbour, Rule
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.rtnetlink import (
     NLM_F_CREATE,
@@ -22,7 +23,6 @@ from guestagent.guest.kernel.rtnetlink import (
     text,
     unpacked,
 )
-from guestagent.guest.model import Neighbour, Rule
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30

@@ -10,8 +10,8 @@ import os
 import socket
 import struct
 
+from guestagent.guest.core.model import FAIL_OVER_MAC_ACTIVE, BondOptions
 from guestagent.guest.kernel.rtnetlink import Attributes, packed, u32
-from guestagent.guest.model import FAIL_OVER_MAC_ACTIVE, BondOptions
 
 IFF_UP = 0x1
 _ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO = 1, 3, 4, 10, 18

@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 
+from guestagent.guest.core.model import BondState, Link
 from guestagent.guest.kernel.rtnetlink import (
     Attributes,
     Message,
@@ -21,7 +22,6 @@ from guestagent.guest.kernel.rtnetlink import (
     u32,
     unpacked,
 )
-from guestagent.guest.model import BondState, Link
 
 RTM_GETLINK = 18
 IFF_UP = 0x1

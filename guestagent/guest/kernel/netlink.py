@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.kernel import addresses, attached, carried, encode, links, routes, settings
+from guestagent.guest.core.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
+from guestagent.guest.kernel import addresses, carried, encode, links, qdisc, routes, settings
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, Attributes, RtNetlink
 from guestagent.guest.kernel.sysfs import device_facts
-from guestagent.guest.kernel.unsent import unsent
-from guestagent.guest.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
+from guestagent.guest.kernel.tx_backlog import unsent
 
 if TYPE_CHECKING:
-    from guestagent.guest.kernel.proving import Prover
+    from guestagent.guest.kernel.neighbour_probe import Prover
 
 RTM_NEWLINK, RTM_DELLINK = 16, 17
 
@@ -82,7 +82,7 @@ class NetlinkKernel:
 
     def obstacles(self, ifindex: int) -> tuple[str, ...]:
         """Return what a link has that cannot be moved to another, in words."""
-        return attached.obstacles(self._bytes, ifindex)
+        return qdisc.obstacles(self._bytes, ifindex)
 
     def unsent(self, ifindex: int) -> int:
         """Return how much a link holds of what it was given to send: 0 is nothing."""
@@ -217,7 +217,7 @@ class NetlinkKernel:
 
     def _proving(self) -> Prover:
         if self._prover is None:
-            from guestagent.guest.kernel.proving import Prover
+            from guestagent.guest.kernel.neighbour_probe import Prover
 
             self._prover = Prover()
         return self._prover

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 
-from guestagent.guest.announce import Frame
+from guestagent.guest.core.announcement import Frame
 
 _log = logging.getLogger("guestagent.packet")
 

@@ -11,7 +11,7 @@ import os
 from typing import Protocol
 
 from guestagent.errors import GuestAgentError
-from guestagent.guest.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
+from guestagent.guest.core.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
 
 
 class KernelError(GuestAgentError):

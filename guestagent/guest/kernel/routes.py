@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_interface
 
+from guestagent.guest.core.model import Address, Route
 from guestagent.guest.kernel import addresses
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.rtnetlink import (
@@ -27,7 +28,6 @@ from guestagent.guest.kernel.rtnetlink import (
     u32,
     unpacked,
 )
-from guestagent.guest.model import Address, Route
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7

@@ -11,8 +11,8 @@ import errno
 import os
 from pathlib import Path
 
+from guestagent.guest.core.model import ACCEPT_RA, RP_FILTER, Setting
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.model import ACCEPT_RA, RP_FILTER, Setting
 
 SYSCTL_NET = Path("/proc/sys/net")
 _VALUE_BYTES = 256

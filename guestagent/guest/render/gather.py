@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from guestagent.errors import ConflictError
+from guestagent.guest.core.model import Link, Pair, Policy, Snapshot
+from guestagent.guest.core.pairing import pair_up
+from guestagent.guest.core.plan import bond_name
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.udev import UdevDatabase
-from guestagent.guest.model import Link, Pair, Policy, Snapshot
-from guestagent.guest.pairing import pair_up
-from guestagent.guest.plan import bond_name
+from guestagent.guest.reconcile.build import make_moments, make_observer
 from guestagent.guest.render.model import Settings, StaticPair, Vlan, settings
-from guestagent.guest.stacks.networkd import (
+from guestagent.guest.stacks.networkd.network_file import Matchable, NetworkFile
+from guestagent.guest.stacks.networkd.stack import (
     CONFIGURATION_DIRS,
     NETWORKD_STATE,
     Networkd,
 )
-from guestagent.guest.stacks.networkfile import Matchable, NetworkFile
-from guestagent.guest.wiring import make_moments, make_observer
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 VLAN_CONFIG = Path("/proc/net/vlan/config")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from guestagent.guest.model import Address, BondOptions, Route
+from guestagent.guest.core.model import Address, BondOptions, Route
 
 AF_INET, AF_INET6 = 2, 10
 """Address families as Linux numbers them; a pure module imports no sockets."""

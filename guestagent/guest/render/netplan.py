@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from guestagent.errors import ConflictError
-from guestagent.guest.model import STANDBY_DRIVER, Route
+from guestagent.guest.core.model import STANDBY_DRIVER, Route
 from guestagent.guest.render.model import (
     AF_INET,
     AF_INET6,

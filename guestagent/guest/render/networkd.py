@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guestagent.guest.model import STANDBY_DRIVER, Route
+from guestagent.guest.core.model import STANDBY_DRIVER, Route
 from guestagent.guest.render.model import (
     MAIN_TABLE,
     ONLINK,

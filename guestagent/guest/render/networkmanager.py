@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guestagent.guest.model import STANDBY_DRIVER, Address, Route
+from guestagent.guest.core.model import STANDBY_DRIVER, Address, Route
 from guestagent.guest.render.model import (
     AF_INET,
     AF_INET6,

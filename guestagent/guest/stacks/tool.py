@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from guestagent.errors import PeerError
-from guestagent.guest.model import STANDBY_DRIVER, StackFile
+from guestagent.guest.core.model import STANDBY_DRIVER, StackFile
 
 
 def ask(*command: str, hint: str, timeout_s: float = 15.0) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from guestagent.errors import PeerError
-from guestagent.jsontype import JsonError, Obj
+from guestagent.json_fields import JsonError, Obj
 
 _T = TypeVar("_T")
 _MAX_SHOWN = 200

@@ -29,7 +29,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from guestagent.errors import ConflictError, PeerError
-from guestagent.host.sriov.model import Inventory, Lease, Macvtap, Owner, Standby, VfSettings, Want
+from guestagent.host.sriov.core.model import (
+    Inventory,
+    Lease,
+    Macvtap,
+    Owner,
+    Standby,
+    VfSettings,
+    Want,
+)
 
 
 class NoVfError(ConflictError):

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from guestagent.host.sriov.core.model import Inventory, Lease, Pf, Process, Vf, VfState
 from guestagent.host.sriov.links import HostLink, LinkError, Links
-from guestagent.host.sriov.model import Inventory, Lease, Pf, Process, Vf, VfState
 from guestagent.host.sriov.vfio import (
     VFIO,
     VFIO_NODES,

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from guestagent.host.sriov.core.model import Standby
 from guestagent.host.sriov.links import HostLink, LinkError, Links
-from guestagent.host.sriov.model import Standby
 
 _MACVTAPS = {"macvtap", "macvlan"}
 

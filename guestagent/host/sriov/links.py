@@ -14,8 +14,8 @@ from enum import IntEnum
 from typing import Protocol
 
 from guestagent.errors import SystemLacksError
-from guestagent.host.sriov.model import PortProfile, VfState
-from guestagent.host.sriov.values import Value
+from guestagent.host.sriov.core.model import PortProfile, VfState
+from guestagent.host.sriov.core.values import Value
 
 
 class LinkError(SystemLacksError):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 
 from guestagent.errors import ConflictError
+from guestagent.host.sriov.core.model import Macvtap
 from guestagent.host.sriov.links import LinkError, Links
-from guestagent.host.sriov.model import Macvtap
 from guestagent.host.sriov.vfio import Roots, users
 
 _NODES = "/dev/tap"

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from guestagent.host.sriov.core.model import LinkState, PortProfile, VfState, VlanProtocol
+from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
 from guestagent.host.sriov.links import FdbEntry, HostLink, LinkError
-from guestagent.host.sriov.model import LinkState, PortProfile, VfState, VlanProtocol
 from guestagent.host.sriov.portprofile import decode_response, encode_request
-from guestagent.host.sriov.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
 from guestagent.pyroute import (
     IFF_UP,
     NLM_F_ACK,

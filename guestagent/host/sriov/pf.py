@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from guestagent.clock import Clock, Deadline
 from guestagent.host.sriov.base import VfRefusedError
-from guestagent.host.sriov.links import LinkError, Links, PortResponse
-from guestagent.host.sriov.model import (
+from guestagent.host.sriov.core.model import (
     CLEARED_MAC,
     NO_MAC,
     LinkState,
@@ -23,7 +22,8 @@ from guestagent.host.sriov.model import (
     VfSettings,
     VfState,
 )
-from guestagent.host.sriov.values import Mac, Value, Vlan, optional, required
+from guestagent.host.sriov.core.values import Mac, Value, Vlan, optional, required
+from guestagent.host.sriov.links import LinkError, Links, PortResponse
 
 TRIES = 3
 PAUSE_S = 0.2

@@ -22,9 +22,8 @@ from guestagent.errors import GuestAgentError, SystemLacksError
 from guestagent.host.sriov import inventory as sight
 from guestagent.host.sriov import l2path, macvtap
 from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfRefusedError
-from guestagent.host.sriov.choose import choose, unfit_vf
-from guestagent.host.sriov.links import Links
-from guestagent.host.sriov.model import (
+from guestagent.host.sriov.core.choose import choose, unfit_vf
+from guestagent.host.sriov.core.model import (
     Inventory,
     Lease,
     Macvtap,
@@ -36,6 +35,7 @@ from guestagent.host.sriov.model import (
     VfState,
     Want,
 )
+from guestagent.host.sriov.links import Links
 from guestagent.host.sriov.pf import Sleep, VfPort
 from guestagent.host.sriov.records import DIRECTORY, Records
 from guestagent.host.sriov.vfio import VFIO, Roots, Vfio

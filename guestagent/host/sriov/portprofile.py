@@ -11,7 +11,7 @@ import struct
 import sys
 from collections.abc import Iterator
 
-from guestagent.host.sriov.model import PortProfile
+from guestagent.host.sriov.core.model import PortProfile
 
 IFLA_VF_PORT = 1
 IFLA_PORT_VF, IFLA_PORT_PROFILE = 1, 2

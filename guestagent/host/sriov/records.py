@@ -22,7 +22,7 @@ from typing import Any
 from guestagent.clock import Clock, Deadline
 from guestagent.errors import BusyError, ConflictError, SystemLacksError
 from guestagent.host.sriov.base import NotLeasedError
-from guestagent.host.sriov.model import (
+from guestagent.host.sriov.core.model import (
     Lease,
     LinkState,
     OnRefusal,
@@ -33,7 +33,7 @@ from guestagent.host.sriov.model import (
     VfState,
     VlanProtocol,
 )
-from guestagent.jsontype import JsonError, Obj
+from guestagent.json_fields import JsonError, Obj
 
 DIRECTORY = "vfs"
 """Of the leases below the state directory, beside those of the VMs."""

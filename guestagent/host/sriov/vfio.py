@@ -15,8 +15,8 @@ from pathlib import Path
 
 from guestagent.clock import Clock, Deadline
 from guestagent.errors import DeadlineError, SystemLacksError
-from guestagent.host.processes import open_files, pids
-from guestagent.host.sriov.model import Process
+from guestagent.host.sriov.core.model import Process
+from guestagent.host.sriov.processes import open_files, pids
 
 VFIO = "vfio-pci"
 VFIO_NODES = "/dev/vfio/"

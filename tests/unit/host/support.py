@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from guestagent.host.driver import Driver, Outcome
 from guestagent.host.hypervisor.base import Guest, Hypervisor
-from guestagent.host.hypervisor.qemu import Qemu
-from guestagent.host.machine import begin, step
+from guestagent.host.hypervisor.qmp.qemu import Qemu
+from guestagent.host.migration.state import Event, Goal, Limits, Phase, State
+from guestagent.host.migration.transitions import begin, step
 from guestagent.host.model import (
     Destination,
     Device,
@@ -26,9 +26,9 @@ from guestagent.host.model import (
     Timeouts,
     Vm,
 )
-from guestagent.host.provide import VfProvider
-from guestagent.host.sriov.model import Provision, Standby, VfSettings, Want
-from guestagent.host.state import Event, Goal, Limits, Phase, State
+from guestagent.host.run.driver import Driver, Outcome
+from guestagent.host.run.vf_steps import VfProvider
+from guestagent.host.sriov.core.model import Provision, Standby, VfSettings, Want
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import FakeQemu
 from tests.fakes.sriov import CLEAN, FakeVfHost, FakeVfPool

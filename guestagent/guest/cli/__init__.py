@@ -1,0 +1,1 @@
+"""The commands of ``guestagent``, one module for each group."""

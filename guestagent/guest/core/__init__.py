@@ -1,0 +1,1 @@
+"""Pairs, plans and actions of the agent: pure, no I/O."""

@@ -1,0 +1,1 @@
+"""Gathers what the checks judge: asks the system, changes nothing."""

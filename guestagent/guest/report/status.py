@@ -1,0 +1,242 @@
+"""What the operator sees: every pair, which port carries it and why. Pure.
+
+The JSON form is versioned; keys are added, never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+from guestagent import __version__
+from guestagent.guest.core.actions import describe
+from guestagent.guest.core.model import Link, Pair, Policy, Side, Snapshot
+from guestagent.guest.core.pairing import pair_up
+from guestagent.guest.core.plan import Plan
+from guestagent.guest.report.history import History
+from guestagent.json_fields import Obj
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortStatus:
+    """One NIC of a pair."""
+
+    name: str
+    ifindex: int
+    driver: str | None
+    bus_address: str | None
+    carrier: bool
+    joined: bool
+    lost_carrier: int | None = None
+    """How often it has lost its carrier since it joined; None for a NIC that is no port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairStatus:
+    """One pair; ``active`` is which side carries the traffic, None without a bond."""
+
+    mac: str
+    bond: str | None
+    active: Side | None
+    active_port: str | None
+    primary: str | None
+    reason: str
+    vf: PortStatus | None
+    standby: PortStatus
+    receives_on_both: bool
+    held_s: float | None
+    """How long the pair is still held on the standby, in seconds; None without a hold."""
+    switches: int | None = None
+    """How often the traffic has moved since the agent started; None when none runs."""
+    switched_at_s: float | None = None
+    """When it last did, in seconds of the wall clock (Unix time)."""
+    announcements: int | None = None
+    """Frames that the agent has sent since it started, beside those of the kernel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalStatus:
+    """NICs that are left alone."""
+
+    mac: str
+    links: tuple[str, ...]
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The whole: converged means that the plan is empty."""
+
+    version: int
+    agent: str
+    """``running``, or why not."""
+    converged: bool
+    pairs: tuple[PairStatus, ...]
+    left_alone: tuple[RefusalStatus, ...]
+    waiting: tuple[str, ...]
+    pending: tuple[str, ...]
+    last_error: str | None
+    agent_version: str | None = None
+    started_at_s: float | None = None
+    """When the agent started, in seconds of the wall clock; None when none runs."""
+    revision: int | None = None
+    """Grows with every change of what is reported; to wait for the next one."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the versioned JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, obj: Obj) -> Status:
+        """Return what another process reported. Raises JsonError."""
+        return cls(
+            version=obj.integer("version"),
+            agent=obj.string("agent"),
+            converged=obj.boolean("converged"),
+            pairs=tuple(_pair_from_json(item) for item in obj.objects("pairs")),
+            left_alone=tuple(
+                RefusalStatus(
+                    mac=item.string("mac"),
+                    links=item.strings("links"),
+                    reason=item.string("reason"),
+                    hint=item.string("hint"),
+                )
+                for item in obj.objects("left_alone")
+            ),
+            waiting=obj.strings("waiting"),
+            pending=obj.strings("pending"),
+            last_error=obj.optional_string("last_error"),
+            agent_version=obj.optional_string("agent_version"),
+            started_at_s=obj.optional_number("started_at_s"),
+            revision=obj.optional_integer("revision"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What no snapshot tells; all of it absent where no agent runs."""
+
+    held_s: Mapping[str, float | None] = field(default_factory=dict)
+    """By MAC."""
+    history: History | None = None
+    announcements: Mapping[str, int] = field(default_factory=dict)
+    """By bond name."""
+    lost_carrier: Callable[[str], int | None] = lambda _: None
+    """Of a port, by its name."""
+
+
+def status(
+    snapshot: Snapshot,
+    policy: Policy,
+    plan: Plan,
+    *,
+    agent: str,
+    last_error: str | None = None,
+    counts: Counts | None = None,
+) -> Status:
+    """Describe a snapshot and what would be done about it."""
+    counted = counts or Counts()
+    return Status(
+        version=VERSION,
+        agent=agent,
+        converged=not plan.actions and not plan.waiting,
+        pairs=tuple(_pair(snapshot, pair, counted) for pair in pair_up(snapshot, policy).pairs),
+        left_alone=tuple(
+            RefusalStatus(mac=item.mac, links=item.links, reason=item.reason, hint=item.hint)
+            for item in plan.refusals
+        ),
+        waiting=plan.waiting,
+        pending=tuple(describe(action) for action in plan.actions),
+        last_error=last_error,
+        agent_version=__version__ if counted.history is not None else None,
+        started_at_s=counted.history.started_at_s if counted.history is not None else None,
+    )
+
+
+def _pair(snapshot: Snapshot, pair: Pair, counts: Counts) -> PairStatus:
+    state = pair.bond.bond if pair.bond else None
+    active = snapshot.link(state.active) if state else None
+    primary = snapshot.link(state.primary) if state else None
+    bond = pair.bond.name if pair.bond else None
+    history = counts.history.of(pair.mac) if counts.history is not None else None
+    return PairStatus(
+        mac=pair.mac,
+        bond=bond,
+        active=pair.side if active is not None else None,
+        active_port=active.name if active else None,
+        primary=primary.name if primary else None,
+        reason=_reason(snapshot, pair, active),
+        vf=_port(pair, pair.vf, counts) if pair.vf else None,
+        standby=_port(pair, pair.standby, counts),
+        receives_on_both=state is not None and state.all_ports_active,
+        held_s=counts.held_s.get(pair.mac),
+        switches=history.switches if history is not None else None,
+        switched_at_s=history.switched_at_s if history is not None else None,
+        announcements=counts.announcements.get(bond or "", 0) if history is not None else None,
+    )
+
+
+def _pair_from_json(obj: Obj) -> PairStatus:
+    active = obj.optional_string("active")
+    return PairStatus(
+        mac=obj.string("mac"),
+        bond=obj.optional_string("bond"),
+        active=Side(active) if active in set(Side) else None,
+        active_port=obj.optional_string("active_port"),
+        primary=obj.optional_string("primary"),
+        reason=obj.string("reason"),
+        vf=_port_from_json(obj.object("vf")) if obj.has("vf") else None,
+        standby=_port_from_json(obj.object("standby")),
+        receives_on_both=obj.boolean("receives_on_both"),
+        held_s=obj.optional_number("held_s"),
+        switches=obj.optional_integer("switches"),
+        switched_at_s=obj.optional_number("switched_at_s"),
+        announcements=obj.optional_integer("announcements"),
+    )
+
+
+def _port_from_json(obj: Obj) -> PortStatus:
+    return PortStatus(
+        name=obj.string("name"),
+        ifindex=obj.integer("ifindex"),
+        driver=obj.optional_string("driver"),
+        bus_address=obj.optional_string("bus_address"),
+        carrier=obj.boolean("carrier"),
+        joined=obj.boolean("joined"),
+        lost_carrier=obj.optional_integer("lost_carrier"),
+    )
+
+
+def _reason(snapshot: Snapshot, pair: Pair, active: Link | None) -> str:
+    if pair.bond is None:
+        return "not bonded yet"
+    if active is None:
+        return "no port has a carrier"
+    if pair.vf is not None and active.ifindex == pair.vf.ifindex:
+        return "on the VF"
+    if pair.mac in snapshot.held:
+        return "on the standby: it was asked for"
+    if pair.mac in snapshot.avoided:
+        return "on the standby: the VF has a carrier but its gateway does not answer"
+    if pair.vf is None:
+        return "on the standby: the VF is away"
+    if pair.vf.upper != pair.bond.ifindex:
+        return "on the standby: the VF has not joined yet"
+    if not pair.vf.carrier:
+        return "on the standby: the VF has no carrier"
+    return "on the standby: the VF is about to take over"
+
+
+def _port(pair: Pair, link: Link, counts: Counts) -> PortStatus:
+    return PortStatus(
+        name=link.name,
+        ifindex=link.ifindex,
+        driver=link.driver,
+        bus_address=link.bus_address,
+        carrier=link.carrier,
+        joined=pair.bond is not None and link.upper == pair.bond.ifindex,
+        lost_carrier=counts.lost_carrier(link.name),
+    )

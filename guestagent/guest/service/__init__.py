@@ -1,0 +1,1 @@
+"""The agent's processes: the daemon and the units of a boot."""

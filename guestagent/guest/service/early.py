@@ -1,0 +1,44 @@
+"""At boot, before any network stack configures a NIC: make the bonds once.
+
+Bounded in time; whatever fails leaves the NICs to their network stack, and
+the service goes on from whatever was done. While udev names the NICs, the
+modules that take long to load are loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+
+from guestagent.guest.core.journal_ids import Message, fields
+from guestagent.guest.core.model import Policy
+
+_log = logging.getLogger("guestagent.early")
+
+
+def make_bonds(policy: Policy, *, udev_timeout_s: int) -> None:
+    """Make the bond of every pair that is present or remembered. Raises the first failure.
+
+    What udev has not finished with within ``udev_timeout_s`` is left as it is.
+    """
+    # Drivers may be loading and NICs may be renamed: both end with udev's queue.
+    with subprocess.Popen(["udevadm", "settle", f"--timeout={udev_timeout_s}"]) as settle:
+        from guestagent.guest.reconcile.build import make_engine, make_moments
+
+        engine = make_engine(policy, make_moments(), udev_grace_s=0)
+        settle.wait()
+    if settle.returncode != 0:
+        _log.warning(
+            "udev has not finished within %d s: a NIC that it has not named yet is left to"
+            " guestagent.service (see --udev-timeout in guestagent(8))",
+            udev_timeout_s,
+        )
+    try:
+        outcome = engine.converge()
+    finally:
+        engine.close()
+    for item in outcome.plan.refusals:
+        told = fields(Message.LEFT_ALONE, PAIR=item.mac)
+        _log.warning("%s is left alone: %s; %s", item.mac, item.reason, item.hint, extra=told)
+    if outcome.error is not None:
+        raise outcome.error

@@ -1,0 +1,161 @@
+"""At an instance's first boot: keep the VFs out of cloud-init's sight.
+
+cloud-init looks for NICs by MAC address and fails on two that share one, in its local and in its
+network stage; the instance then has no users and no keys (cloudinit/net/__init__.py,
+get_interfaces_by_mac (22.4, 25.1)). A bond does not help, because it looks at the ports'
+permanent addresses. So the VFs are put where nobody sees them before it starts, and given back
+when all of its stages are over, whatever became of them, or after ``LIMIT_S``.
+
+A VF that is plugged meanwhile is hidden as well, but only until the network stage is over: after
+that there is nothing more to protect, and the agent can have it.
+
+This process is what hides them. Whenever and however it ends, they are back.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from guestagent.clock import Clock, Deadline
+from guestagent.errors import GuestAgentError
+from guestagent.guest.core.model import Link, Policy, Snapshot
+from guestagent.guest.core.pairing import pair_up
+from guestagent.guest.service import sd_notify
+from guestagent.json_fields import JsonError, Obj
+
+LIMIT_S = 300.0
+"""A VF is never hidden for longer. The network stage may wait minutes for a metadata service."""
+
+SETTLE_TIMEOUT_S = 2
+LOOK_INTERVAL_MS = 1000
+_log = logging.getLogger("guestagent.hide")
+
+
+class Kernel(Protocol):
+    """What hiding asks of the kernel."""
+
+    def links(self) -> tuple[Link, ...]:
+        """Return every link that can be seen."""
+
+    def hide(self, ifindex: int) -> None:
+        """Take a NIC out of sight. Raises KernelError."""
+
+
+class CloudInit:
+    """How far cloud-init has come in this boot.
+
+    It keeps both files in this form since 0.7 (cloudinit/cmd/main.py, status_wrapper (22.4,
+    25.1)): ``status.json`` has the time at which each stage ended, ``result.json`` is written at
+    the end of the last one, also when something failed. A file that is torn or strange says
+    nothing: the limit stands.
+    """
+
+    def __init__(self, run: Path = Path("/run/cloud-init")) -> None:
+        self._run = run
+
+    @property
+    def finished(self) -> bool:
+        """Whether all stages are over."""
+        return (self._run / "result.json").exists()
+
+    @property
+    def network_stage_is_over(self) -> bool:
+        """Whether nothing looks for NICs any more."""
+        try:
+            status = Obj.parse((self._run / "status.json").read_bytes())
+            return status.object("v1").object("init").has("finished")
+        except (OSError, JsonError):
+            return False
+
+
+class Hider:
+    """Hides what is there, again and again, until cloud-init has finished."""
+
+    def __init__(
+        self, *, kernel: Kernel, cloud_init: CloudInit, policy: Policy, clock: Clock
+    ) -> None:
+        self._kernel = kernel
+        self._cloud_init = cloud_init
+        self._policy = policy
+        self._limit = Deadline.after(LIMIT_S, clock)
+        self._hidden: list[str] = []
+        self._refused: set[int] = set()
+
+    def look(self) -> bool:
+        """Hide the VFs that can be seen; return whether there is anything left to hide from."""
+        if self._cloud_init.finished:
+            _log.info("cloud-init has finished: %s", self._given_back())
+            return False
+        if self._limit.expired:
+            _log.warning(
+                "cloud-init has not finished after %.0f s: %s", LIMIT_S, self._given_back()
+            )
+            return False
+        if not self._cloud_init.network_stage_is_over:
+            for vf in visible_vfs(self._kernel.links(), self._policy):
+                self._hide(vf)
+        return True
+
+    def _hide(self, vf: Link) -> None:
+        if vf.ifindex in self._refused:
+            return
+        try:
+            self._kernel.hide(vf.ifindex)
+        except GuestAgentError as error:
+            # Unplugged at this moment, or a driver that cannot: cloud-init will have to see it.
+            _log.warning("%s", error, extra={"LINK": vf.name})
+            self._refused.add(vf.ifindex)
+        else:
+            self._hidden.append(vf.name)
+            _log.info(
+                "hidden from cloud-init: %s", vf.name, extra={"LINK": vf.name, "PAIR": vf.address}
+            )
+
+    def _given_back(self) -> str:
+        return f"giving back {', '.join(self._hidden)}" if self._hidden else "nothing was hidden"
+
+
+def visible_vfs(links: tuple[Link, ...], policy: Policy) -> tuple[Link, ...]:
+    """Return the VFs of what is plainly a pair; nothing of what is left alone."""
+    pairs = pair_up(Snapshot(links=links), policy).pairs
+    return tuple(pair.vf for pair in pairs if pair.vf is not None)
+
+
+def hide_until_done(hider: Hider, wait: Callable[[], None]) -> None:
+    """Hide, tell systemd that cloud-init may begin, and stay until it has finished."""
+    going_on = hider.look()
+    sd_notify.notify("READY=1")
+    while going_on:
+        wait()
+        going_on = hider.look()
+
+
+def run(policy: Policy) -> None:
+    """``guestagent hide``. Raises GuestAgentError."""
+    # What is plugged while udev settles is in the first look, or told of after it.
+    with subprocess.Popen(["udevadm", "settle", f"--timeout={SETTLE_TIMEOUT_S}"]) as settle:
+        import time
+
+        from guestagent.guest.kernel.events import LinkEvents
+        from guestagent.guest.kernel.namespace import HidingKernel
+
+        kernel, events = HidingKernel(), LinkEvents()
+        settle.wait()
+    poll = select.poll()
+    poll.register(events.fileno(), select.POLLIN)
+
+    def wait() -> None:
+        poll.poll(LOOK_INTERVAL_MS)
+        events.drain()
+
+    try:
+        hider = Hider(kernel=kernel, cloud_init=CloudInit(), policy=policy, clock=time.monotonic)
+        hide_until_done(hider, wait)
+    finally:
+        events.close()
+        kernel.close()

@@ -1,0 +1,112 @@
+"""Asks the gateways, round by round, and tells which VFs to avoid.
+
+The asking is the kernel's own neighbour discovery: an entry is made to prove
+itself and then looked at, so ARP and neighbour solicitation go out on the bond
+like any other traffic and nothing is parsed here. Off unless it is configured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from guestagent.clock import Clock
+from guestagent.errors import GuestAgentError
+from guestagent.guest.core.journal_ids import Message, fields
+from guestagent.guest.core.model import HealthOptions, Side
+from guestagent.guest.core.path_health import PathHealth
+
+VERDICT_S = 3.5
+"""Three solicitations, a second apart (K: net/core/neighbour.c, neigh_max_probes (6.12))."""
+_log = logging.getLogger("guestagent.health")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedPair:
+    """A bond whose path is asked for."""
+
+    mac: str
+    bond: str
+    ifindex: int
+    side: Side
+    vf: int | None = None
+    """ifindex of the VF: another one has a path of its own, which nothing is known of."""
+
+
+class PathWatch:
+    """The rounds; ``avoided`` says what they came to."""
+
+    def __init__(
+        self,
+        *,
+        options: HealthOptions,
+        pairs: Callable[[], tuple[WatchedPair, ...]],
+        solicit: Callable[[int], Awaitable[bool]],
+        reached: Callable[[int], Awaitable[bool]],
+        changed: Callable[[], None],
+        clock: Clock = time.monotonic,
+        verdict_s: float = VERDICT_S,
+    ) -> None:
+        self._options = options
+        self._pairs = pairs
+        self._solicit = solicit
+        self._reached = reached
+        self._changed = changed
+        self._clock = clock
+        self._verdict_s = verdict_s
+        self._known: dict[tuple[str, int | None], PathHealth] = {}
+
+    def avoided(self) -> frozenset[str]:
+        """Return the MACs of the pairs whose VF must not carry the traffic now."""
+        now = self._clock()
+        vfs = {pair.mac: pair.vf for pair in self._pairs()}
+        self._known = {
+            (mac, vf): known for (mac, vf), known in self._known.items() if vfs.get(mac, vf) == vf
+        }
+        return frozenset(mac for (mac, _), known in self._known.items() if known.avoided(now))
+
+    @property
+    def next_s(self) -> float | None:
+        """Seconds until the first VF is tried again, or None."""
+        now = self._clock()
+        ends = [known.avoided_until_s for known in self._known.values() if known.avoided(now)]
+        return min((end - now for end in ends if end is not None), default=None)
+
+    def forget(self, mac: str) -> None:
+        """Trust a VF again at once: somebody asked for it."""
+        self._known = {key: known for key, known in self._known.items() if key[0] != mac}
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            await asyncio.sleep(self._options.interval_s)
+            await asyncio.gather(*(self._round(pair) for pair in self._pairs()))
+
+    async def _round(self, pair: WatchedPair) -> None:
+        try:
+            if not await self._solicit(pair.ifindex):
+                return
+            await asyncio.sleep(self._verdict_s)
+            reachable = await self._reached(pair.ifindex)
+        except GuestAgentError as error:
+            _log.warning("cannot ask for the path of %s: %s, ignoring", pair.bond, error)
+            return
+        if pair not in self._pairs():
+            return  # the path moved meanwhile: the answer says nothing of either side
+        now = self._clock()
+        key = (pair.mac, pair.vf)
+        before = self._known.get(key, PathHealth(hold_down_s=self._options.hold_down_s))
+        after = before.noted(pair.side, reachable=reachable, now_s=now)
+        self._known[key] = after
+        if after.avoided(now) and not before.avoided(now):
+            _log.warning(
+                "%s: the VF has a carrier but its gateway does not answer: the standby carries"
+                " for %.0f s, then the VF is tried again",
+                pair.bond,
+                after.last_hold_down_s,
+                extra=fields(Message.PATH_LOST, BOND=pair.bond, PAIR=pair.mac),
+            )
+            self._changed()

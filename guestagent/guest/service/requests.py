@@ -1,0 +1,377 @@
+"""What can be asked of the running agent, on the socket and on the host's channel alike.
+
+========  ===========================================  ===========================
+request   arguments                                    result
+========  ===========================================  ===========================
+hello     none                                         version and requests known
+status    after: a revision; timeout_s                 the status, versioned
+switch    to: standby, vf or auto; bond; hold_s        the pairs concerned
+announce  bond                                         frames sent at once
+wait      active: vf or standby; bond; timeout_s       the pairs concerned
+undo      bond                                         the pairs that are taken apart
+adopt     bond                                         the pairs that are bonded again
+========  ===========================================  ===========================
+
+``bond`` is the name of a bond or the MAC of a pair; without it every pair is
+meant. An answer to ``switch`` or ``wait`` is given when the kernel was seen in
+the state that was asked for, never before; to ``switch standby`` once the VF
+has also sent what it was given. With ``after``, ``status`` answers when the
+revision is another one, or when the time is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, replace
+from typing import Protocol
+
+from guestagent import __version__
+from guestagent.clock import Deadline
+from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
+from guestagent.guest.core.model import Pair, Policy, Side
+from guestagent.guest.core.pairing import bond_of, pair_up
+from guestagent.guest.kernel.sysfs import lost_carriers
+from guestagent.guest.reconcile.engine import Outcome
+from guestagent.guest.report.history import History
+from guestagent.guest.report.status import Counts, PairStatus, Status, status
+from guestagent.guest.service import undo
+from guestagent.guest.service.path_monitor import PathWatch
+from guestagent.guest.service.undo import (
+    ReleaseNote,
+    adopt_pairs,
+    apart,
+    as_answer,
+    release_pairs,
+    to_adopt,
+    to_release,
+)
+from guestagent.guest.state.holds import DEFAULT_HOLD_S, MAX_HOLD_S, Leases
+from guestagent.json_fields import JsonError, Obj
+from guestagent.protocol import VERSION, Request
+
+SWITCH_TIMEOUT_S = 10.0
+SENT_TIMEOUT_S = 1.0
+"""What a VF that sends nothing any more still holds is lost, however long it is waited for."""
+SENT_POLL_S = 0.01
+MAX_WAIT_S = 300.0
+SECOND_LOOK_S = 5.0
+_Answer = Mapping[str, object]
+_log = logging.getLogger("guestagent.requests")
+
+
+class Agent(Protocol):
+    """What the requests need of the daemon."""
+
+    policy: Policy
+    leases: Leases
+    paths: PathWatch
+    history: History
+
+    @property
+    def announced(self) -> Mapping[str, int]:
+        """Frames announced since the agent started, by the name of the bond."""
+
+    @property
+    def released(self) -> ReleaseNote:
+        """Where it is noted which pairs are released."""
+
+    async def latest(self) -> Outcome:
+        """Return the outcome of the last convergence."""
+
+    async def converge(self) -> Outcome:
+        """Return the outcome of a convergence that begins after this call."""
+
+    def next_outcome(self) -> asyncio.Future[Outcome]:
+        """Return the outcome of the next convergence to begin, whenever it does."""
+
+    async def unsent(self, ifindexes: frozenset[int]) -> int:
+        """Return how much links hold of what they were given to send: 0 is nothing."""
+
+    async def announce(self, pairs: tuple[Pair, ...]) -> int:
+        """Announce the addresses of pairs; return how many frames went out at once."""
+
+
+class Requests:
+    """Answers requests; ``__call__`` is a conversation's handler."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        # From the clock, so that those of an earlier agent are no revisions of this one.
+        self._revision = int(agent.history.started_at_s * 1000)
+        self._revised: Status | None = None
+        self._known: dict[str, Callable[[Obj], Awaitable[_Answer]]] = {
+            "hello": self._hello,
+            "status": self._status,
+            "switch": self._switch,
+            "announce": self._announce,
+            "wait": self._wait,
+            "undo": self._undo,
+            "adopt": self._adopt,
+        }
+
+    async def __call__(self, request: Request) -> _Answer:
+        """Return the result. Raises GuestAgentError with what to do instead."""
+        known = self._known.get(request.name)
+        if known is None:
+            raise GuestAgentError(
+                f"unknown request {request.name[:40]!r}",
+                hint=f"this agent knows: {', '.join(self._known)}",
+            )
+        try:
+            return await known(request.arguments)
+        except JsonError as error:
+            raise GuestAgentError(
+                f"{request.name}: {error}", hint="correct the argument"
+            ) from error
+        except OSError as error:
+            raise GuestAgentError(
+                f"{request.name}: {error}", hint="is /run full? `guestagent status` says how it is"
+            ) from error
+
+    async def _hello(self, _: Obj) -> _Answer:
+        return {
+            "agent": "guestagent",
+            "version": __version__,
+            "protocol": VERSION,
+            "requests": list(self._known),
+        }
+
+    async def _status(self, arguments: Obj) -> _Answer:
+        after = arguments.optional_integer("after")
+        deadline = Deadline.after(_timeout_s("status", arguments))
+        report = self._numbered(await self._agent.latest())
+        while report.revision == after and not deadline.expired:
+            try:
+                # A look that is under way is not awaited: hence the second one, soon after.
+                wait_s = max(min(deadline.remaining_s, SECOND_LOOK_S), 0.001)
+                await asyncio.wait_for(self._agent.next_outcome(), wait_s)
+            except TimeoutError:
+                pass
+            report = self._numbered(await self._agent.latest())
+        return report.as_json()
+
+    def _numbered(self, outcome: Outcome) -> Status:
+        """Return the report with its revision, which grows when more than time has changed."""
+        report = self._report(outcome)
+        timeless = replace(report, pairs=tuple(replace(p, held_s=None) for p in report.pairs))
+        if timeless != self._revised:
+            self._revised = timeless
+            self._revision += 1
+        return replace(report, revision=self._revision)
+
+    async def _switch(self, arguments: Obj) -> _Answer:
+        wanted = arguments.string("to")
+        if wanted not in {"standby", "vf", "auto"}:
+            raise GuestAgentError(
+                f"switch: to is {wanted[:40]!r}", hint="it must be standby, vf or auto"
+            )
+        pairs = self._chosen(await self._agent.latest(), arguments)
+        if wanted == "standby":
+            return await self._to_standby(pairs, _hold_s(arguments))
+        return await self._to_policy(pairs, must_be_vf=wanted == "vf")
+
+    async def _to_standby(self, pairs: tuple[Pair, ...], hold_s: float) -> _Answer:
+        """Hold the pairs; take back the new holds when the kernel does not follow."""
+        for pair in pairs:
+            _require_standby(pair)
+        new = [pair.mac for pair in pairs if self._agent.leases.remaining_s(pair.mac) is None]
+        try:
+            for pair in pairs:
+                self._agent.leases.hold(pair.mac, hold_s)
+            answer = await self._reach(pairs, Side.STANDBY)
+            await self._all_sent(pairs)
+        except (GuestAgentError, OSError):
+            for mac in new:
+                self._agent.leases.release(mac)
+            await self._agent.converge()
+            raise
+        return answer
+
+    async def _all_sent(self, pairs: tuple[Pair, ...]) -> None:
+        """Wait until the VFs have sent what they were given: who asked may take them away now."""
+        vfs = frozenset(pair.vf.ifindex for pair in pairs if pair.vf is not None)
+        deadline = Deadline.after(SENT_TIMEOUT_S)
+        # There is no event for an empty queue.
+        while await self._agent.unsent(vfs):
+            if deadline.expired:
+                _log.warning("a VF does not send what was on it before the switch; it is given up")
+                return
+            await asyncio.sleep(SENT_POLL_S)
+
+    async def _to_policy(self, pairs: tuple[Pair, ...], *, must_be_vf: bool) -> _Answer:
+        for pair in pairs:
+            if must_be_vf and pair.vf is None:
+                raise ConflictError(
+                    f"pair {pair.mac} has no VF", hint="plug one in, or use `switch auto`"
+                )
+            self._agent.leases.release(pair.mac)
+            self._agent.paths.forget(pair.mac)
+        if must_be_vf:
+            return await self._reach(pairs, Side.VF)
+        return self._answer(await self._agent.converge(), pairs)
+
+    async def _reach(self, pairs: tuple[Pair, ...], side: Side) -> _Answer:
+        outcome = await self._agent.converge()
+        _raise_failure(outcome, {pair.bond.name if pair.bond else None for pair in pairs})
+        return await self._await_side(outcome, pairs, side, Deadline.after(SWITCH_TIMEOUT_S))
+
+    async def _announce(self, arguments: Obj) -> _Answer:
+        pairs = self._chosen(await self._agent.latest(), arguments)
+        return {"frames": await self._agent.announce(pairs)}
+
+    async def _wait(self, arguments: Obj) -> _Answer:
+        side = arguments.string("active")
+        if side not in set(Side):
+            raise GuestAgentError(
+                f"wait: active is {side[:40]!r}", hint="it must be vf or standby"
+            )
+        deadline = Deadline.after(_timeout_s("wait", arguments))
+        outcome, pairs = await self._await_pairs(arguments, deadline)
+        return await self._await_side(outcome, pairs, Side(side), deadline)
+
+    async def _undo(self, arguments: Obj) -> _Answer:
+        """Take pairs apart; answered when the kernel has no bond of theirs any more."""
+        outcome = await self._agent.latest()
+        before = outcome.snapshot
+        chosen = to_release(before, self._agent.policy, arguments.optional_string("bond"))
+        release_pairs(self._agent.released, chosen.macs)
+        deadline = Deadline.after(undo.TIMEOUT_S)
+        outcome = await self._agent.converge()
+        while not apart(outcome.snapshot, chosen.macs):
+            bonds = (bond_of(outcome.snapshot, mac) for mac in chosen.macs)
+            _raise_failure(outcome, {bond.name for bond in bonds if bond is not None})
+            try:
+                outcome = await self._next(deadline)
+            except TimeoutError:
+                raise undo.late(outcome) from None
+        return as_answer(chosen, before)
+
+    async def _adopt(self, arguments: Obj) -> _Answer:
+        """Bond pairs again that were taken apart; answered with what is there then."""
+        snapshot = (await self._agent.latest()).snapshot
+        macs = to_adopt(snapshot, arguments.optional_string("bond"))
+        adopt_pairs(self._agent.released, macs)
+        outcome = await self._agent.converge()
+        pairs = pair_up(outcome.snapshot, self._agent.policy).pairs
+        return self._answer(outcome, tuple(pair for pair in pairs if pair.mac in macs))
+
+    async def _next(self, deadline: Deadline) -> Outcome:
+        """Return what the next look shows. Raises TimeoutError when there is none in time."""
+        return await asyncio.wait_for(self._agent.next_outcome(), max(deadline.remaining_s, 0.001))
+
+    async def _await_pairs(
+        self, arguments: Obj, deadline: Deadline
+    ) -> tuple[Outcome, tuple[Pair, ...]]:
+        """Return the pairs that are meant once they are there.
+
+        The first VF that is plugged makes a pair of a NIC, but only when its driver and udev
+        are done with it, and whoever plugged it asks at once. Raises ConflictError at the end.
+        """
+        outcome = await self._agent.latest()
+        while True:
+            try:
+                return outcome, self._chosen(outcome, arguments)
+            except ConflictError as none_yet:
+                try:
+                    outcome = await self._next(deadline)
+                except TimeoutError:
+                    raise none_yet from None
+
+    async def _await_side(
+        self, outcome: Outcome, pairs: tuple[Pair, ...], side: Side, deadline: Deadline
+    ) -> _Answer:
+        """Return when every pair carries its traffic on that side. Raises DeadlineError."""
+        while True:
+            answer = self._pairs(outcome, pairs)
+            if len(answer) == len(pairs) and all(pair.active is side for pair in answer):
+                return self._answer(outcome, pairs)
+            try:
+                outcome = await self._next(deadline)
+            except TimeoutError:
+                late = [f"{p.bond or p.mac}: {p.reason}" for p in answer if p.active is not side]
+                raise DeadlineError(
+                    f"not on the {side} in time: {'; '.join(late) or 'the pair is gone'}",
+                    hint="see `guestagent status` in the guest",
+                ) from None
+
+    def _chosen(self, outcome: Outcome, arguments: Obj) -> tuple[Pair, ...]:
+        pairs = pair_up(outcome.snapshot, self._agent.policy).pairs
+        if not pairs:
+            raise ConflictError(
+                "this guest has no pair of virtio-net NIC and VF",
+                hint="give both NICs the same MAC; `guestagent status` says what is left alone",
+            )
+        name = arguments.optional_string("bond")
+        if name is None:
+            return pairs
+        chosen = tuple(p for p in pairs if name in {p.mac, p.bond.name if p.bond else None})
+        if not chosen:
+            known = ", ".join(p.bond.name if p.bond else p.mac for p in pairs)
+            raise ConflictError(f"no pair {name[:40]!r}", hint=f"there is: {known}")
+        return chosen
+
+    def _report(self, outcome: Outcome) -> Status:
+        error = str(outcome.error) if outcome.error is not None else None
+        return status(
+            outcome.snapshot,
+            self._agent.policy,
+            outcome.plan,
+            agent="running",
+            last_error=error,
+            counts=Counts(
+                held_s={m: self._agent.leases.remaining_s(m) for m in outcome.snapshot.held},
+                history=self._agent.history,
+                announcements=self._agent.announced,
+                lost_carrier=lost_carriers,
+            ),
+        )
+
+    def _pairs(self, outcome: Outcome, chosen: tuple[Pair, ...]) -> tuple[PairStatus, ...]:
+        macs = {pair.mac for pair in chosen}
+        return tuple(pair for pair in self._report(outcome).pairs if pair.mac in macs)
+
+    def _answer(self, outcome: Outcome, chosen: tuple[Pair, ...]) -> _Answer:
+        return {"pairs": [asdict(pair) for pair in self._pairs(outcome, chosen)]}
+
+
+def _raise_failure(outcome: Outcome, bonds: AbstractSet[str | None]) -> None:
+    """Raise what failed for one of the bonds, for one that has no name yet, or for all."""
+    if outcome.error is not None and (
+        None in bonds or not outcome.failed or not outcome.failed.isdisjoint(bonds)
+    ):
+        raise outcome.error
+
+
+def _require_standby(pair: Pair) -> None:
+    """Raise ConflictError unless the standby can carry the pair's traffic now."""
+    if pair.bond is None or pair.standby.upper != pair.bond.ifindex:
+        raise ConflictError(
+            f"pair {pair.mac}: {pair.standby.name} is not a port of a bond yet",
+            hint="see `guestagent status`; try again when the pair is bonded",
+        )
+    if not pair.standby.carrier:
+        raise ConflictError(
+            f"{pair.bond.name}: the standby {pair.standby.name} has no carrier",
+            hint="bring the link of the virtio-net NIC up on the host",
+        )
+
+
+def _timeout_s(request: str, arguments: Obj) -> float:
+    timeout_s = arguments.number("timeout_s") if arguments.has("timeout_s") else 30.0
+    if not 0 <= timeout_s <= MAX_WAIT_S:
+        raise GuestAgentError(
+            f"{request}: timeout_s is {timeout_s:g}", hint=f"it must be from 0 to {MAX_WAIT_S:g}"
+        )
+    return timeout_s
+
+
+def _hold_s(arguments: Obj) -> float:
+    seconds = arguments.number("hold_s") if arguments.has("hold_s") else DEFAULT_HOLD_S
+    if not 0 < seconds <= MAX_HOLD_S:
+        raise GuestAgentError(
+            f"switch: hold_s is {seconds:g}", hint=f"it must be over 0 and at most {MAX_HOLD_S:g}"
+        )
+    return seconds

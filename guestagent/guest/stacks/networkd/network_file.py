@@ -1,0 +1,209 @@
+"""The .network files of systemd-networkd: what they say, and which link they match.
+
+Matching follows systemd.network(5), section [Match] (systemd: src/shared/net-condition.c,
+net_match_config, config_parse_match_strv (245, 257)).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from guestagent.guest.core.model import Link
+from guestagent.guest.stacks.ini import Sections, value_of
+
+_OFF = {"no", "false", "off", "0", "n", "f", "none"}
+_CONDITIONS = {
+    *("Host", "Virtualization", "KernelCommandLine", "KernelVersion", "Credential"),
+    *("Architecture", "Firmware"),
+}
+# A bridge or VRF takes the bond as it took the NIC; these want the NIC itself.
+_TAKES_THE_NIC = ("Bond", "BatmanAdvanced")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matchable:
+    """What [Match] sections are held against."""
+
+    name: str
+    type: str
+    kind: str
+    address: str
+    permanent_address: str
+    driver: str
+    properties: Callable[[], Mapping[str, str]]
+    """udev's, asked for only when a file matches on them."""
+    other_names: tuple[str, ...] = ()
+    """Alternative names, by which it is matched as well."""
+
+    @classmethod
+    def nic(cls, link: Link, properties: Callable[[], Mapping[str, str]]) -> Matchable:
+        """Return a physical NIC as networkd sees it."""
+        return cls(
+            name=link.name,
+            type="ether",
+            kind="",
+            address=link.address,
+            permanent_address=link.permanent_address or "",
+            driver=link.driver or "",
+            properties=properties,
+            other_names=link.other_names,
+        )
+
+    @classmethod
+    def bond(cls, name: str, mac: str) -> Matchable:
+        """Return a bond as networkd sees it."""
+        return cls(
+            name=name,
+            type="bond",
+            kind="bond",
+            address=mac,
+            permanent_address="",
+            driver="bonding",
+            properties=dict,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFile:
+    """A .network file with its drop-ins, as sections of key and value in order."""
+
+    path: Path
+    sections: Sections
+
+    def matches(self, link: Matchable) -> bool:
+        """Whether every key of the [Match] sections holds for the link.
+
+        A file without [Match] matches nothing here (networkd warns of it), and
+        a key that cannot be judged here counts as no match.
+        """
+        keys = self._keys
+        return bool(keys) and all(_holds(key, words, link) for key, words in keys.items())
+
+    def condition(self, link: Matchable) -> str | None:
+        """Return the key that alone keeps it from matching a link, and is not judged here.
+
+        It is one about the machine; a file with nothing else in [Match] is for every link.
+        """
+        given = [key for key in self._keys if key in _CONDITIONS]
+        others = {key: words for key, words in self._keys.items() if key not in _CONDITIONS}
+        held = all(_holds(key, words, link) for key, words in others.items())
+        return given[0] if given and held else None
+
+    def is_of_mac(self, link: Matchable) -> bool:
+        """Whether it is of the link's MAC address, and matches it but for the name."""
+        keys = {key: words for key, words in self._keys.items() if key != "Name"}
+        by_mac = not keys.keys().isdisjoint({"MACAddress", "PermanentMACAddress"})
+        return by_mac and all(_holds(key, words, link) for key, words in keys.items())
+
+    @property
+    def _keys(self) -> dict[str, tuple[str, ...]]:
+        """Return the words of each key: lines of one key add up, and an empty one clears it.
+
+        An exclamation mark before a line is one before each of its words.
+        """
+        keys: dict[str, tuple[str, ...]] = {}
+        for name, pairs in self.sections:
+            for key, value in pairs if name == "Match" else ():
+                mark = "!" if value.startswith("!") else ""
+                words = tuple(f"{mark}{word}" for word in value.removeprefix("!").split())
+                keys[key] = (*keys.get(key, ()), *words) if words else ()
+        return {key: words for key, words in keys.items() if words}
+
+    def values(self, section: str, key: str) -> tuple[str, ...]:
+        """Return the words of a list that may be set in several lines; an empty line clears it."""
+        words: list[str] = []
+        for name, pairs in self.sections:
+            for found, value in pairs:
+                if (name, found) == (section, key):
+                    words = [*words, *value.split()] if value else []
+        return tuple(words)
+
+    @property
+    def unmanaged(self) -> bool:
+        """Whether it makes networkd leave the NIC alone."""
+        return any(
+            name == "Link" and key == "Unmanaged" and value.lower() in {"yes", "1", "true"}
+            for name, pairs in self.sections
+            for key, value in pairs
+        )
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether addresses come from a DHCP server or a router."""
+        dhcp = value_of(self.sections, "Network", "DHCP") or "no"
+        accepts = value_of(self.sections, "Network", "IPv6AcceptRA") or "yes"
+        return dhcp.lower() not in _OFF or accepts.lower() not in _OFF
+
+    @property
+    def stable_privacy(self) -> bool:
+        """Whether it makes addresses that depend on the name of the interface."""
+        return any(
+            is_stable_privacy(name, key, value)
+            for name, pairs in self.sections
+            for key, value in pairs
+        )
+
+    @property
+    def movable(self) -> bool:
+        """Whether another link can have what it gives the NIC."""
+        return not self.unmanaged and self.controller is None
+
+    @property
+    def controller(self) -> str | None:
+        """What it makes the NIC itself a port of, or None."""
+        given = (value_of(self.sections, "Network", key) for key in _TAKES_THE_NIC)
+        return next((name for name in given if name), None)
+
+
+def is_stable_privacy(section: str, key: str, value: str) -> bool:
+    """Whether a line asks for that: ``Token=``, or ``IPv6Token=`` as it was called before 250."""
+    return value.startswith("prefixstable") and (section, key) in {
+        ("IPv6AcceptRA", "Token"),
+        ("Network", "IPv6Token"),
+    }
+
+
+def _holds(key: str, words: tuple[str, ...], link: Matchable) -> bool:
+    match key:
+        case "Name":
+            return any(_fits(words, name) for name in (link.name, *link.other_names))
+        case "MACAddress":
+            return link.address in _macs(words)
+        case "PermanentMACAddress":
+            return link.permanent_address in _macs(words)
+        case "Driver":
+            return _fits(words, link.driver)
+        case "Type":
+            return _fits(words, link.type)
+        case "Kind":
+            return _fits(words, link.kind)
+        case "Path":
+            return _fits(words, link.properties().get("ID_PATH", ""))
+        case "Property":
+            return all(_has_property(item, link.properties()) for item in words)
+    return False
+
+
+def _macs(words: tuple[str, ...]) -> set[str]:
+    return {word.lower().replace("-", ":") for word in words}
+
+
+def _fits(words: tuple[str, ...], subject: str) -> bool:
+    """Whether one of the globs fits, if there are any, and none of those with a mark does."""
+    wanted = [word for word in words if not word.startswith("!")]
+    refused = [word[1:] for word in words if word.startswith("!")]
+
+    def fits(glob: str) -> bool:
+        return bool(subject) and fnmatch.fnmatchcase(subject, glob)
+
+    return not any(map(fits, refused)) and (not wanted or any(map(fits, wanted)))
+
+
+def _has_property(item: str, properties: Mapping[str, str]) -> bool:
+    inverted = item.startswith("!")
+    key, _, glob = item.removeprefix("!").partition("=")
+    value = properties.get(key)
+    return (value is not None and fnmatch.fnmatchcase(value, glob)) != inverted

@@ -1,0 +1,1 @@
+"""The agent's configuration and its files in /run and /var/lib."""

@@ -1,0 +1,89 @@
+"""Who asked to keep a pair on the standby, and until when.
+
+A hold is a lease: it ends by itself, so a host that died never leaves a guest
+slow. It lives in ``/run/guestagent/leases.json`` in seconds of the guest's
+monotonic clock, which goes on through a restart of the agent and through a
+migration and starts anew with a boot, as the file does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+from guestagent.clock import Clock
+from guestagent.guest.core.journal_ids import Message, fields
+from guestagent.guest.state.atomic_file import write_whole
+from guestagent.json_fields import JsonError, Obj
+
+RUNTIME_DIR = Path("/run/guestagent")
+DEFAULT_HOLD_S = 120.0
+MAX_HOLD_S = 3600.0
+_log = logging.getLogger("guestagent.leases")
+
+
+class Leases:
+    """The holds of this boot, by MAC."""
+
+    def __init__(self, directory: Path = RUNTIME_DIR, clock: Clock = time.monotonic) -> None:
+        self._path = directory / "leases.json"
+        self._clock = clock
+        self._until_s = self._load()
+
+    def hold(self, mac: str, seconds: float) -> None:
+        """Hold a pair on the standby from now on for ``seconds``, in place of an earlier hold.
+
+        Raises OSError when the lease cannot be written; there is then none.
+        """
+        changed = {**self._until_s, mac: self._clock() + seconds}
+        self._save(changed)
+        self._until_s = changed
+
+    def release(self, mac: str) -> None:
+        """End a hold; without one nothing happens. Raises OSError."""
+        if mac in self._until_s:
+            changed = {key: value for key, value in self._until_s.items() if key != mac}
+            self._save(changed)
+            self._until_s = changed
+
+    def current(self) -> frozenset[str]:
+        """Return the MACs that are held now; say in the journal which hold has ended."""
+        now = self._clock()
+        for mac in [mac for mac, until in self._until_s.items() if until <= now]:
+            _log.info(
+                "the hold on the standby has ended by itself",
+                extra=fields(Message.HOLD_ENDED, PAIR=mac),
+            )
+            del self._until_s[mac]
+        return frozenset(self._until_s)
+
+    def remaining_s(self, mac: str) -> float | None:
+        """Return how long a hold still lasts, or None without one."""
+        until = self._until_s.get(mac)
+        return None if until is None else max(0.0, until - self._clock())
+
+    @property
+    def next_s(self) -> float | None:
+        """Seconds until the first hold ends, or None."""
+        left = [self.remaining_s(mac) for mac in self._until_s]
+        return min((seconds for seconds in left if seconds is not None), default=None)
+
+    def _load(self) -> dict[str, float]:
+        try:
+            items = Obj.parse(self._path.read_bytes()).objects("leases")
+            leases = {item.string("mac"): item.number("until_s") for item in items}
+        except FileNotFoundError:
+            return {}
+        except (OSError, JsonError) as error:
+            _log.warning("%s cannot be read (%s), ignoring: no hold", self._path, error)
+            return {}
+        # One that has ended stays in the file until the next is written; its end was told.
+        now = self._clock()
+        return {mac: until for mac, until in leases.items() if until > now}
+
+    def _save(self, leases: dict[str, float]) -> None:
+        items = [{"mac": mac, "until_s": until} for mac, until in leases.items()]
+        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_whole(self._path, json.dumps({"version": 1, "leases": items}) + "\n", mode=0o600)

@@ -1,0 +1,59 @@
+"""The pairs that were seen before, on disk: what a boot without the VF must know.
+
+``/var/lib/guestagent/pairs.json``::
+
+    {"version": 1, "pairs": [{"mac": "52:54:00:12:34:56", "bond": "bond0"}]}
+
+It holds the operator's network, not a belief about the kernel: whether a pair
+or its bond exists is always asked anew. A file that cannot be read is reported
+and treated as empty; it is replaced as a whole, so a crash leaves the old or
+the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from guestagent.guest.core.model import Remembered
+from guestagent.guest.state.atomic_file import write_whole
+from guestagent.json_fields import JsonError, Obj
+
+STATE_DIR = Path("/var/lib/guestagent")
+_log = logging.getLogger("guestagent.remembered")
+
+
+class PairStore:
+    """The file of remembered pairs."""
+
+    def __init__(self, directory: Path = STATE_DIR) -> None:
+        self._path = directory / "pairs.json"
+
+    def load(self) -> tuple[Remembered, ...]:
+        """Return the remembered pairs, none when the file is absent or unreadable."""
+        try:
+            text = self._path.read_bytes()
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            _log.warning("cannot read %s: %s, ignoring", self._path, error)
+            return ()
+        try:
+            pairs = Obj.parse(text).objects("pairs")
+            return tuple(
+                Remembered(mac=pair.string("mac"), bond=pair.string("bond")) for pair in pairs
+            )
+        except JsonError as error:
+            _log.warning("%s is damaged (%s), ignoring; it is written anew", self._path, error)
+            return ()
+
+    def add(self, item: Remembered) -> None:
+        """Remember a pair in place of what was known of its MAC. Raises OSError."""
+        kept = [known for known in self.load() if known.mac != item.mac]
+        self._save((*kept, item))
+
+    def _save(self, pairs: tuple[Remembered, ...]) -> None:
+        content = {"version": 1, "pairs": [{"mac": p.mac, "bond": p.bond} for p in pairs]}
+        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_whole(self._path, json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,52 @@
+"""The pairs that ``guestagent undo`` took apart: left alone until they are adopted again.
+
+``/run/guestagent/released.json``::
+
+    {"version": 1, "released": ["52:54:00:12:34:56"]}
+
+It is written before the first step of an undo, so that an agent which is killed
+half way goes on with it, and it goes with a reboot: the next boot bonds as ever.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from guestagent.guest.state.atomic_file import write_whole
+from guestagent.guest.state.holds import RUNTIME_DIR
+from guestagent.json_fields import JsonError, Obj
+
+_log = logging.getLogger("guestagent.released")
+
+
+class ReleasedPairs:
+    """The file of released pairs; asked anew each time, for others may write it."""
+
+    def __init__(self, directory: Path = RUNTIME_DIR) -> None:
+        self._path = directory / "released.json"
+
+    def current(self) -> frozenset[str]:
+        """Return the MACs; none when the file is absent or unreadable."""
+        try:
+            return frozenset(Obj.parse(self._path.read_bytes()).strings("released"))
+        except FileNotFoundError:
+            return frozenset()
+        except (OSError, JsonError) as error:
+            _log.warning("cannot read %s (%s), ignoring: nothing is released", self._path, error)
+            return frozenset()
+
+    def add(self, macs: AbstractSet[str]) -> None:
+        """Release pairs. Raises OSError; nothing is released then."""
+        self._save(self.current() | macs)
+
+    def remove(self, macs: AbstractSet[str]) -> None:
+        """Let pairs be bonded again. Raises OSError."""
+        self._save(self.current() - macs)
+
+    def _save(self, macs: AbstractSet[str]) -> None:
+        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        content = {"version": 1, "released": sorted(macs)}
+        write_whole(self._path, json.dumps(content) + "\n")

@@ -1,0 +1,301 @@
+"""The commands ``guestagent-host vf …``: who has which VF, and leases by hand."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from guestagent.errors import EXIT_DONE, ConfigurationError, GuestAgentError
+from guestagent.host.config import description
+from guestagent.host.model import Pair, Side, Vm
+from guestagent.host.report import vf_result
+from guestagent.host.sriov.base import VfPool
+from guestagent.host.sriov.core.model import Inventory, Lease, Macvtap, Owner
+from guestagent.host.sriov.pool import host_pool
+from guestagent.host.store.journal import must_be_free
+from guestagent.host.store.lock import vm_lock
+
+log = logging.getLogger(__name__)
+
+_LIST = """\
+Show every PF with its VFs: driver, IOMMU group, MAC and VLAN, and who has it: a lease,
+a process that has it open, or this host itself."""
+
+_CLAIM = """\
+Claim a VF for each pair of the description that has [pair.sriov], program it through its
+PF and bind it to vfio-pci: it is ready for QEMU then. No other helper takes it, until
+`vf release`. A claim that is repeated gives the same VF, also while QEMU uses it."""
+
+_RELEASE = """\
+Clear the MAC and VLAN of a VM's VFs, give them back as they were, and end their leases.
+Refused while a process has the VF open, and until an unfinished operation on the VM is
+recovered."""
+
+LETTING_GO_S = 1.0
+"""More than QEMU takes to close a VF that has just been unplugged."""
+MAX_WAIT_S = 3600.0
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``vf`` to the program's."""
+    parser = commands.add_parser(
+        "vf",
+        help="list the VFs of this host, claim and release them by hand",
+        description="The VFs of this host, and leases on them.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name, short, text in (
+        ("list", "show every PF with its VFs, and who has each", _LIST),
+        ("claim", "make a VM's VFs ready for QEMU, and keep others from them", _CLAIM),
+        ("release", "clear VFs and give them back", _RELEASE),
+    ):
+        action = actions.add_parser(
+            name,
+            help=short,
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        action.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+        action.add_argument("--verbose", action="store_true", help="log more, on stderr")
+        action.add_argument(
+            "--state-dir",
+            type=Path,
+            default=description.STATE_DIR,
+            metavar="DIR",
+            help="where leases are kept, the same for all helpers"
+            f" (default: {description.STATE_DIR})",
+        )
+        if name != "list":
+            action.add_argument(
+                "--wait",
+                type=_seconds,
+                default=LETTING_GO_S,
+                metavar="SECONDS",
+                help="for a process that has the VF open, where its end or an unplug is under way"
+                f" (default: {LETTING_GO_S:g})",
+            )
+        if name == "claim":
+            _add_claim_options(action)
+        elif name == "release":
+            action.add_argument(
+                "vm", metavar="VM.toml", type=Path, nargs="?", help="release all VFs of this VM"
+            )
+            action.add_argument(
+                "--vf", metavar="ADDRESS", help="release this VF only, such as 0000:3b:02.1"
+            )
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from error
+    if not 0.0 <= number <= MAX_WAIT_S:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {MAX_WAIT_S:g} seconds")
+    return number
+
+
+def _add_claim_options(action: argparse.ArgumentParser) -> None:
+    action.add_argument("vm", metavar="VM.toml", type=Path, help="the VM's description")
+    action.add_argument(
+        "--on",
+        type=Side,
+        choices=list(Side),
+        default=Side.SOURCE,
+        metavar="SIDE",
+        help="source (the default) or destination: which side's VF is described for this host",
+    )
+    action.add_argument("--mac", help="for the pair with this MAC only")
+    action.add_argument(
+        "--reserve",
+        action="store_true",
+        help="claim it only: where the guest still runs elsewhere, its MAC must not be here yet",
+    )
+    action.add_argument(
+        "--macvtap",
+        metavar="NAME",
+        help="make a macvtap for the standby on the VF's PF (one pair; the others with --mac)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one of the commands and print what came of it; return the exit code."""
+    match arguments.action:
+        case "list":
+            listed = asyncio.run(_list(arguments.state_dir))
+            print(vf_result.listed_as_json(listed) if arguments.json else vf_result.listed(listed))
+        case "claim":
+            vm = description.load(arguments.vm)
+            pairs = _pairs(vm, arguments.on, arguments.mac)
+            if arguments.macvtap is not None and len(pairs) != 1:
+                raise ConfigurationError(
+                    f"{vm.name}: --macvtap is for one pair, and {len(pairs)} would be claimed for",
+                    hint="say which one with --mac, and claim for each pair by itself",
+                )
+            with _nothing_under_way(arguments.state_dir, vm.name):
+                claimed = asyncio.run(_claim(vm, pairs, arguments))
+            print((vf_result.claimed_as_json if arguments.json else vf_result.claimed)(claimed))
+        case _:
+            released, failures = _release(arguments)
+            if released or not failures:
+                show = vf_result.released_as_json if arguments.json else vf_result.released
+                print(show(released))
+            for failure in failures[1:]:
+                log.error("%s", failure)
+            if failures:
+                raise failures[0]
+    return EXIT_DONE
+
+
+@contextmanager
+def _nothing_under_way(state_dir: Path, vm: str) -> Iterator[None]:
+    """Hold the lock of a VM; refuse while an operation that has not finished counts on leases."""
+    with vm_lock(state_dir, vm):
+        must_be_free(state_dir / vm)
+        yield
+
+
+async def _list(state_dir: Path) -> Inventory:
+    if os.geteuid() != 0:
+        log.warning("not run as root: a VF that another user's process has open is shown as free")
+    pool = host_pool(state_dir)
+    try:
+        return await pool.inventory()
+    finally:
+        await pool.close()
+
+
+def _pairs(vm: Vm, side: Side, mac: str | None) -> tuple[Pair, ...]:
+    described = [pair for pair in vm.pairs if pair.sriov_on(side) is not None]
+    if not described:
+        raise ConfigurationError(
+            f"{vm.name}: no pair has a table that says which VF it has on the {side}",
+            hint="add [pair.sriov]; guestagent-host --help shows an example",
+        )
+    wanted = tuple(pair for pair in described if mac is None or pair.mac == mac.lower())
+    if not wanted:
+        raise ConfigurationError(
+            f"{vm.name}: no pair with [pair.sriov] has MAC {mac}",
+            hint=f"these have: {', '.join(pair.mac for pair in described)}",
+        )
+    return wanted
+
+
+async def _claim(
+    vm: Vm, pairs: Sequence[Pair], arguments: argparse.Namespace
+) -> tuple[vf_result.Claimed, ...]:
+    pool = host_pool(arguments.state_dir, let_go_timeout_s=arguments.wait)
+    try:
+        return await claim_all(
+            pool,
+            vm,
+            pairs,
+            arguments.on,
+            how=Claiming(reserve=arguments.reserve, macvtap=arguments.macvtap),
+        )
+    finally:
+        await pool.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claiming:
+    """What a claim by hand comprises: ``reserve`` leaves the VF as it is."""
+
+    reserve: bool = False
+    macvtap: str | None = None
+
+
+async def claim_all(
+    pool: VfPool, vm: Vm, pairs: Sequence[Pair], side: Side, *, how: Claiming
+) -> tuple[vf_result.Claimed, ...]:
+    """Claim a VF for each pair; where one cannot be had, those taken by this call go back."""
+    before = {lease.vf: lease for lease in await pool.leases(vm.name)}
+    users = {vf.address: vf.user for pf in (await pool.inventory()).pfs for vf in pf.vfs}
+    done: list[vf_result.Claimed] = []
+    taken: list[Lease] = []
+    try:
+        for pair in pairs:
+            lease = await _claim_one(pool, vm, pair, side, before)
+            if lease.vf not in before:
+                taken.append(lease)
+            made: Macvtap | None = None
+            if how.macvtap is not None:
+                made = await pool.create_macvtap(lease, how.macvtap, pair.mac)
+            provision, user = pair.sriov_on(side), users.get(lease.vf)
+            if provision is not None and not how.reserve:
+                settings = provision.settings
+                is_so = user is not None and lease.settings == settings
+                lease = lease if is_so else await pool.program(lease, settings)
+            done.append(vf_result.Claimed(mac=pair.mac, lease=lease, macvtap=made, user=user))
+    except GuestAgentError:
+        for lease in taken:
+            await pool.release(lease)
+        raise
+    return tuple(done)
+
+
+async def _claim_one(
+    pool: VfPool, vm: Vm, pair: Pair, side: Side, before: dict[str, Lease]
+) -> Lease:
+    """Claim a pair's VF, or find the one that an earlier call has claimed for it."""
+    provision = pair.sriov_on(side)
+    if provision is None:
+        raise ConfigurationError(f"{vm.name}: pair {pair.mac} has no [pair.sriov]")
+    owner = Owner.by_hand(vm.name, pair.mac)
+    for lease in before.values():
+        if lease.owner == owner or lease.is_for(vm.name, pair.mac):
+            return lease
+    return await pool.claim(provision.want, owner)
+
+
+def _release(
+    arguments: argparse.Namespace,
+) -> tuple[tuple[vf_result.Released, ...], tuple[GuestAgentError, ...]]:
+    """Release what was asked for; one VF that is kept is no reason to keep the others."""
+    if arguments.vm is None and arguments.vf is None:
+        raise ConfigurationError(
+            "vf release: neither a VM nor a VF is given", hint="give VM.toml or --vf ADDRESS"
+        )
+    name = None if arguments.vm is None else description.load(arguments.vm).name
+    leases = asyncio.run(_find(arguments.state_dir, name, arguments.vf))
+    released: list[vf_result.Released] = []
+    failures: list[GuestAgentError] = []
+    for vm in dict.fromkeys(lease.owner.vm for lease in leases):
+        with _nothing_under_way(arguments.state_dir, vm):
+            mine = [lease for lease in leases if lease.owner.vm == vm]
+            asyncio.run(_release_all(arguments, mine, released, failures))
+    return tuple(released), tuple(failures)
+
+
+async def _find(state_dir: Path, vm: str | None, vf: str | None) -> tuple[Lease, ...]:
+    pool = host_pool(state_dir)
+    try:
+        leases = await pool.leases(vm)
+    finally:
+        await pool.close()
+    return tuple(lease for lease in leases if vf in {None, lease.vf})
+
+
+async def _release_all(
+    arguments: argparse.Namespace,
+    leases: Sequence[Lease],
+    released: list[vf_result.Released],
+    failures: list[GuestAgentError],
+) -> None:
+    pool = host_pool(arguments.state_dir, let_go_timeout_s=arguments.wait)
+    try:
+        for lease in leases:
+            try:
+                warnings = await pool.release(lease)
+            except GuestAgentError as error:
+                failures.append(error)
+            else:
+                released.append(vf_result.Released(lease=lease, warnings=warnings))
+    finally:
+        await pool.close()

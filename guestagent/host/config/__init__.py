@@ -1,0 +1,1 @@
+"""Descriptions of VMs and of the host's VFs, in TOML."""

@@ -1,0 +1,1 @@
+"""The agent in the guest, over virtio-serial or qemu-ga."""

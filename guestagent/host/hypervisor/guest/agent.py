@@ -1,0 +1,284 @@
+"""The way to the agent in the guest: its own channel, else qemu-ga, else none.
+
+What the guest says is claimed, not proved: it makes a switch lossless and
+tells when a VF is in use, and nothing that must be safe depends on it. A
+request may be repeated without harm, so one whose answer was lost is simply
+asked again by the next way. Where no way leads to the agent, qemu-ga's list of
+interfaces, which is allowed where ``guest-exec`` is not, tells what there is of a pair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from guestagent import protocol
+from guestagent.clock import Deadline
+from guestagent.errors import PeerError, UnknownOutcomeError
+from guestagent.host.hypervisor.base import RefusedError
+from guestagent.host.hypervisor.guest.qga import GuestAgent
+from guestagent.host.hypervisor.reply import shown
+from guestagent.host.model import GuestInterface, GuestPair
+from guestagent.json_fields import JsonError, Obj
+
+CONNECT_TIMEOUT_S = 5.0
+GREETING_TIMEOUT_S = 5.0
+ANSWER_MARGIN_S = 15.0
+"""What the guest may take beyond the time that it was asked to wait."""
+START_MARGIN_S = 30.0
+"""And what a busy guest may take to start the program that qemu-ga is told to run."""
+MAX_STRAY_LINES = 64
+"""Answers to somebody else's requests that are skipped before giving up."""
+LISTING_TIMEOUT_S = 5.0
+"""For the guest to list its interfaces, and for a VF to be among them."""
+_LISTING_PAUSE_S = 0.5
+_LISTED = 8
+_WHOLE_PAIR = 3
+_MOST_PAIRS = 64
+
+
+class Way(Protocol):
+    """One way to the agent."""
+
+    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
+        """Ask and return what the agent said when it was done.
+
+        Raises RefusedError when the agent said no, PeerError or
+        UnknownOutcomeError when it said nothing that can be used.
+        """
+
+
+class AgentInGuest:
+    """The agent in one guest, by the first way that answers.
+
+    ``witness`` is asked what the guest has where no way led to the agent. That
+    is added to the error and replaces no answer: it tells neither which NIC is
+    used nor that one may go.
+    """
+
+    def __init__(self, ways: Sequence[Way], *, witness: GuestAgent | None = None) -> None:
+        self._ways = ways
+        self._witness = witness
+
+    async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
+        """Have the guest move its traffic to the standby for at most ``hold_s`` seconds.
+
+        Returns when the guest said for every pair that the standby carries it.
+        """
+        for mac in macs:
+            arguments: dict[str, object] = {"to": "standby", "bond": mac, "hold_s": hold_s}
+            await self._ask("switch", arguments, ANSWER_MARGIN_S, mac=mac)
+
+    async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:
+        """End the holds and return when the guest said that every pair is on its VF."""
+        for mac in macs:
+            arguments: dict[str, object] = {"to": "auto", "bond": mac}
+            # A guest that has not found its first VF yet knows of no pair, so it holds none.
+            with contextlib.suppress(RefusedError):
+                await self._ask("switch", arguments, ANSWER_MARGIN_S, mac=mac, enough=_WHOLE_PAIR)
+        deadline = Deadline.after(timeout_s)
+        for mac in macs:
+            left_s = deadline.remaining_s
+            arguments = {"active": "vf", "bond": mac, "timeout_s": left_s}
+            margin_s = left_s + ANSWER_MARGIN_S
+            await self._ask("wait", arguments, margin_s, mac=mac, enough=_WHOLE_PAIR)
+
+    async def pairs(self) -> tuple[GuestPair, ...]:
+        """See ``Guest.pairs``."""
+        status = await self._ask("status", {}, ANSWER_MARGIN_S)
+        try:
+            return tuple(
+                GuestPair(
+                    mac=shown(item.string("mac")).lower(),
+                    bonded=item.has("bond"),
+                    uses_vf=item.optional_string("active") == "vf",
+                )
+                for item in islice(status.objects("pairs"), _MOST_PAIRS)
+            )
+        except JsonError as error:
+            raise PeerError(f"the guest's agent: {shown(str(error))}") from error
+
+    async def _ask(
+        self,
+        request: str,
+        arguments: dict[str, object],
+        timeout_s: float,
+        *,
+        mac: str | None = None,
+        enough: int = 1,
+    ) -> Obj:
+        silent: list[str] = []
+        for way in self._ways:
+            try:
+                return await way.ask(request, arguments, timeout_s)
+            except RefusedError:
+                raise
+            except (PeerError, UnknownOutcomeError) as error:
+                silent.append(str(error))
+        if mac is not None:
+            silent.extend(await self._listed(mac, enough))
+        raise PeerError("; ".join(silent) or "no way to the guest's agent is described")
+
+    async def _listed(self, mac: str, enough: int) -> list[str]:
+        """Tell which interfaces the guest lists for a pair, once there are ``enough`` or in time.
+
+        Bond, standby and VF are three; no field tells one from the other. Nothing is
+        told where nobody answers, for qemu-ga's silence was told already.
+        """
+        found: list[GuestInterface] | None = None
+        with contextlib.suppress(TimeoutError, PeerError, UnknownOutcomeError):
+            async with asyncio.timeout(LISTING_TIMEOUT_S):
+                while self._witness is not None:
+                    listed = await self._witness.interfaces()
+                    found = [interface for interface in listed if interface.mac == mac]
+                    if len(found) >= enough:
+                        break
+                    # Nothing tells of an interface that appears.
+                    await asyncio.sleep(_LISTING_PAUSE_S)
+        if found is None:
+            return []
+        names = ", ".join(_with_addresses(interface) for interface in found[:_LISTED])
+        more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        return [f"by qemu-ga the guest has {names or 'no interface'}{more} with {mac}"]
+
+
+class ChannelWay:
+    """The virtio-serial port ``org.guestagent.0``, behind a socket chardev of QEMU.
+
+    QEMU serves one client at a time, so each request connects anew. An empty
+    line goes first: it ends whatever another host left unfinished.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
+        """Ask over the channel. Raises as Way.ask does.
+
+        A greeting goes first: what nobody reads now waits in the port for an
+        agent that starts later, and must not be a request to leave the VF.
+        """
+        origin = f"the guest's agent at {self._path}"
+        async with self._connection(origin) as streams:
+            await _exchange(streams, "hello", {}, GREETING_TIMEOUT_S, origin)
+            answer = await _exchange(streams, request, arguments, timeout_s, origin)
+        return _judge(answer, f"{request}, {origin}")
+
+    @contextlib.asynccontextmanager
+    async def _connection(
+        self, origin: str
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                streams = await asyncio.open_unix_connection(
+                    self._path, limit=protocol.MAX_LINE_BYTES
+                )
+        except TimeoutError as error:
+            raise PeerError(f"{origin}: no connection within {CONNECT_TIMEOUT_S:g} s") from error
+        except OSError as error:
+            raise PeerError(
+                f"{origin}: {error.strerror or error}",
+                hint="check the path: it is the chardev of virtio-serial port org.guestagent.0",
+            ) from error
+        try:
+            yield streams
+        finally:
+            streams[1].close()
+            with contextlib.suppress(OSError):
+                await streams[1].wait_closed()
+
+
+async def _exchange(
+    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    request: str,
+    arguments: dict[str, object],
+    timeout_s: float,
+    origin: str,
+) -> Obj:
+    reader, writer = streams
+    ident = f"{request} {secrets.token_hex(8)}"
+    try:
+        async with asyncio.timeout(timeout_s):
+            writer.write(
+                b"\n" + protocol.encode_request(request, ident=ident, arguments=arguments)
+            )
+            await writer.drain()
+            return await _answer_to(ident, reader, origin)
+    except TimeoutError as error:
+        raise UnknownOutcomeError(
+            f"{origin}: no answer to {request} within {timeout_s:g} s",
+            hint="is guestagent installed and running in the guest?",
+        ) from error
+    except OSError as error:
+        raise UnknownOutcomeError(f"{origin}: lost after {request}: {error}") from error
+
+
+async def _answer_to(ident: str, reader: asyncio.StreamReader, origin: str) -> Obj:
+    """Return the answer with our id, skipping a few that are not ours."""
+    for _ in range(MAX_STRAY_LINES):
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            raise UnknownOutcomeError(f"{origin}: it hung up without an answer") from error
+        except asyncio.LimitOverrunError as error:
+            raise PeerError(
+                f"{origin}: an answer of over {protocol.MAX_LINE_BYTES} bytes"
+            ) from error
+        with contextlib.suppress(protocol.WireError):
+            answer = protocol.parse_reply(line)
+            if answer.value.get("id") == ident:
+                return answer
+    raise PeerError(f"{origin}: {MAX_STRAY_LINES} lines and no answer among them")
+
+
+class ExecWay:
+    """qemu-ga's ``guest-exec`` of the agent's own command line; often blocked by distributions."""
+
+    def __init__(self, guest_agent: GuestAgent) -> None:
+        self._guest_agent = guest_agent
+
+    async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
+        """Ask by running ``guestagent ask``. Raises as Way.ask does."""
+        line = protocol.encode_request(request, ident=request, arguments=arguments)
+        origin = f"guestagent, run by {self._guest_agent.origin}"
+        try:
+            status = await self._guest_agent.run(
+                "/usr/bin/guestagent",
+                ("ask",),
+                stdin=line,
+                timeout_s=timeout_s + START_MARGIN_S,
+            )
+        except RefusedError as blocked:
+            # The guest's administrator or qemu-ga said no, not the agent.
+            raise PeerError(str(blocked)) from blocked
+        try:
+            output = base64.b64decode(status.output)
+            answer = protocol.parse_reply(output[: protocol.MAX_LINE_BYTES])
+        except (ValueError, protocol.WireError) as error:
+            raise PeerError(
+                f"{origin} ended with {status.exit_code} and no answer",
+                hint="is guestagent installed and running in the guest?",
+            ) from error
+        return _judge(answer, f"{request}, {origin}")
+
+
+def _with_addresses(interface: GuestInterface) -> str:
+    listed = " ".join(interface.addresses[:_LISTED])
+    return f"{interface.name} ({listed})" if listed else interface.name
+
+
+def _judge(answer: Obj, what: str) -> Obj:
+    """Return the result; raise RefusedError or PeerError where the answer has none."""
+    try:
+        if answer.boolean("ok"):
+            return answer.object("result") if answer.has("result") else Obj({})
+        message = answer.object("error").string("message")
+    except JsonError as error:
+        raise PeerError(f"{what}: not the agent's protocol: {shown(str(error))}") from error
+    raise RefusedError(f"the guest refused {what}: {shown(message)}")

@@ -1,0 +1,78 @@
+"""Which effect a state has under way: it follows from the state alone. Pure."""
+
+from __future__ import annotations
+
+from guestagent.host.migration.state import (
+    CancelMigration,
+    Effect,
+    FollowMigration,
+    Goal,
+    Look,
+    Phase,
+    Plug,
+    Proceed,
+    Program,
+    Reserve,
+    StartMigration,
+    State,
+    Tidy,
+    ToStandby,
+    ToVf,
+    Unplug,
+    Withdraw,
+)
+
+
+def effect_of(state: State) -> Effect | None:  # noqa: C901 - one flat table, as in Phase
+    """Return the effect that a state has under way; None when nothing follows."""
+    limits = state.limits
+    match state.phase:
+        case Phase.PREPARE:
+            return Look()
+        case Phase.RESERVE:
+            return _reserve(state)
+        case Phase.WITHDRAW:
+            return Withdraw(vfs=tuple(vf for vf in state.home_vfs if vf in state.home_provided))
+        case Phase.PROGRAM | Phase.REPROGRAM:
+            side = state.target if state.phase is Phase.PROGRAM else state.home
+            return Program(side=side, vf=state.todo[0], after_s=_attach_pause_s(state))
+        case Phase.TIDY:
+            return Tidy(side=state.guest_at or state.home, used=state.attached)
+        case Phase.SWITCH:
+            return ToStandby(side=state.home, vfs=state.todo)
+        case Phase.CONFIRM | Phase.RETURN:
+            return ToVf(side=state.guest_at or state.home, vfs=state.attached)
+        case Phase.DETACH:
+            pause_s = limits.unplug_pause_s if state.tries else 0.0
+            return Unplug(side=state.home, vf=state.todo[0], after_s=pause_s)
+        case Phase.LAUNCH:
+            return StartMigration()
+        case Phase.MIGRATE:
+            ending = state.cancelling and not state.cancel_refused
+            return FollowMigration(grace_s=limits.cancel_grace_s if ending else None)
+        case Phase.CANCEL:
+            return CancelMigration()
+        case Phase.DECIDE:
+            return Look(after_s=limits.look_pause_s if state.looks else 0.0)
+        case Phase.RESUME:
+            return Proceed(side=state.guest_at or state.home)
+        case Phase.ATTACH | Phase.RESTORE:
+            side = state.target if state.phase is Phase.ATTACH else state.home
+            return Plug(side=side, vf=state.todo[0], after_s=_attach_pause_s(state))
+        case Phase.PREPARED | Phase.DONE | Phase.UNDONE | Phase.FAILED | Phase.UNKNOWN:
+            return None
+
+
+def _reserve(state: State) -> Reserve:
+    in_use = tuple(vf for vf in state.home_vfs if vf in state.home_provided)
+    wanted = state.todo if state.goal is Goal.ATTACH else state.target_vfs
+    return Reserve(
+        in_use=() if state.goal is Goal.ATTACH else in_use,
+        wanted=()
+        if state.goal is Goal.DETACH
+        else tuple(vf for vf in wanted if vf in state.target_provided),
+    )
+
+
+def _attach_pause_s(state: State) -> float:
+    return state.limits.attach_pause_s * 2 ** (state.tries - 1) if state.tries else 0.0

@@ -1,0 +1,1 @@
+"""The destination on another host, over ssh."""

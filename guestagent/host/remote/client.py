@@ -1,0 +1,364 @@
+"""The QEMU, the guest and the VFs of another host, through this program there, over ssh.
+
+The far side is bounded like a guest: length and time of its answers, and their
+types. When it dies with a call under way, what that came to is unknown; the next
+question makes a new connection. What it and ssh say on stderr is passed on, and
+its end is part of the error where nobody answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
+
+from guestagent.clock import Deadline
+from guestagent.errors import (
+    BusyError,
+    ConfigurationError,
+    GuestAgentError,
+    PeerError,
+    UnknownOutcomeError,
+)
+from guestagent.host.hypervisor.base import HungUpError, RefusedError
+from guestagent.host.hypervisor.reply import shown
+from guestagent.host.model import (
+    Device,
+    GuestPair,
+    Means,
+    MigrationFigures,
+    MigrationSettings,
+    Moment,
+    Progress,
+    Side,
+    Topology,
+    View,
+)
+from guestagent.host.remote import rpc
+from guestagent.host.remote.rpc import Hello
+from guestagent.host.sriov.core.model import (
+    Inventory,
+    Lease,
+    Macvtap,
+    Owner,
+    Standby,
+    VfSettings,
+    Want,
+)
+
+CONNECT_S = 30.0
+MARGIN_S = 15.0
+VF_S = 120.0
+_LAST_WORDS_S = 1.0
+_RECONNECT_POLL_S = 0.5
+_URL = re.compile(r"ssh://(?:([\w.-]+)@)?([A-Za-z0-9][\w.-]*|\[[0-9a-f:]+\])(?::(\d{1,5}))?")
+
+
+def ssh_command(url: str, program: Sequence[str] = ("guestagent-host", "serve")) -> list[str]:
+    """Return the command that reaches ``ssh://[user@]host[:port]``. Raises ConfigurationError.
+
+    Nothing is asked for, and a host that is silent for 15 s counts as lost.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise ConfigurationError(
+            f"{url!r} names no host", hint="write it as ssh://host, or ssh://user@host:port"
+        )
+    user, host, port = match.groups()
+    options = ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
+    options += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
+    options += ["-p", port] if port else []
+    options += ["-l", user] if user else []
+    return ["ssh", *options, "--", host.strip("[]"), *program]
+
+
+class Remote:
+    """The far end; one call at a time."""
+
+    def __init__(self, command: Sequence[str], hello: Hello, *, origin: str) -> None:
+        self.origin = origin
+        self._command = command
+        self._hello = hello
+        self._process: asyncio.subprocess.Process | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._last_words: deque[str] = deque(maxlen=2)
+        self._turn = asyncio.Lock()
+        self._ident = 0
+        self._was_connected = False
+
+    async def call(self, name: str, *arguments: object, timeout_s: float) -> Any:
+        """Make a call and return its value.
+
+        Raises the far side's error; UnknownOutcomeError when it was made and no answer came;
+        PeerError when the far side cannot be reached.
+        """
+        async with self._turn:
+            if self._process is None:
+                await self._reconnect()
+            return await self._exchange(name, arguments, timeout_s + MARGIN_S)
+
+    async def close(self) -> None:
+        """Hang up; the far side ends."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(MARGIN_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        await self._hear_out()
+
+    async def _reconnect(self) -> None:
+        """Connect; after a lost connection the far end may still be busy with the lost call."""
+        deadline = Deadline.after(CONNECT_S if self._was_connected else 0.0)
+        while True:
+            try:
+                await self._connect()
+            except BusyError:
+                if deadline.expired:
+                    raise
+                await asyncio.sleep(_RECONNECT_POLL_S)
+            else:
+                self._was_connected = True
+                return
+
+    async def _connect(self) -> None:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=rpc.MAX_LINE_BYTES,
+                start_new_session=True,  # Ctrl-C is for this process, which cancels in order
+            )
+        except OSError as error:
+            raise PeerError(f"{self.origin}: {self._command[0]}: {error.strerror}") from error
+        self._process = process
+        self._last_words.clear()
+        self._listener = asyncio.create_task(self._listen(process.stderr))
+        try:
+            await self._exchange("hello", (self._hello,), CONNECT_S)
+        except UnknownOutcomeError as error:
+            said = "; ".join(self._last_words) or str(error)
+            raise PeerError(
+                f"{self.origin}: no guestagent-host answers there: {said}",
+                hint="does ssh reach it without a password, as a user that may run it?",
+            ) from error
+        except GuestAgentError:
+            await self._drop()
+            raise
+
+    async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
+        """Pass on what ssh and the far end say to people, and keep the end of it."""
+        while stderr is not None and (said := await stderr.read(4096)):
+            with contextlib.suppress(OSError):  # a terminal that has gone
+                sys.stderr.write(said.decode(errors="replace"))
+            lines = (shown(line.decode(errors="replace").strip()) for line in said.splitlines())
+            self._last_words.extend(line for line in lines if line)
+
+    async def _exchange(self, name: str, arguments: tuple[object, ...], timeout_s: float) -> Any:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise PeerError(f"{self.origin}: not connected")
+        self._ident += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                process.stdin.write(rpc.request(self._ident, name, arguments))
+                await process.stdin.drain()
+                while not (line := await process.stdout.readuntil(b"\n")).strip():
+                    pass  # a sign of life
+            return rpc.read_answer(line, self._ident, name, self.origin)
+        except TimeoutError as error:
+            await self._drop()
+            raise UnknownOutcomeError(
+                f"{self.origin}: no answer to {name} within {timeout_s:g} s"
+            ) from error
+        except (asyncio.IncompleteReadError, OSError) as error:
+            await self._hear_out()
+            await self._drop()
+            raise HungUpError(f"{self.origin}: connection lost after {name}") from error
+        except asyncio.LimitOverrunError as error:
+            await self._drop()
+            raise UnknownOutcomeError(f"{self.origin}: {name}: an endless answer") from error
+        except UnknownOutcomeError:
+            await self._drop()  # what comes next may belong to this call
+            raise
+
+    async def _hear_out(self) -> None:
+        """Let a far end that has hung up say why."""
+        if self._listener is not None:
+            await asyncio.wait({self._listener}, timeout=_LAST_WORDS_S)
+
+    async def _drop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        if self._listener is not None:
+            self._listener.cancel()
+
+
+class RemoteQemu:
+    """The ``Hypervisor`` of the far host; only ever a destination."""
+
+    def __init__(self, remote: Remote, *, command_s: float) -> None:
+        self._remote = remote
+        self._command_s = command_s
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """Nothing: the far host's clock is not this one's."""
+        return ()
+
+    async def look(self) -> View:
+        """See ``Hypervisor.look``."""
+        try:
+            try:
+                return await self._look()
+            except HungUpError:
+                return await self._look()
+        except GuestAgentError as error:
+            return View(side=Side.DESTINATION, unreachable=str(error))
+
+    async def _look(self) -> View:
+        view = await self._remote.call("look", timeout_s=4 * self._command_s)
+        return cast("View", view)
+
+    async def unplug(self, device_id: str, timeout_s: float) -> None:
+        """See ``Hypervisor.unplug``."""
+        await self._remote.call("unplug", device_id, timeout_s, timeout_s=2 * timeout_s)
+
+    async def plug(self, device: Device, timeout_s: float) -> None:
+        """See ``Hypervisor.plug``."""
+        await self._remote.call("plug", device, timeout_s, timeout_s=timeout_s + self._command_s)
+
+    async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
+        """See ``Hypervisor.expect_migration``."""
+        await self._remote.call("expect_migration", uri, settings, timeout_s=4 * self._command_s)
+
+    async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
+        """Refuse: a guest is sent from here."""
+        del settings
+        raise RefusedError(f"{self._remote.origin}: nothing is sent from there to {uri}")
+
+    async def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
+        """Yield nothing: a guest is sent from here."""
+        del settings
+        nothing: tuple[Progress, ...] = ()
+        for progress in nothing:
+            yield progress
+
+    async def cancel_migration(self) -> None:
+        """Refuse: a guest is sent from here."""
+        raise RefusedError(f"{self._remote.origin}: nothing is sent from there")
+
+    async def figures(self) -> MigrationFigures | None:
+        """Return None: nothing was sent from there."""
+        return None
+
+    async def proceed(self) -> None:
+        """See ``Hypervisor.proceed``."""
+        await self._remote.call("proceed", timeout_s=2 * self._command_s)
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """See ``Hypervisor.wait_for_change``."""
+        await self._remote.call("wait_for_change", timeout_s, timeout_s=timeout_s)
+
+    async def topology(self) -> Topology:
+        """See ``Hypervisor.topology``."""
+        seen = await self._remote.call("topology", timeout_s=10 * self._command_s)
+        return cast("Topology", seen)
+
+    async def means(self) -> Means:
+        """See ``Hypervisor.means``."""
+        return cast("Means", await self._remote.call("means", timeout_s=4 * self._command_s))
+
+    async def close(self) -> None:
+        """See ``Hypervisor.close``."""
+        await self._remote.close()
+
+
+class RemoteGuest:
+    """The ``Guest`` that arrives at the far host."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    async def pairs(self) -> tuple[GuestPair, ...]:
+        """See ``Guest.pairs``."""
+        return cast(
+            "tuple[GuestPair, ...]", await self._remote.call("guest.pairs", timeout_s=VF_S)
+        )
+
+    async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
+        """See ``Guest.to_standby``."""
+        await self._remote.call("guest.to_standby", tuple(macs), hold_s, timeout_s=VF_S)
+
+    async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:
+        """See ``Guest.to_vf``."""
+        limit_s = timeout_s + VF_S
+        await self._remote.call("guest.to_vf", tuple(macs), timeout_s, timeout_s=limit_s)
+
+
+class RemotePool:
+    """The ``VfPool`` of the far host."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    async def inventory(self) -> Inventory:
+        """See ``VfPool.inventory``."""
+        return cast("Inventory", await self._call("inventory"))
+
+    async def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
+        """See ``VfPool.leases``."""
+        return cast("tuple[Lease, ...]", await self._call("leases", vm))
+
+    async def claim(self, want: Want, owner: Owner) -> Lease:
+        """See ``VfPool.claim``."""
+        return cast("Lease", await self._call("claim", want, owner))
+
+    async def adopt(self, vf: str, owner: Owner, settings: VfSettings) -> Lease:
+        """See ``VfPool.adopt``."""
+        return cast("Lease", await self._call("adopt", vf, owner, settings))
+
+    async def program(self, lease: Lease, settings: VfSettings) -> Lease:
+        """See ``VfPool.program``."""
+        return cast("Lease", await self._call("program", lease, settings))
+
+    async def settle(self, lease: Lease) -> Lease:
+        """See ``VfPool.settle``."""
+        return cast("Lease", await self._call("settle", lease))
+
+    async def withdraw(self, lease: Lease) -> Lease:
+        """See ``VfPool.withdraw``."""
+        return cast("Lease", await self._call("withdraw", lease))
+
+    async def release(self, lease: Lease) -> tuple[str, ...]:
+        """See ``VfPool.release``."""
+        return cast("tuple[str, ...]", await self._call("release", lease))
+
+    async def open_standby(self, standby: Standby) -> tuple[str, ...]:
+        """See ``VfPool.open_standby``."""
+        return cast("tuple[str, ...]", await self._call("open_standby", standby))
+
+    async def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
+        """See ``VfPool.create_macvtap``."""
+        return cast("Macvtap", await self._call("create_macvtap", lease, name, mac))
+
+    async def close_standby(self, standby: Standby) -> tuple[str, ...]:
+        """See ``VfPool.close_standby``."""
+        return cast("tuple[str, ...]", await self._call("close_standby", standby))
+
+    async def _call(self, name: str, *arguments: object) -> object:
+        return await self._remote.call(f"vf.{name}", *arguments, timeout_s=VF_S)

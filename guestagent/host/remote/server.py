@@ -1,0 +1,133 @@
+"""The far end of a migration to another host: does for that host what it is asked on stdin.
+
+No daemon and no port: the near end starts it over ssh and it ends with the
+connection. It holds the lock of the VM here for that long. Nothing is decided
+here, and nothing remembered: what a lost call came to is asked anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from guestagent.errors import GuestAgentError, PeerError
+from guestagent.host.hypervisor.connect import agent_of
+from guestagent.host.hypervisor.qmp.qemu import Qemu
+from guestagent.host.model import Side
+from guestagent.host.remote import rpc
+from guestagent.host.remote.rpc import Hello
+from guestagent.host.sriov.pool import SriovPool, host_pool
+from guestagent.host.store.lock import vm_lock
+from guestagent.json_fields import JsonError
+
+SIGN_OF_LIFE_S = 15.0
+"""After which an empty line goes to a near end that asks nothing.
+
+Where that has gone with its network, the line is what lets sshd find out, which by itself asks
+nobody (ClientAliveInterval of sshd_config(5)): the lock of the VM would be held for hours.
+"""
+
+Method = Callable[..., Awaitable[object]]
+
+
+class Server:
+    """One conversation about one VM."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._methods: dict[str, Method] = {}
+        self._lock = ExitStack()
+        self._qemu: Qemu | None = None
+        self._pool: SriovPool | None = None
+
+    async def serve(self, lines: asyncio.StreamReader, write: Callable[[bytes], None]) -> None:
+        """Answer one call after the other until the near end hangs up."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(SIGN_OF_LIFE_S):
+                        line = await lines.readuntil(b"\n")
+                except TimeoutError:
+                    write(b"\n")
+                    continue
+                except asyncio.IncompleteReadError:
+                    return
+                except asyncio.LimitOverrunError:
+                    write(rpc.failure(None, PeerError("the line is too long")))
+                    return
+                write(await self._answer(line))
+        finally:
+            await self._end()
+
+    async def _answer(self, line: bytes) -> bytes:
+        ident: int | None = None
+        try:
+            ident, name, arguments = rpc.read_request(line)
+            if name == "hello":
+                self._begin(*arguments)
+                return rpc.answer(ident, None)
+            method = self._methods.get(name)
+            if method is None:
+                raise PeerError(f"{name}: not before hello, or nothing of that kind is described")
+            return rpc.answer(ident, await method(*arguments))
+        except JsonError as error:
+            return rpc.failure(ident, PeerError(f"not a call: {error}"))
+        except GuestAgentError as error:
+            return rpc.failure(ident, error)
+
+    def _begin(self, hello: Hello) -> None:
+        if self._qemu is not None:
+            raise PeerError("hello was said already")
+        self._lock.enter_context(vm_lock(self._state_dir, hello.vm))
+        qemu = Qemu(hello.sockets.qmp, Side.DESTINATION, timeout_s=hello.command_s)
+        pool = host_pool(self._state_dir)
+        self._qemu, self._pool = qemu, pool
+        names = [name for name in rpc.CALLS if "." not in name and name != "hello"]
+        self._methods = {name: getattr(qemu, name) for name in names}
+        self._methods |= {
+            name: getattr(pool, name.removeprefix("vf."))
+            for name in rpc.CALLS
+            if name.startswith("vf.")
+        }
+        self._methods |= _guest_methods(hello)
+
+    async def _end(self) -> None:
+        with self._lock:
+            if self._qemu is not None:
+                await self._qemu.close()
+            if self._pool is not None:
+                await self._pool.close()
+
+
+def _guest_methods(hello: Hello) -> Mapping[str, Method]:
+    guest = agent_of(hello.sockets, hello.command_s)
+    if guest is None:
+        return {}
+
+    async def to_standby(macs: tuple[str, ...], hold_s: float) -> None:
+        await guest.to_standby(macs, hold_s=hold_s)
+
+    async def to_vf(macs: tuple[str, ...], timeout_s: float) -> None:
+        await guest.to_vf(macs, timeout_s=timeout_s)
+
+    return {"guest.to_standby": to_standby, "guest.to_vf": to_vf, "guest.pairs": guest.pairs}
+
+
+async def serve_stdio(state_dir: Path) -> None:
+    """Serve the process's own stdin and stdout."""
+    reader = asyncio.StreamReader(limit=rpc.MAX_LINE_BYTES)
+    loop = asyncio.get_running_loop()
+    protocol: Any = asyncio.StreamReaderProtocol(reader)
+    await loop.connect_read_pipe(lambda: protocol, sys.stdin.buffer)
+
+    def write(line: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+
+    await Server(state_dir).serve(reader, write)

@@ -1,0 +1,1 @@
+"""Output for operators and scripts."""

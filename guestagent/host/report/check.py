@@ -1,0 +1,53 @@
+"""Findings of ``check``, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+
+from guestagent.errors import EXIT_DONE, EXIT_FAILED
+from guestagent.host.model import Vm
+from guestagent.host.preflight.findings import Finding, Grade
+from guestagent.host.terminal import coloured
+
+JSON_VERSION = 1
+_COLOURS = {Grade.FINE: 32, Grade.WARNING: 33, Grade.WRONG: 31}
+
+
+def exit_code(findings: tuple[Finding, ...]) -> int:
+    """Return 1 when anything is wrong."""
+    bad = any(finding.grade is Grade.WRONG for finding in findings)
+    return EXIT_FAILED if bad else EXIT_DONE
+
+
+def as_json(vm: Vm, findings: tuple[Finding, ...]) -> str:
+    """Return the findings for programs; an interface, see ``report``."""
+    document = {
+        "version": JSON_VERSION,
+        "command": "check",
+        "vm": vm.name,
+        "exit_code": exit_code(findings),
+        "findings": [
+            {
+                "subject": finding.subject,
+                "grade": finding.grade,
+                "what": finding.what,
+                "hint": finding.hint,
+            }
+            for finding in findings
+        ],
+    }
+    return json.dumps(document, indent=2)
+
+
+def as_text(vm: Vm, findings: tuple[Finding, ...]) -> str:
+    """Return the findings for people, what is wrong last, where it is seen."""
+    lines = []
+    for grade in Grade:
+        for finding in findings:
+            if finding.grade is grade:
+                word = coloured(f"{grade:<8}", _COLOURS[grade])
+                lines.append(f"{word} {finding.subject:<14} {finding.what}")
+                lines += [f"{'':<24}what to do: {finding.hint}"] if finding.hint else []
+    count = sum(finding.grade is Grade.WRONG for finding in findings)
+    end = "nothing is in the way of a migration" if not count else f"{count} in the way"
+    return "\n".join([*lines, f"{vm.name}: {end}"])

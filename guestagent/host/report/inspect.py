@@ -1,0 +1,165 @@
+"""Shows which NICs a guest has, at which guest PCI addresses, and which ports are free."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from guestagent.errors import PeerError, UnknownOutcomeError
+from guestagent.host.hypervisor.base import Hypervisor
+from guestagent.host.hypervisor.guest.qga import GuestAgent
+from guestagent.host.model import GuestInterface, PciDevice, PciPort, Side, Topology, View, Vm
+
+log = logging.getLogger(__name__)
+
+JSON_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """One guest as one side shows it; ``interfaces`` are what the guest itself claims."""
+
+    vm: Vm
+    view: View
+    topology: Topology
+    interfaces: tuple[GuestInterface, ...]
+
+
+async def inspect(vm: Vm, hypervisor: Hypervisor, guest: GuestAgent | None) -> Inspection:
+    """Look at one side; a guest that does not answer is a warning.
+
+    Raises PeerError when QEMU cannot be asked.
+    """
+    view = await hypervisor.look()
+    if view.unreachable is not None:
+        raise PeerError(str(view), hint="see whether the VM runs and its socket is right")
+    topology = await hypervisor.topology()
+    interfaces: tuple[GuestInterface, ...] = ()
+    if guest is not None and view.running:
+        try:
+            interfaces = await guest.interfaces()
+        except (PeerError, UnknownOutcomeError) as error:
+            log.warning("%s, going on without the guest's interface names", error)
+    return Inspection(vm=vm, view=view, topology=topology, interfaces=interfaces)
+
+
+def _role(vm: Vm, side: Side, device: PciDevice) -> str | None:
+    for pair in vm.pairs:
+        vf = pair.vf_on(side)
+        if device.id is not None and device.id == pair.standby:
+            return "standby"
+        if device.id is not None and vf is not None and device.id == vf.id:
+            return "vf"
+    return None
+
+
+def _mac(vm: Vm, side: Side, device: PciDevice) -> str | None:
+    """Return the MAC; a passed-through VF shows none in QEMU, so its pair's is taken."""
+    if device.mac is not None or device.id is None:
+        return device.mac
+    for pair in vm.pairs:
+        vf = pair.vf_on(side)
+        if vf is not None and vf.id == device.id:
+            return pair.mac
+    return None
+
+
+def _names(inspection: Inspection, mac: str | None) -> list[str]:
+    return [known.name for known in inspection.interfaces if mac and known.mac == mac]
+
+
+def as_json(inspection: Inspection) -> str:
+    """Return the inspection for programs; an interface, see ``report``."""
+    vm, side = inspection.vm, inspection.view.side
+    document = {
+        "version": JSON_VERSION,
+        "command": "inspect",
+        "vm": vm.name,
+        "side": side,
+        "status": inspection.view.run_state,
+        "nics": [
+            {
+                "id": nic.id,
+                "driver": nic.driver,
+                "mac": (mac := _mac(vm, side, nic)),
+                "address": nic.address,
+                "port": nic.port,
+                "role": _role(vm, side, nic),
+                "guest_interfaces": _names(inspection, mac),
+            }
+            for nic in inspection.topology.devices
+            if nic.is_nic
+        ],
+        "ports": [
+            {
+                "id": port.id,
+                "address": port.address,
+                "free_address": None if port.device else port.slot_address,
+                "device": port.device,
+                "hotplug": port.hotplug,
+            }
+            for port in inspection.topology.ports
+        ],
+        "devices": [
+            {
+                "id": device.id,
+                "driver": device.driver,
+                "address": device.address,
+                "description": device.description,
+            }
+            for device in inspection.topology.devices
+        ],
+    }
+    return json.dumps(document, indent=2)
+
+
+def as_text(inspection: Inspection) -> str:
+    """Return the inspection for people: three tables."""
+    vm, side = inspection.vm, inspection.view.side
+    nics = [
+        (
+            nic.address or "-",
+            nic.id or "-",
+            _mac(vm, side, nic) or "-",
+            nic.driver or nic.description,
+            nic.port or "-",
+            _role(vm, side, nic) or "-",
+            " ".join(_names(inspection, _mac(vm, side, nic))) or "-",
+        )
+        for nic in inspection.topology.devices
+        if nic.is_nic
+    ]
+    ports = [(port.id, port.address, _occupation(port)) for port in inspection.topology.ports]
+    devices = [
+        (device.address or "-", device.id or "-", device.driver or device.description)
+        for device in inspection.topology.devices
+    ]
+    return "\n".join(
+        (
+            f"{vm.name} at {side}: guest {inspection.view.run_state}",
+            "",
+            *_table(("NIC", "id", "MAC", "driver", "port", "role", "in the guest"), nics),
+            "",
+            *_table(("port", "address", "used by"), ports),
+            "",
+            *_table(("address in use", "id", "device"), devices),
+        )
+    )
+
+
+def _occupation(port: PciPort) -> str:
+    if port.device is not None:
+        return port.device
+    if not port.hotplug:
+        return "empty, no hot-plug"
+    return f"free: {port.slot_address or 'no address before the firmware ran'}"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [head, *rows]
+    ]

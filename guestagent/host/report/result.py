@@ -1,0 +1,158 @@
+"""What a command hands back: one JSON object for programs, a few lines for people.
+
+The JSON is an interface: members are added, never renamed or removed within
+version 1. Times are seconds of this host's CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+from json import dumps
+
+from guestagent.errors import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN, GuestAgentError
+from guestagent.host.migration.state import Goal, Phase, State
+from guestagent.host.model import Side, Vm
+from guestagent.host.run.driver import Outcome
+from guestagent.host.terminal import coloured, size
+
+JSON_VERSION = 1
+_GREEN, _RED = 32, 31
+_BAD = {Phase.UNKNOWN: "unknown", Phase.PREPARED: "try again later"}
+
+
+def exit_code(outcome: Outcome) -> int:
+    """Return 0 when what was asked for is so, 75 when it is not yet possible, 1 otherwise."""
+    match outcome.state.phase:
+        case Phase.DONE | Phase.UNDONE:
+            return EXIT_DONE
+        case Phase.PREPARED:
+            return EXIT_DONE if outcome.state.problem is None else EXIT_TRY_AGAIN
+        case _:
+            return EXIT_FAILED
+
+
+def accelerated(vm: Vm, state: State) -> bool:
+    """Whether the guest has a VF in every pair, as far as is known."""
+    return len(state.attached) == len(vm.pairs)
+
+
+def as_json(vm: Vm, outcome: Outcome, command: str) -> str:
+    """Return the report for programs."""
+    state = outcome.state
+    figures = outcome.figures
+    document = {
+        "version": JSON_VERSION,
+        "command": command,
+        "goal": state.goal,
+        "vm": vm.name,
+        "result": state.phase,
+        "exit_code": exit_code(outcome),
+        "running_on": state.guest_at,
+        "accelerated": accelerated(vm, state),
+        "guest": {"switched": state.switched, "confirmed": state.confirmed},
+        "message": state.problem.what if state.problem else None,
+        "hint": state.problem.hint if state.problem else None,
+        "warnings": list(state.warnings),
+        "phases": [
+            {"name": span.phase, "vf": span.vf, "start_s": span.start_s, "end_s": span.end_s}
+            for span in outcome.spans
+        ],
+        "moments": [
+            {
+                "name": moment.name,
+                "side": moment.side,
+                "vf": moment.vf,
+                "at_s": moment.at_s,
+                "received_s": moment.received_s,
+            }
+            for moment in outcome.moments
+        ],
+        "migration": figures
+        and {
+            "total_ms": figures.total_ms,
+            "downtime_ms": figures.downtime_ms,
+            "setup_ms": figures.setup_ms,
+            "transferred_bytes": figures.transferred_bytes,
+        },
+    }
+    return dumps(document, indent=2)
+
+
+def error_as_json(command: str, error: GuestAgentError) -> str:
+    """Return for programs why a command could not be begun, or ended without a report."""
+    document = {
+        "version": JSON_VERSION,
+        "command": command,
+        "result": "error",
+        "exit_code": error.exit_code,
+        "message": str(error),
+        "hint": error.hint,
+    }
+    return dumps(document, indent=2)
+
+
+def as_text(vm: Vm, outcome: Outcome, command: str) -> str:
+    """Return the report for people."""
+    state = outcome.state
+    if state.phase is Phase.UNDONE:
+        return f"{vm.name}: {coloured('undone', _GREEN)}: {_undone(state, command)}"
+    if state.problem is not None:
+        word = coloured(_BAD.get(state.phase, "failed"), _RED)
+        return f"{vm.name}: {word}: {state.problem.what}\n  what to do: {state.problem.hint}"
+    if state.phase is Phase.PREPARED:
+        word = coloured("prepared", _GREEN)
+        return f"{vm.name}: {word}: migrate the guest now, then: complete, or rollback"
+    lines = [f"{vm.name}: {coloured('done', _GREEN)}: {_done(vm, state)}"]
+    lines += [
+        f"  {span.phase:<8} {span.end_s - span.start_s:7.3f} s  {span.vf or ''}".rstrip()
+        for span in outcome.spans
+    ]
+    if outcome.figures is not None:
+        downtime = outcome.figures.downtime_ms
+        lines.append(
+            f"  moved {size(outcome.figures.transferred_bytes)}"
+            f" in {outcome.figures.total_ms / 1000:.1f} s,"
+            f" the guest stood still for {'?' if downtime is None else downtime} ms"
+        )
+    return "\n".join(lines)
+
+
+def brief(vm: Vm, result: str, *, json: bool) -> str:
+    """Return what ``recover`` says when it had nothing to do, or was told to do nothing."""
+    if json:
+        document = {
+            "version": JSON_VERSION,
+            "command": "recover",
+            "vm": vm.name,
+            "result": result,
+            "exit_code": EXIT_DONE,
+        }
+        return dumps(document, indent=2)
+    if result == "nothing":
+        return (
+            f"{vm.name}: nothing to recover: every operation on it that was begun on this host has"
+            " finished; one that another host began is recovered there"
+        )
+    kept = "VFs that it claimed stay so: see vf list and vf release"
+    return f"{vm.name}: forgotten: the operation counts as failed, nothing was looked at; {kept}"
+
+
+def _undone(state: State, command: str) -> str:
+    if state.guest_at is None:
+        return f"{command}: the {state.goal} had not touched anything"
+    vfs = ", ".join(state.attached) or "its standby NIC alone"
+    where = f"the guest runs at {state.guest_at} with {vfs}"
+    return f"{command}: the {state.goal} is taken back, {where}"
+
+
+def _done(vm: Vm, state: State) -> str:
+    vfs = ", ".join(state.attached)
+    match state.goal:
+        case Goal.DETACH:
+            return f"the guest at {state.home} is on its standby NIC"
+        case Goal.ATTACH:
+            return f"the guest at {state.home} has {vfs}"
+        case Goal.MIGRATE:
+            where = f"the guest runs at {Side.DESTINATION}"
+            if not vfs:
+                return f"{where} on its standby NIC"
+            return f"{where} with {vfs}" if accelerated(vm, state) else f"{where}, in part: {vfs}"

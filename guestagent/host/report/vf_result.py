@@ -1,0 +1,152 @@
+"""VFs and leases for people and for programs.
+
+The JSON is an interface: members are added, never renamed or removed within version 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from guestagent.host.sriov.core.choose import unfit_vf
+from guestagent.host.sriov.core.model import Inventory, Lease, Macvtap, Pf, Process, Vf, VfState
+
+JSON_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A VF that is ready for a pair, with the macvtap of its standby if one was asked for.
+
+    ``user`` is the process that has it open already, if it was claimed before.
+    """
+
+    mac: str
+    lease: Lease
+    macvtap: Macvtap | None = None
+    user: Process | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """A lease that has ended, and what could not be made as it was."""
+
+    lease: Lease
+    warnings: tuple[str, ...]
+
+
+def listed(inventory: Inventory) -> str:
+    """Return the PFs and VFs for people."""
+    if not inventory.pfs:
+        return "this host has no PF: no device with SR-IOV and an interface in this namespace"
+    return "\n".join(line for pf in inventory.pfs for line in _pf_lines(pf))
+
+
+def listed_as_json(inventory: Inventory) -> str:
+    """Return the PFs and VFs for programs."""
+    document = {"version": JSON_VERSION, "pfs": [_pf(pf) for pf in inventory.pfs]}
+    return json.dumps(document, indent=2)
+
+
+def claimed(vfs: Sequence[Claimed]) -> str:
+    """Return what was claimed, for people."""
+    lines = []
+    for vf in vfs:
+        lease = vf.lease
+        state = "reserved" if lease.settings is None else "ready for vfio-pci"
+        state = state if vf.user is None else f"in use by {vf.user}"
+        lines.append(f"{vf.mac}: {lease.vf}, VF {lease.index} of {lease.pf_name}: {state}")
+        if vf.macvtap is not None:
+            lines.append(f"  standby: {vf.macvtap.link}, {vf.macvtap.device}")
+        lines += [f"  warning: {text}" for text in lease.warnings]
+    return "\n".join(lines)
+
+
+def claimed_as_json(vfs: Sequence[Claimed]) -> str:
+    """Return what was claimed, for programs."""
+    found = [
+        {
+            "mac": vf.mac,
+            "lease": _lease(vf.lease),
+            "macvtap": None if vf.macvtap is None else asdict(vf.macvtap),
+            "process": None if vf.user is None else asdict(vf.user),
+            "warnings": list(vf.lease.warnings),
+        }
+        for vf in vfs
+    ]
+    return json.dumps({"version": JSON_VERSION, "vfs": found}, indent=2)
+
+
+def released(vfs: Sequence[Released]) -> str:
+    """Return what was released, for people."""
+    if not vfs:
+        return "nothing to release: there is no such lease"
+    lines = []
+    for vf in vfs:
+        lines.append(f"{vf.lease.vf}: released by {vf.lease.owner}")
+        lines += [f"  warning: {text}" for text in vf.warnings]
+    return "\n".join(lines)
+
+
+def released_as_json(vfs: Sequence[Released]) -> str:
+    """Return what was released, for programs."""
+    found = [{"lease": _lease(vf.lease), "warnings": list(vf.warnings)} for vf in vfs]
+    return json.dumps({"version": JSON_VERSION, "vfs": found}, indent=2)
+
+
+def _pf_lines(pf: Pf) -> list[str]:
+    state = "up" if pf.up and pf.carrier else "no carrier" if pf.up else "down"
+    others = [name for name in pf.names if name not in {pf.name, pf.address}]
+    named = f" ({', '.join(others)})" if others else ""
+    head = f"{pf.name}{named}  {pf.address}  {pf.driver or 'no driver'}, {state}, MTU {pf.mtu}"
+    lines = [f"{head}, {len(pf.vfs)} of {pf.total_vfs} VFs"]
+    for vf in pf.vfs:
+        shown = "PF says nothing" if vf.state is None else _shown(vf.state)
+        lines.append(
+            f"  {vf.index:<3} {vf.address}  {vf.driver or '-':<9} {shown}"
+            f"  {unfit_vf(vf) or 'free'}"
+        )
+    return lines
+
+
+def _shown(state: VfState) -> str:
+    return f"{state.mac} VLAN {state.vlan}"
+
+
+def _pf(pf: Pf) -> dict[str, Any]:
+    return {
+        "address": pf.address,
+        "name": pf.name,
+        "names": list(pf.names),
+        "driver": pf.driver,
+        "up": pf.up,
+        "carrier": pf.carrier,
+        "mtu": pf.mtu,
+        "total_vfs": pf.total_vfs,
+        "vlans": None if pf.vlans is None else sorted(pf.vlans),
+        "vfs": [_vf(vf) for vf in pf.vfs],
+    }
+
+
+def _vf(vf: Vf) -> dict[str, Any]:
+    return {
+        "address": vf.address,
+        "index": vf.index,
+        "driver": vf.driver,
+        "iommu_group": vf.iommu_group,
+        "state": None if vf.state is None else asdict(vf.state),
+        "free": unfit_vf(vf) is None,
+        "holder": vf.holder,
+        "lease": None if vf.lease is None else _lease(vf.lease),
+        "process": None if vf.user is None else asdict(vf.user),
+        "host_use": vf.host_use,
+        "group_mates": list(vf.group_mates),
+    }
+
+
+def _lease(lease: Lease) -> dict[str, Any]:
+    document = asdict(lease)
+    del document["warnings"]
+    return document

@@ -1,0 +1,1 @@
+"""Runs operations: effects on QEMU, VFs and the guest, one after the other."""

@@ -1,0 +1,277 @@
+"""Runs one operation on a VM under its lock and its journal, and goes on with one that stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from guestagent import __version__
+from guestagent.errors import BusyError, ConfigurationError, ConflictError
+from guestagent.host.hypervisor import connect
+from guestagent.host.hypervisor.base import Guest, Hypervisor
+from guestagent.host.migration.guest_location import Owner, owner_of
+from guestagent.host.migration.recovery import ordered, resumed
+from guestagent.host.migration.state import Goal, Limits, Order, Phase, Problem, State
+from guestagent.host.migration.transitions import begin
+from guestagent.host.model import Side, Vm
+from guestagent.host.preflight.findings import Facts, Finding, as_problem
+from guestagent.host.preflight.gather import facts_of
+from guestagent.host.preflight.judge import judge
+from guestagent.host.remote.client import RemoteGuest, RemotePool, RemoteQemu
+from guestagent.host.remote.connect import remote
+from guestagent.host.run.driver import Driver, Observer, Outcome
+from guestagent.host.run.vf_steps import VfProvider
+from guestagent.host.sriov.base import VfPool
+from guestagent.host.sriov.pool import host_pool
+from guestagent.host.store.journal import (
+    Began,
+    Journal,
+    Operation,
+    must_be_free,
+    newest,
+    unfinished,
+)
+from guestagent.host.store.lock import vm_lock
+
+
+def operate(
+    vm: Vm,
+    goal: Goal,
+    home: Side,
+    state_dir: Path,
+    *,
+    observer: Observer,
+    orchestrated: bool = False,
+) -> Outcome:
+    """Bring about ``goal``; an orchestrated migration only as far as somebody else can begin.
+
+    Raises BusyError when another process works on this VM, ConflictError when an
+    earlier operation has not finished.
+    """
+    command = "prepare" if orchestrated else str(goal)
+    directory = state_dir / vm.name
+    with vm_lock(state_dir, vm.name):
+        must_be_free(directory)
+        state = _first(vm, goal, home, orchestrated=orchestrated)
+        if goal is Goal.MIGRATE:
+            facts = asyncio.run(_look(vm, state, state_dir, ask_guest=False))
+            problem = as_problem(judge(vm, state, facts))
+            if problem is not None:
+                state = _not_begun(state, problem, facts)
+                return Outcome(state=state, spans=(), moments=(), figures=None)
+        with _closing(Journal.begin(directory, _now(vm, command))) as journal:
+            state = replace(state, operation=journal.path.stem)
+            return asyncio.run(_drive(vm, state, journal, state_dir, observer))
+
+
+def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
+    """Look at everything that could keep a migration from its end; changes nothing."""
+    # Without a destination there is still all the rest to be looked at.
+    goal = Goal.MIGRATE if vm.destination is not None else Goal.DETACH
+    state = _first(vm, goal, Side.SOURCE)
+    other = None
+    try:
+        with vm_lock(state_dir, vm.name):
+            must_be_free(state_dir / vm.name)
+    except (BusyError, ConflictError) as error:
+        other = Problem(what=str(error), hint=error.hint or "")
+    facts = asyncio.run(_look(vm, state, state_dir, ask_guest=True, other=other))
+    return judge(vm, state, facts)
+
+
+def _not_begun(state: State, problem: Problem, facts: Facts) -> State:
+    """Return the end of what was not begun: the guest is where it is seen to be."""
+    home, away = facts.source.view, facts.destination
+    here = home.running and owner_of(home, None if away is None else away.view) is Owner.SOURCE
+    return replace(
+        state,
+        phase=Phase.FAILED,
+        problem=problem,
+        guest_at=state.home if here else None,
+        attached=tuple(vf for vf in state.home_vfs if here and vf in home.devices),
+    )
+
+
+def _first(vm: Vm, goal: Goal, home: Side, *, orchestrated: bool = False) -> State:
+    target = Side.DESTINATION if goal is Goal.MIGRATE else home
+    state, _ = begin(
+        goal=goal,
+        home=home,
+        home_vfs=tuple(vf.id for vf in vm.vfs_on(home)),
+        target_vfs=tuple(vf.id for vf in vm.vfs_on(target)),
+        limits=_limits(vm),
+        reachable=frozenset(s for s in {home, target} if connect.guest(vm, s) is not None),
+        orchestrated=orchestrated,
+        home_provided=vm.provided_on(home),
+        target_provided=vm.provided_on(target),
+    )
+    return state
+
+
+def order(vm: Vm, wanted: Order, state_dir: Path, *, observer: Observer) -> Outcome:
+    """Complete or take back the migration that was prepared.
+
+    Raises as ``recover`` does, and ConflictError when none is prepared.
+    """
+    with vm_lock(state_dir, vm.name):
+        operation = newest(state_dir / vm.name)
+        state = None if operation is None or operation.finished else operation.state
+        if operation is None or state is None:
+            raise ConflictError(
+                f"{vm.name}: no migration is prepared",
+                hint="guestagent-host prepare comes first, with the same --state-dir",
+            )
+        if state.phase is not Phase.PREPARED:
+            raise unfinished(operation)
+        vm = _on_its_host(vm, operation)
+        _must_describe(vm, state)
+        with _closing(Journal.resume(operation, _now(vm, wanted))) as journal:
+            return asyncio.run(_drive(vm, ordered(state, wanted), journal, state_dir, observer))
+
+
+def recover(vm: Vm, state_dir: Path, *, observer: Observer) -> Outcome | None:
+    """Finish or undo the operation that has not finished; None when there is none.
+
+    Raises as ``operate`` does, and ConfigurationError when the description lacks what the
+    operation is about.
+    """
+    with vm_lock(state_dir, vm.name):
+        operation = newest(state_dir / vm.name)
+        state = None if operation is None or operation.finished else operation.state
+        if operation is None or state is None:
+            return None
+        vm = _on_its_host(vm, operation)
+        _must_describe(vm, state)
+        with _closing(Journal.resume(operation, _now(vm, "recover"))) as journal:
+            return asyncio.run(_drive(vm, resumed(state), journal, state_dir, observer))
+
+
+def forget(vm: Vm, state_dir: Path) -> bool:
+    """End the operation that has not finished and look at nothing; False when there is none."""
+    with vm_lock(state_dir, vm.name):
+        operation = newest(state_dir / vm.name)
+        state = None if operation is None or operation.finished else operation.state
+        if operation is None or state is None:
+            return False
+        with _closing(Journal.resume(operation, _now(vm, "recover --forget"))) as journal:
+            journal.entered(replace(state, phase=Phase.FAILED))
+        return True
+
+
+def _now(vm: Vm, command: str) -> Began:
+    host = None if vm.destination is None else vm.destination.host
+    return Began(command=command, program=__version__, host=host)
+
+
+@contextmanager
+def _closing(journal: Journal) -> Iterator[Journal]:
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _must_describe(vm: Vm, state: State) -> None:
+    for side, vfs in ((state.home, state.home_vfs), (state.target, state.target_vfs)):
+        connect.endpoint(vm, side)
+        unknown = sorted(set(vfs) - {vf.id for vf in vm.vfs_on(side)})
+        if unknown:
+            raise ConfigurationError(
+                f"{vm.name}: the operation that did not finish is about {unknown[0]} at {side},"
+                " which the description does not have",
+                hint="recover with the description as it was then",
+            )
+
+
+def _limits(vm: Vm) -> Limits:
+    """Return how often things are repeated, as the description has it."""
+    return Limits(
+        unplug_requests=vm.timeouts.unplug_requests,
+        attach_tries=vm.timeouts.attach_tries,
+        guest_must_agree=vm.guest_must_agree,
+    )
+
+
+async def _look(
+    vm: Vm, state: State, state_dir: Path, *, ask_guest: bool, other: Problem | None = None
+) -> Facts:
+    async with _equipped(vm, state, state_dir) as kit:
+        guest = kit.guests.get(state.home) if ask_guest else None
+        return await facts_of(kit.hypervisors, guest, kit.pools, other_operation=other)
+
+
+async def _drive(
+    vm: Vm, state: State, journal: Journal, state_dir: Path, observer: Observer
+) -> Outcome:
+    async with _equipped(vm, state, state_dir) as kit:
+        driver = Driver(
+            vm,
+            kit.hypervisors,
+            kit.guests,
+            observer=observer,
+            recorder=journal,
+            provider=VfProvider(vm, kit.pools) if kit.pools else None,
+            clock=time.monotonic,
+        )
+        loop = asyncio.get_running_loop()
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, driver.cancel)
+        try:
+            return await driver.run(state)
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kit:
+    """What an operation works with; ``pools`` is empty where no VF is claimed here."""
+
+    hypervisors: Mapping[Side, Hypervisor]
+    guests: Mapping[Side, Guest]
+    pools: Mapping[Side, VfPool]
+
+
+@asynccontextmanager
+async def _equipped(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Kit]:
+    sides = {state.home, state.target}
+    far = remote(vm) if Side.DESTINATION in sides else None
+    here = sides if far is None else sides - {Side.DESTINATION}
+    hypervisors: dict[Side, Hypervisor] = {side: connect.hypervisor(vm, side) for side in here}
+    guests: dict[Side, Guest] = {
+        side: guest for side in here if (guest := connect.guest(vm, side)) is not None
+    }
+    pool = host_pool(state_dir) if state.home_provided or state.target_provided else None
+    pools: dict[Side, VfPool] = {} if pool is None else dict.fromkeys(Side, pool)
+    if far is not None:
+        hypervisors[Side.DESTINATION] = RemoteQemu(far, command_s=vm.timeouts.command_s)
+        if Side.DESTINATION in state.reachable:
+            guests[Side.DESTINATION] = RemoteGuest(far)
+        if pool is not None:
+            pools[Side.DESTINATION] = RemotePool(far)
+    try:
+        yield _Kit(hypervisors=hypervisors, guests=guests, pools=pools)
+    finally:
+        for hypervisor in hypervisors.values():
+            await hypervisor.close()
+        if pool is not None:
+            await pool.close()
+
+
+def _on_its_host(vm: Vm, operation: Operation) -> Vm:
+    """Return the description with the destination's host that the operation began with.
+
+    It comes before the description's, for ``--dest`` did: another host knows nothing of this
+    guest, and that nothing listens there would count as the end of its QEMU.
+    """
+    if vm.destination is None:
+        return vm
+    return replace(vm, destination=replace(vm.destination, host=operation.host))

@@ -1,0 +1,235 @@
+"""Claims, programs and gives back the VFs of an operation, through the pools of both hosts.
+
+A lease carries in its owner which device of which side of which operation it
+is for, so nothing about it has to be remembered here: after a crash the pools
+say what is held, and every step may be repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+
+from guestagent.errors import (
+    GuestAgentError,
+)
+from guestagent.host.hypervisor.base import RefusedError
+from guestagent.host.migration.state import (
+    Done,
+    Event,
+    Lacking,
+    Program,
+    Reserve,
+    State,
+    Tidy,
+    Withdraw,
+)
+from guestagent.host.model import Pair, Side, Vm
+from guestagent.host.run.outcome import FAILED, outcome_of
+from guestagent.host.sriov.base import NoVfError, VfPool
+from guestagent.host.sriov.core.choose import held
+from guestagent.host.sriov.core.model import Lease, Owner, Provision, Standby
+
+log = logging.getLogger(__name__)
+
+Warnings = tuple[str, ...]
+
+
+class VfProvider:
+    """The ``Provider`` of one VM; ``pools`` has the VFs of each side's host."""
+
+    def __init__(self, vm: Vm, pools: Mapping[Side, VfPool]) -> None:
+        self._vm = vm
+        self._pools = pools
+
+    async def perform(self, effect: Reserve | Withdraw | Program | Tidy, state: State) -> Event:
+        """See ``driver.Provider``."""
+        match effect:
+            case Reserve():
+                return await self._reserve(effect, state)
+            case Withdraw(vfs=vfs):
+                return await outcome_of(self._withdraw(vfs, state))
+            case Program(side=side, vf=vf):
+                return await outcome_of(self._program(side, vf, state))
+            case Tidy():
+                return await outcome_of(self._tidy(effect, state))
+
+    async def address(self, side: Side, vf: str, operation: str) -> str:
+        """See ``driver.Provider``."""
+        return (await self._lease(side, vf, operation)).vf
+
+    async def open_standbys(self, side: Side) -> None:
+        """See ``driver.Provider``."""
+        try:
+            await self._each_standby(side, lambda pool: pool.open_standby)
+        except FAILED as error:
+            self._tell([f"the way to the standby is not open yet: {error}"])
+
+    async def _reserve(self, effect: Reserve, state: State) -> Event:
+        lacking: dict[str, str] = {}
+        event = await outcome_of(self._take(effect, state, lacking))
+        if lacking and isinstance(event, Done):
+            return Lacking(vfs=tuple(lacking), detail="; ".join(lacking.values()))
+        return event
+
+    async def _take(self, effect: Reserve, state: State, lacking: dict[str, str]) -> None:
+        """Claim every VF; the ones of which there is none free are noted in ``lacking``."""
+        for vf in effect.in_use:
+            await self._adopt(state.home, vf, state)
+        for vf in effect.wanted:
+            try:
+                await self._claim(state.target, vf, state)
+            except NoVfError as error:
+                lacking[vf] = f"{vf}: {error}"
+
+    async def _adopt(self, side: Side, vf: str, state: State) -> None:
+        """Take the lease on a VF that the guest has: the described one, or that of its MAC."""
+        provision = self._provision(side, vf)
+        owner = self._owner(side, vf, state.operation)
+        address = provision.want.vf
+        if address is None:
+            mac = provision.settings.mac
+            lease = (await self._pools[side].inventory()).lease_for(self._vm.name, mac)
+            address = None if lease is None else lease.vf
+        if address is None:
+            raise RefusedError(
+                f"{side}: which VF {vf} is cannot be told: it has no host in the description and"
+                f" {self._vm.name} has no lease with its MAC address"
+            )
+        await self._pools[side].adopt(address, owner, provision.settings)
+
+    async def _claim(self, side: Side, vf: str, state: State) -> None:
+        """Claim a VF; one that waits for this device since an earlier claim is taken first."""
+        owner = self._owner(side, vf, state.operation)
+        if await self._find(side, owner) is not None:
+            return
+        pool, provision, mac = (
+            self._pools[side],
+            self._provision(side, vf),
+            self._pair(side, vf).mac,
+        )
+        own = held(
+            await pool.inventory(),
+            provision.want,
+            lambda other: other.is_for(self._vm.name, side, vf, mac),
+        )
+        if own is not None and own.vf is not None:
+            await pool.adopt(own.vf.address, owner, provision.settings)
+        else:
+            await pool.claim(provision.want, owner)
+
+    async def _withdraw(self, vfs: tuple[str, ...], state: State) -> None:
+        for vf in vfs:
+            lease = await self._lease(state.home, vf, state.operation)
+            self._tell((await self._pools[state.home].withdraw(lease)).warnings)
+        if state.target is not state.home:
+            await self._each_standby(state.target, lambda pool: pool.open_standby)
+
+    async def _program(self, side: Side, vf: str, state: State) -> None:
+        lease = await self._lease(side, vf, state.operation)
+        programmed = await self._pools[side].program(lease, self._provision(side, vf).settings)
+        self._tell(programmed.warnings)
+
+    async def _tidy(self, effect: Tidy, state: State) -> None:
+        """Settle what the guest uses and release the rest; every VF and both hosts are tried.
+
+        The standby's path is closed where the guest is not: the PF of the host that it
+        left would take its neighbours' frames for ever. It stays open where the guest
+        is without a VF; both may be one host, so that comes last. And it stays open where
+        the guest was asked whether it uses its VFs and did not say so: it may be on the
+        standby for as long as its agent is dead; and where a request to release the VF
+        stays with the guest. The next operation to which it says so closes it; one that
+        ends before it has asked leaves it as it is.
+        """
+        nobody_to_ask = effect.side not in state.reachable
+        staying = tuple(vf for vf in effect.used if vf not in state.leaving)
+        settled = staying if state.confirmed or nobody_to_ask else ()
+        left = () if state.confirmed is False else staying
+        failures: list[GuestAgentError] = []
+        for side in {state.home, state.target} - {effect.side}:
+            with _noted(failures):
+                await self._end_leases(side, state, failures)
+                await self._each_standby(side, lambda pool: pool.close_standby)
+        with _noted(failures):
+            await self._end_leases(effect.side, state, failures, used=effect.used, settled=settled)
+        with _noted(failures):
+            await self._each_standby(effect.side, lambda pool: pool.open_standby, but=left)
+        self._tell(str(failure) for failure in failures[1:])
+        if failures:
+            raise failures[0]
+
+    async def _end_leases(
+        self,
+        side: Side,
+        state: State,
+        failures: list[GuestAgentError],
+        *,
+        used: Collection[str] = (),
+        settled: Collection[str] = (),
+    ) -> None:
+        """Release every lease of this operation but those on VFs in use; settle some of these."""
+        pool = self._pools[side]
+        for vf in (device.id for device in self._vm.vfs_on(side)):
+            if self._pair(side, vf).sriov_on(side) is None:
+                continue
+            lease = await self._find(side, self._owner(side, vf, state.operation))
+            with _noted(failures):
+                if lease is not None and vf not in used:
+                    self._tell(await pool.release(lease))
+                elif lease is not None and vf in settled:
+                    self._tell((await pool.settle(lease)).warnings)
+
+    async def _each_standby(
+        self,
+        side: Side,
+        method: Callable[[VfPool], Callable[[Standby], Awaitable[Warnings]]],
+        *,
+        but: Collection[str] = (),
+    ) -> None:
+        """Do it for the standby of each pair, but for those whose VF is one of ``but``."""
+        for pair in self._vm.pairs:
+            provision, vf = pair.sriov_on(side), pair.vf_on(side)
+            if vf is not None and vf.id in but:
+                continue
+            if provision is not None and provision.settings.standby is not None:
+                self._tell(await method(self._pools[side])(provision.settings.standby))
+
+    async def _lease(self, side: Side, vf: str, operation: str) -> Lease:
+        lease = await self._find(side, self._owner(side, vf, operation))
+        if lease is None:
+            raise RefusedError(f"{side}: {self._vm.name} has no VF claimed for {vf}")
+        return lease
+
+    async def _find(self, side: Side, owner: Owner) -> Lease | None:
+        held = await self._pools[side].leases(owner.vm)
+        return next((lease for lease in held if lease.owner == owner), None)
+
+    def _owner(self, side: Side, vf: str, operation: str) -> Owner:
+        return Owner.in_operation(self._vm.name, operation, side, vf)
+
+    def _pair(self, side: Side, vf: str) -> Pair:
+        for pair in self._vm.pairs:
+            device = pair.vf_on(side)
+            if device is not None and device.id == vf:
+                return pair
+        raise RefusedError(f"{side}: {vf} is not described")
+
+    def _provision(self, side: Side, vf: str) -> Provision:
+        provision = self._pair(side, vf).sriov_on(side)
+        if provision is None:
+            raise RefusedError(f"{side}: nothing describes how {vf} is claimed")
+        return provision
+
+    def _tell(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
+
+
+@contextlib.contextmanager
+def _noted(failures: list[GuestAgentError]) -> Iterator[None]:
+    """Go on after a step that failed."""
+    try:
+        yield
+    except FAILED as error:
+        failures.append(error)

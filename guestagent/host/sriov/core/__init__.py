@@ -1,0 +1,1 @@
+"""VFs, leases and the choice of a VF: pure, no I/O."""

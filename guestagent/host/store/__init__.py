@@ -1,0 +1,1 @@
+"""The journal of a VM and the lock on it."""

@@ -1,0 +1,327 @@
+"""What a command on a VM set out to do and what came of it, written down before it is done.
+
+One file for each operation, ``<state_dir>/<vm>/<number>.jsonl``, one JSON
+object a line. ``Entered`` is on the disk before the effect of that state
+begins, ``CameTo`` is written after it. So the end of the file tells what may
+have happened and what cannot have: after ``Entered`` the effect may have taken
+place, before it cannot. A line that a crash has torn was never followed by its
+effect, and counts as not written.
+
+An operation is finished when its last state is one that leaves nothing to be
+done (UNKNOWN does: somebody must still find out). Until then no other may begin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guestagent.codec import one_of, plain
+from guestagent.errors import ConflictError, SystemLacksError
+from guestagent.host.migration.state import Event, Phase, State
+from guestagent.host.migration.transitions import step
+from guestagent.host.model import MigrationFigures, Moment
+from guestagent.json_fields import JsonError, Obj
+
+VERSION = 1
+MAX_LINE_BYTES = 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
+"""Of one operation: hundreds of times what a long one needs; more is not read."""
+KEPT_OPERATIONS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """A process took the operation up: at its beginning, and again when it goes on."""
+
+    command: str
+    program: str
+    host: str | None = None
+    """Where the destination is, as ``Destination.host``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entered:
+    """The effect of ``state`` is about to begin; nothing follows a final one."""
+
+    state: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameTo:
+    """What the effect came to."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What QEMU said of the operation at its end."""
+
+    moments: tuple[Moment, ...]
+    figures: MigrationFigures | None = None
+
+
+What = Began | Entered | CameTo | Observed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line. ``unix_s`` is wall clock, ``mono_s`` this host's monotonic clock, in seconds."""
+
+    unix_s: float
+    mono_s: float
+    what: What
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One file, as it could be read."""
+
+    path: Path
+    records: tuple[Record, ...]
+    whole_bytes: int
+    """How much of the file is complete lines."""
+
+    @property
+    def command(self) -> str:
+        """The command that began it."""
+        return next((w.command for w in self.told if isinstance(w, Began)), "unknown")
+
+    @property
+    def host(self) -> str | None:
+        """The destination's host that it began with."""
+        return next((w.host for w in self.told if isinstance(w, Began)), None)
+
+    @property
+    def told(self) -> Iterator[What]:
+        """What the lines say, in order."""
+        return (record.what for record in self.records)
+
+    @property
+    def state(self) -> State | None:
+        """Where it stands: the state whose effect may be under way; None before the first."""
+        state: State | None = None
+        event: Event | None = None
+        for what in self.told:
+            if isinstance(what, Entered):
+                state, event = what.state, None
+            elif isinstance(what, CameTo):
+                event = what.event
+        return state if state is None or event is None else step(state, event)[0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether its last state was entered and leaves nothing to do."""
+        states = [what.state for what in self.told if isinstance(what, Entered)]
+        return not states or states[-1].phase.over
+
+
+class Journal:
+    """The open file of one operation; who has it holds the lock of the VM."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def begin(cls, directory: Path, what: Began) -> Journal:
+        """Begin an operation and drop the oldest of those that have finished.
+
+        Raises ConflictError when the one before has not finished, SystemLacksError when the
+        directory cannot be written.
+        """
+        must_be_free(directory)
+        paths = _paths(directory)
+        path = directory / f"{_number(paths[-1]) + 1 if paths else 1:06}.jsonl"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            journal = cls(path, descriptor)
+            journal.write(what, durable=True)
+            _sync_directory(directory)
+            for old in paths[: 1 - KEPT_OPERATIONS]:
+                old.unlink()
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        return journal
+
+    @classmethod
+    def resume(cls, operation: Operation, what: Began) -> Journal:
+        """Go on with an operation; a torn last line is removed first."""
+        try:
+            descriptor = os.open(operation.path, os.O_RDWR | os.O_CLOEXEC)
+            os.ftruncate(descriptor, operation.whole_bytes)
+            os.lseek(descriptor, 0, os.SEEK_END)
+            journal = cls(operation.path, descriptor)
+            journal.write(what, durable=True)
+        except OSError as error:
+            raise _unwritable(operation.path, error) from error
+        return journal
+
+    def entered(self, state: State) -> None:
+        """Write down that the effect of a state begins; it is on the disk on return."""
+        self.write(Entered(state=state), durable=True)
+
+    def came_to(self, event: Event) -> None:
+        """Write down what an effect came to.
+
+        Not forced to the disk: the next ``entered`` does that. Lost, it leaves
+        the effect as one that may have happened, which is looked into.
+        """
+        self.write(CameTo(event=event), durable=False)
+
+    def observed(self, moments: Sequence[Moment], figures: MigrationFigures | None) -> None:
+        """Write down what is kept for ``report``."""
+        self.write(Observed(moments=tuple(moments), figures=figures), durable=False)
+
+    def write(self, what: What, *, durable: bool) -> None:
+        """Append one line. Raises SystemLacksError; the effect must not begin then."""
+        record = {
+            "v": VERSION,
+            "unix_s": time.time(),
+            "mono_s": time.monotonic(),
+            "what": plain(what),
+        }
+        left = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        length = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+            if durable:
+                os.fsync(self._descriptor)
+        except OSError as error:
+            os.ftruncate(self._descriptor, length)  # nothing may follow half a line
+            os.lseek(self._descriptor, length, os.SEEK_SET)
+            raise _unwritable(self.path, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def newest(directory: Path) -> Operation | None:
+    """Return the last operation of a VM, None when there was none. Raises ConflictError."""
+    paths = _paths(directory)
+    return read(paths[-1]) if paths else None
+
+
+def must_be_free(directory: Path) -> None:
+    """Raise ConflictError when the last operation of a VM has not finished."""
+    last = newest(directory)
+    if last is not None and not last.finished:
+        raise unfinished(last)
+
+
+def operations(directory: Path) -> list[int]:
+    """Return the numbers of the operations that are kept, the oldest first."""
+    return [_number(path) for path in _paths(directory)]
+
+
+def operation(directory: Path, number: int) -> Operation:
+    """Return one operation. Raises ConflictError when it is not there."""
+    for path in _paths(directory):
+        if _number(path) == number:
+            return read(path)
+    kept = ", ".join(str(each) for each in operations(directory))
+    if not kept:
+        raise ConflictError(
+            f"{directory.name}: no operation on it was begun here ({directory})",
+            hint="a migration is told of on the host that it was begun on; see --state-dir",
+        )
+    raise ConflictError(
+        f"{directory.name}: there is no journal of operation {number}",
+        hint=f"kept are: {kept}; see --operation",
+    )
+
+
+def read(path: Path) -> Operation:
+    """Read the journal of one operation.
+
+    Raises ConflictError when a line before the last cannot be read, or was written by a
+    program whose journals this one does not know.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if len(text) > MAX_BYTES:
+        raise _damaged(path, f"is longer than {MAX_BYTES} bytes")
+    records: list[Record] = []
+    whole = 0
+    while whole < len(text):
+        end = text.find(b"\n", whole)
+        last = end < 0 or end == len(text) - 1
+        try:
+            if end < 0:
+                break
+            records.append(_record(text[whole:end]))
+        except JsonError as error:
+            if last:
+                break  # torn: its effect was not begun
+            raise _damaged(path, f"line {len(records) + 1}: {error}") from error
+        whole = end + 1
+    return Operation(path=path, records=tuple(records), whole_bytes=whole)
+
+
+def unfinished(operation: Operation) -> ConflictError:
+    """Return the refusal to begin anything while ``operation`` has not finished."""
+    vm = operation.path.parent.name
+    state = operation.state
+    where = "its beginning" if state is None else f"phase {state.phase}"
+    if state is not None and state.phase is Phase.PREPARED:
+        return ConflictError(
+            f"{vm}: a migration is prepared ({operation.path})",
+            hint="run guestagent-host complete after it, or rollback, with the same description",
+        )
+    return ConflictError(
+        f"{vm}: an earlier {operation.command} did not finish, it stands in {where}"
+        f" ({operation.path})",
+        hint="run: guestagent-host recover with the same description",
+    )
+
+
+def _record(line: bytes) -> Record:
+    if len(line) > MAX_LINE_BYTES:
+        raise JsonError(f"longer than {MAX_LINE_BYTES} bytes")
+    value = Obj.parse(line)
+    if value.integer("v") != VERSION:
+        raise JsonError(f"version {value.integer('v')}, this program knows {VERSION}")
+    what: Any = one_of(What, value.value.get("what"))
+    return Record(unix_s=value.number("unix_s"), mono_s=value.number("mono_s"), what=what)
+
+
+def _paths(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob("*.jsonl") if path.stem.isdecimal())
+
+
+def _number(path: Path) -> int:
+    return int(path.stem)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _damaged(path: Path, what: str) -> ConflictError:
+    return ConflictError(
+        f"{path}: {what}",
+        hint="this journal cannot be trusted: look at both QEMUs and the VFs by hand, put things"
+        " right, then move the file away",
+    )
+
+
+def _unwritable(path: Path, error: OSError) -> SystemLacksError:
+    return SystemLacksError(
+        f"{path}: {error.strerror}",
+        hint="the journal must be readable and writable: see the directory's rights and the disk",
+    )

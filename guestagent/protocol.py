@@ -1,0 +1,114 @@
+"""The agent's protocol: one JSON object a line, the same on the socket and the serial port.
+
+A request names the protocol version, what is asked and its arguments; ``id``
+comes back unchanged::
+
+    {"v": 1, "id": 7, "request": "status"}
+    {"v": 1, "id": 7, "ok": true, "result": {…}}
+    {"v": 1, "id": 7, "ok": false, "error": {"code": "failed", "message": …, "hint": …}}
+
+Whatever comes is bounded: MAX_LINE_BYTES a line, MAX_DEPTH levels. What is not
+a request is answered with an error object and the conversation goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from guestagent.errors import EXIT_TRY_AGAIN, GuestAgentError
+from guestagent.json_fields import JsonError, Obj
+
+SOCKET = Path("/run/guestagent/control.sock")
+VERSION = 1
+MAX_LINE_BYTES = 64 * 1024
+MAX_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request that has the right form; whether it is known is the receiver's to say."""
+
+    id: int | str | None
+    name: str
+    arguments: Obj
+
+
+class WireError(GuestAgentError):
+    """A line is not a request or a reply. ``ident`` is the request's id, where it was readable."""
+
+    def __init__(self, message: str, *, ident: int | str | None = None) -> None:
+        super().__init__(message, hint=f"send one JSON object a line, protocol version {VERSION}")
+        self.ident = ident
+
+
+def parse_request(line: bytes) -> Request:
+    """Return the request of a line. Raises WireError."""
+    value = _parse(line)
+    raw_id = value.value.get("id")
+    ident = raw_id if isinstance(raw_id, (int, str)) and not isinstance(raw_id, bool) else None
+    try:
+        version = value.integer("v")
+        name = value.string("request")
+        arguments = value.object("arguments") if value.has("arguments") else Obj({}, "arguments")
+    except JsonError as error:
+        raise WireError(str(error), ident=ident) from error
+    if version != VERSION:
+        raise WireError(f"version {version} is asked for, this is {VERSION}", ident=ident)
+    return Request(id=ident, name=name, arguments=arguments)
+
+
+def encode_request(
+    name: str,
+    *,
+    ident: int | str | None = None,
+    arguments: Mapping[str, object] | None = None,
+) -> bytes:
+    """Return the line of a request."""
+    return _line({"v": VERSION, "id": ident, "request": name, "arguments": dict(arguments or {})})
+
+
+def encode_result(ident: int | str | None, result: Mapping[str, object]) -> bytes:
+    """Return the line of an answer."""
+    return _line({"v": VERSION, "id": ident, "ok": True, "result": dict(result)})
+
+
+def encode_error(ident: int | str | None, error: GuestAgentError) -> bytes:
+    """Return the line of a refusal."""
+    code = "try-again" if error.exit_code == EXIT_TRY_AGAIN else "failed"
+    if isinstance(error, WireError):
+        code = "bad-request"
+    body = {"code": code, "message": error.message, "hint": error.hint}
+    return _line({"v": VERSION, "id": ident, "ok": False, "error": body})
+
+
+def parse_reply(line: bytes) -> Obj:
+    """Return the whole reply object of a line, bounded in depth. Raises WireError."""
+    return _parse(line)
+
+
+def _parse(line: bytes) -> Obj:
+    if len(line) > MAX_LINE_BYTES:
+        raise WireError(f"a line may have {MAX_LINE_BYTES} bytes, this has {len(line)}")
+    try:
+        value = Obj.parse(line)
+    except JsonError as error:
+        raise WireError(str(error)) from error
+    if _is_deeper(value.value, MAX_DEPTH):
+        raise WireError(f"an object may be {MAX_DEPTH} levels deep")
+    return value
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether there are more levels: however many come, no more are looked at."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return False
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
+
+
+def _line(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,269 @@
+"""Requests to the running agent: what is answered, and that nothing half-done stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
+from guestagent.guest.core.model import Pair, Policy
+from guestagent.guest.reconcile.engine import Outcome
+from guestagent.guest.reconcile.observe import DRAIN_S
+from guestagent.guest.report.history import History
+from guestagent.guest.service.path_monitor import PathWatch
+from guestagent.guest.service.requests import Requests
+from guestagent.guest.state.holds import DEFAULT_HOLD_S, Leases
+from guestagent.json_fields import Obj
+from guestagent.protocol import Request
+from tests.fakes.paths import watch
+from tests.fakes.system import FakeRelease, FakeSystem
+
+MAC = "52:54:00:00:00:01"
+
+
+@dataclass
+class FakeAgent:
+    """The daemon without its loop: an engine on a guest in memory."""
+
+    system: FakeSystem
+    leases: Leases
+    policy: Policy = field(default_factory=Policy)
+    paths: PathWatch = field(default_factory=lambda: watch(lambda: 0.0))
+    released: FakeRelease = field(init=False)
+    history: History = field(default_factory=History)
+    told: list[str] = field(default_factory=list)
+    announced: dict[str, int] = field(default_factory=dict)
+    looks: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.released = self.system.released
+
+    async def latest(self) -> Outcome:
+        return self.system.engine().look(self.leases.current())
+
+    async def converge(self) -> Outcome:
+        return self.system.engine().converge(self.leases.current())
+
+    def next_outcome(self) -> asyncio.Future[Outcome]:
+        """Return what is next: with a clock that goes on, an undo ends; a switch never does."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if self.released.macs:
+            self.system.later(DRAIN_S)
+            future.set_result(self.system.engine().converge())
+        return future
+
+    async def unsent(self, ifindexes: frozenset[int]) -> int:
+        """Return what the VF has not sent, which gets less at each look."""
+        left = self.system.engine().unsent(ifindexes)
+        self.looks.append(left)
+        for ifindex in ifindexes & self.system.kernel.held_back.keys():
+            self.system.kernel.held_back[ifindex] -= 1
+        return left
+
+    async def announce(self, pairs: tuple[Pair, ...]) -> int:
+        self.told.extend(pair.mac for pair in pairs)
+        return 3
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> FakeAgent:
+    system = FakeSystem()
+    system.kernel.plug("ens2", MAC, driver="virtio_net")
+    system.kernel.plug("ens3", MAC)
+    system.engine().converge()
+    return FakeAgent(system=system, leases=Leases(tmp_path, lambda: system.now_s))
+
+
+def ask(agent: FakeAgent, name: str, **arguments: object) -> Mapping[str, Any]:
+    request = Request(id=1, name=name, arguments=Obj(dict(arguments), "arguments"))
+    return asyncio.run(Requests(agent)(request))
+
+
+def active(agent: FakeAgent) -> str | None:
+    state = agent.system.kernel.named("bond0").bond
+    link = next(
+        (n for n in agent.system.kernel.links() if state and n.ifindex == state.active), None
+    )
+    return link.name if link else None
+
+
+def test_switching_to_the_standby_holds_the_pair_and_says_what_was_seen(agent: FakeAgent) -> None:
+    answer = ask(agent, "switch", to="standby")
+    assert active(agent) == "ens2"
+    assert [pair["active"] for pair in answer["pairs"]] == ["standby"]
+    assert answer["pairs"][0]["held_s"] == DEFAULT_HOLD_S
+
+
+def test_the_standby_is_confirmed_when_the_vf_has_sent_what_it_was_given(
+    agent: FakeAgent,
+) -> None:
+    agent.system.kernel.held_back[agent.system.kernel.named("ens3").ifindex] = 3
+    ask(agent, "switch", to="standby")
+    assert agent.looks == [3, 2, 1, 0]
+
+
+def test_a_vf_that_sends_nothing_any_more_does_not_keep_the_guest_on_it(
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("guestagent.guest.service.requests.SENT_TIMEOUT_S", 0.0)
+    agent.system.kernel.held_back[agent.system.kernel.named("ens3").ifindex] = 1_000_000
+    answer = ask(agent, "switch", to="standby")
+    assert [pair["active"] for pair in answer["pairs"]] == ["standby"]
+    assert "does not send" in caplog.text
+
+
+@pytest.mark.parametrize("back", ["vf", "auto"])
+def test_switching_back_ends_the_hold(agent: FakeAgent, back: str) -> None:
+    ask(agent, "switch", to="standby")
+    ask(agent, "switch", to=back)
+    assert active(agent) == "ens3"
+    assert agent.leases.current() == frozenset()
+
+
+def test_asking_for_the_vf_fails_where_there_is_none(agent: FakeAgent) -> None:
+    agent.system.kernel.unplug(agent.system.kernel.named("ens3").ifindex)
+    with pytest.raises(ConflictError, match="no VF"):
+        ask(agent, "switch", to="vf")
+
+
+def test_without_a_carrier_on_the_standby_nothing_is_changed(agent: FakeAgent) -> None:
+    agent.system.kernel.set_carrier(agent.system.kernel.named("ens2").ifindex, carrier=False)
+    with pytest.raises(ConflictError, match="no carrier"):
+        ask(agent, "switch", to="standby")
+    assert active(agent) == "ens3"
+    assert agent.leases.current() == frozenset()
+
+
+def test_a_switch_that_the_kernel_refuses_leaves_no_hold(agent: FakeAgent) -> None:
+    agent.system.kernel.refuse("set_primary", 22)
+    with pytest.raises(GuestAgentError):
+        ask(agent, "switch", to="standby")
+    assert active(agent) == "ens3"
+    assert agent.leases.current() == frozenset()
+
+
+def test_what_fails_for_another_pair_keeps_no_pair_from_the_standby(agent: FakeAgent) -> None:
+    other = "52:54:00:00:00:00"
+    agent.system.kernel.plug("ens8", other, driver="virtio_net")
+    agent.system.kernel.plug("ens9", other)
+    agent.system.kernel.refuse("create_bond", 22)
+    answer = ask(agent, "switch", to="standby", bond="bond0")
+    assert active(agent) == "ens2"
+    assert [pair["mac"] for pair in answer["pairs"]] == [MAC]
+    assert agent.leases.current() == {MAC}
+
+
+@pytest.mark.parametrize("to", ["standby", "auto"])
+def test_a_hold_that_cannot_be_written_is_answered_with_the_reason(
+    agent: FakeAgent, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(agent, "switch", to="standby")
+
+    def full(path: Path, content: str, *, mode: int = 0) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("guestagent.guest.state.holds.write_whole", full)
+    with pytest.raises(GuestAgentError, match="No space left on device") as caught:
+        ask(agent, "switch", to=to)
+    assert "/run" in (caught.value.hint or "")
+
+
+def test_a_failed_renewal_keeps_the_hold_that_was_there(agent: FakeAgent) -> None:
+    ask(agent, "switch", to="standby", hold_s=60)
+    agent.system.kernel.set_carrier(agent.system.kernel.named("ens2").ifindex, carrier=False)
+    with pytest.raises(ConflictError):
+        ask(agent, "switch", to="standby", hold_s=90)
+    assert agent.leases.remaining_s(MAC) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("dance", {}, "unknown request"),
+        ("switch", {}, "to must be a string"),
+        ("switch", {"to": "mars"}, "'mars'"),
+        ("switch", {"to": "standby", "hold_s": 0}, "hold_s is 0"),
+        ("switch", {"to": "standby", "hold_s": 1e9}, "hold_s"),
+        ("switch", {"to": "standby", "hold_s": "long"}, "hold_s must be a number"),
+        ("switch", {"to": "standby", "bond": "bond9"}, "no pair 'bond9'"),
+        ("wait", {"active": "up"}, "'up'"),
+        ("wait", {"active": "vf", "timeout_s": -1}, "timeout_s"),
+    ],
+)
+def test_a_bad_request_is_refused_with_the_reason(
+    agent: FakeAgent, name: str, arguments: dict[str, object], says: str
+) -> None:
+    with pytest.raises(GuestAgentError, match=says) as caught:
+        ask(agent, name, **arguments)
+    assert caught.value.hint
+    assert active(agent) == "ens3"
+
+
+def test_waiting_for_what_is_there_returns_at_once_and_else_says_why_not(
+    agent: FakeAgent,
+) -> None:
+    assert ask(agent, "wait", active="vf")["pairs"][0]["bond"] == "bond0"
+    with pytest.raises(DeadlineError, match="on the VF"):
+        ask(agent, "wait", active="standby", timeout_s=0)
+
+
+def test_waiting_for_a_vf_that_was_just_plugged_waits_for_its_pair(tmp_path: Path) -> None:
+    agent = FakeAgent(system=FakeSystem(), leases=Leases(tmp_path, lambda: 0.0))
+    agent.system.kernel.plug("ens2", MAC, driver="virtio_net")
+    with pytest.raises(ConflictError, match="no pair"):
+        ask(agent, "wait", active="vf", bond=MAC, timeout_s=0)
+
+    def found() -> asyncio.Future[Outcome]:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        agent.system.kernel.plug("ens3", MAC)
+        future.set_result(agent.system.engine().converge())
+        return future
+
+    agent.next_outcome = found  # type: ignore[method-assign]
+    (pair,) = ask(agent, "wait", active="vf", bond=MAC, timeout_s=5)["pairs"]
+    assert (pair["mac"], pair["active"]) == (MAC, "vf")
+
+
+def test_a_pair_can_be_named_by_bond_or_by_mac(agent: FakeAgent) -> None:
+    for name in ("bond0", MAC):
+        ask(agent, "announce", bond=name)
+    assert agent.told == [MAC, MAC]
+
+
+def test_a_guest_without_a_pair_says_so(tmp_path: Path) -> None:
+    agent = FakeAgent(system=FakeSystem(), leases=Leases(tmp_path, lambda: 0.0))
+    with pytest.raises(ConflictError, match="no pair"):
+        ask(agent, "switch", to="standby")
+    assert ask(agent, "status")["pairs"] == ()
+
+
+def test_undo_answers_when_the_bond_is_gone_and_adopt_when_it_is_back(agent: FakeAgent) -> None:
+    answer = ask(agent, "undo")
+    (pair,) = answer["released"]
+    assert pair == {"mac": MAC, "bond": "bond0", "nics": ["ens2", "ens3"]}
+    assert {link.name for link in agent.system.kernel.links()} == {"ens2", "ens3"}
+    assert ask(agent, "undo")["released"] == [{**pair, "bond": None}], "repeating it is fine"
+    (back,) = ask(agent, "adopt", bond="bond0")["pairs"]
+    assert (back["bond"], back["active"]) == ("bond0", "vf")
+    assert agent.released.macs == set()
+
+
+def test_undo_of_a_bond_that_something_uses_changes_nothing(agent: FakeAgent) -> None:
+    bond = agent.system.kernel.named("bond0").ifindex
+    agent.system.kernel.add_virtual("bond0.5", MAC, "vlan", lower=bond)
+    with pytest.raises(ConflictError, match=r"bond0\.5 uses bond0"):
+        ask(agent, "undo")
+    assert agent.released.macs == set()
+    assert active(agent) == "ens3"
+
+
+@pytest.mark.parametrize("request_name", ["undo", "adopt"])
+def test_a_name_that_means_nothing_is_refused(agent: FakeAgent, request_name: str) -> None:
+    with pytest.raises(ConflictError, match="bond7"):
+        ask(agent, request_name, bond="bond7")
+    assert active(agent) == "ens3"

@@ -1,0 +1,249 @@
+"""Whose matter a NIC is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from guestagent.guest.core.model import Autoconfiguration, Link
+from guestagent.guest.stacks.ifupdown.stack import Ifupdown
+from guestagent.guest.stacks.networkd.stack import Networkd
+from guestagent.guest.stacks.networkmanager.stack import NetworkManager
+from guestagent.guest.stacks.select import Owners
+
+MAC = "52:54:00:00:00:01"
+NIC = Link(ifindex=2, name="ens3", address=MAC, permanent_address=MAC, driver="virtio_net")
+
+
+@dataclass
+class System:
+    """A guest's files under a temporary root."""
+
+    root: Path
+
+    def put(self, path: str, content: str = "") -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+
+    @property
+    def owners(self) -> Owners:
+        return Owners(
+            networkd=Networkd(
+                dirs=(self.root / "etc/systemd/network",),
+                runtime=self.root / "run/systemd/network",
+                root=self.root,
+            ),
+            networkmanager=NetworkManager(self.root),
+            ifupdown=Ifupdown(self.root),
+        )
+
+    def told(self) -> set[str]:
+        """Return the directories in which something is written, below the root."""
+        files = self.owners.files(bond="bond0", mac=MAC, standby=NIC, properties=dict)
+        return {str(Path(file.path).parent.relative_to(self.root)) for file in files}
+
+    def autoconfiguration(self) -> Autoconfiguration:
+        return self.owners.autoconfiguration(bond="bond0", standby=NIC, properties=dict)
+
+    def claim(self) -> str | None:
+        return self.owners.claim(NIC, dict)
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    return System(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stanza", "claim"),
+    [
+        ("iface br0 inet dhcp\n  bridge_ports ens3 ens4", "is a port of br0"),
+        ("iface br0 inet dhcp\n  bridge-ports none", None),
+        ("iface br0 inet dhcp\n  bridge_ports all", "is a port of br0"),
+        ("iface br0 inet dhcp\n  bridge_ports eth0 regex ens[0-9]+", "is a port of br0"),
+        ("iface br0 inet dhcp\n  bridge_ports eth0 regex ens[", None),
+        ("iface bond7 inet dhcp\n  bond-slaves ens3", "is a port of bond7"),
+        ("iface ens3 inet manual\n  bond-master bond7", "is a port of bond7"),
+        ("iface ens3.5 inet dhcp", "has the VLAN ens3.5"),
+        ("iface vlan5 inet dhcp\n  vlan_raw_device ens3", "has the VLAN vlan5"),
+        ("iface ens33 inet dhcp\niface ens3 inet dhcp", None),
+        ("iface br0 inet dhcp\n  bridge_ports bond0", None),
+    ],
+)
+def test_what_ifupdown_makes_of_a_nic_beside_an_interface_is_said(
+    system: System, stanza: str, claim: str | None
+) -> None:
+    system.put("usr/sbin/ifup")
+    system.put("etc/network/interfaces", f"auto lo\niface lo inet loopback\n\n{stanza}\n")
+    assert system.claim() == (
+        claim and f"{claim} in {system.root}/etc/network/interfaces, which would lose it to a bond"
+    )
+
+
+def test_a_comment_in_any_encoding_hides_nothing_of_what_ifupdown_makes(system: System) -> None:
+    system.put("usr/sbin/ifup")
+    system.put("etc/network/interfaces")
+    stanza = "# Br\xfccke\niface br0 inet dhcp\n  bridge_ports ens3\n"
+    (system.root / "etc/network/interfaces").write_bytes(stanza.encode("latin-1"))
+    assert (system.claim() or "").startswith("is a port of br0")
+
+
+@pytest.mark.parametrize(
+    ("program", "path", "text", "claim"),
+    [
+        (
+            *("usr/sbin/NetworkManager", "etc/NetworkManager/system-connections/a.nmconnection"),
+            *("[connection]\ntype=ethernet\ncontroller=br0\nport-type=bridge\n", "br0"),
+        ),
+        (
+            *("usr/lib/systemd/systemd-networkd", "etc/systemd/network/50-lan.network"),
+            *("[Match]\nName=en*\n[Network]\nBond=uplink\n", "uplink"),
+        ),
+        # A bridge takes the bond as it took the NIC.
+        (
+            *("usr/lib/systemd/systemd-networkd", "etc/systemd/network/50-lan.network"),
+            *("[Match]\nName=en*\n[Network]\nBridge=br0\n", None),
+        ),
+    ],
+)
+def test_a_nic_that_is_to_be_a_port_is_no_port_of_ours(
+    system: System, program: str, path: str, text: str, claim: str | None
+) -> None:
+    system.put(program)
+    system.put(path, text)
+    assert system.claim() == (
+        claim and f"is a port of {claim} in {system.root}/{path}, which would lose it to a bond"
+    )
+
+
+@pytest.mark.parametrize("match", ["KernelCommandLine=!nfsroot\nType=ether", "Virtualization=yes"])
+def test_a_nic_whose_file_may_or_may_not_count_is_left_alone(system: System, match: str) -> None:
+    path = "etc/systemd/network/50-lan.network"
+    system.put(path, f"[Match]\n{match}\n[Network]\nDHCP=yes\n")
+    assert system.claim() is None, "networkd does not run, nor will it"
+    system.put("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
+    key = match.partition("=")[0]
+    assert system.claim() == (
+        f"is configured by {system.root}/{path} if {key}= holds, which the agent cannot tell"
+        " (without that key it can)"
+    )
+    system.put("etc/systemd/network/40-first.network", "[Match]\nName=ens3\n")
+    assert system.claim() is None, "a file before it is the NIC's in any case"
+
+
+def test_a_condition_in_a_file_for_other_nics_does_not_matter(system: System) -> None:
+    system.put("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
+    match = "Name=host0\nVirtualization=container"
+    system.put("etc/systemd/network/80-host0.network", f"[Match]\n{match}\n")
+    assert system.claim() is None
+
+
+def test_networkd_owns_what_it_was_told_of_although_no_name_of_the_nic_says_so(
+    system: System,
+) -> None:
+    system.put("usr/sbin/NetworkManager")
+    lines = f"[Match]\nPermanentMACAddress={MAC}\nName=lan0\n[Network]\nDHCP=yes\n"
+    system.put("etc/systemd/network/10-netplan-lan0.network", lines)
+    assert system.owners.returned(bond="bond0", nic=NIC, properties=dict) == ()
+    system.put("run/systemd/network/05-guestagent-bond0.network")
+    (file,) = system.owners.returned(bond="bond0", nic=NIC, properties=dict)
+    assert file.path.endswith("05-guestagent-bond0-standby.network")
+
+
+NETWORKD = {"run/systemd/network"}
+MANAGER = NETWORKD | {"run/guestagent/networkmanager"}
+
+
+def test_with_networkmanager_a_nic_that_nobody_else_configures_is_its(system: System) -> None:
+    system.put("usr/sbin/NetworkManager")
+    assert system.told() == MANAGER
+
+
+@pytest.mark.parametrize(("method", "makes"), [("auto", True), ("ignore", False)])
+def test_networkmanager_makes_the_ipv6_addresses_of_its_nics_unless_told_to_ignore_them(
+    system: System, method: str, makes: bool
+) -> None:
+    def answer() -> bool:
+        return system.autoconfiguration() is Autoconfiguration.STACK
+
+    assert system.autoconfiguration() is Autoconfiguration.KERNEL, "there is none"
+    system.put("usr/sbin/NetworkManager")
+    assert answer()
+    profile = f"[connection]\ntype=ethernet\n[ipv6]\nmethod={method}\n"
+    system.put("etc/NetworkManager/system-connections/lan.nmconnection", profile)
+    assert answer() is makes
+
+
+@pytest.mark.parametrize(
+    ("client", "stanza", "options", "makes"),
+    [
+        ("dhcpcd", "inet dhcp", "hostname\n", True),
+        ("dhcpcd", "inet dhcp", "# noipv6rs\nipv4only\n", False),
+        ("dhcpcd", "inet static", "", False),
+        ("dhclient", "inet dhcp", "", False),
+    ],
+)
+def test_dhcpcd_makes_the_ipv6_addresses_of_a_nic_that_ifupdown_has_it_configure(
+    system: System, client: str, stanza: str, options: str, makes: bool
+) -> None:
+    for program in ("ifup", client):
+        system.put(f"usr/sbin/{program}")
+    system.put("etc/network/interfaces", f"auto ens3\niface ens3 {stanza}\n")
+    system.put("etc/dhcpcd.conf", options)
+    wanted = Autoconfiguration.STACK if makes else Autoconfiguration.KERNEL
+    assert system.autoconfiguration() is wanted
+    system.put("etc/systemd/network/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    assert system.autoconfiguration() is wanted, "networkd comes after ifupdown"
+
+
+def test_networkd_hears_routers_itself_on_a_bond_as_on_its_nic(system: System) -> None:
+    system.put("etc/systemd/network/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    assert system.autoconfiguration() is Autoconfiguration.ROUTERS
+
+
+def test_without_any_stack_only_the_ports_are_declared_off_limits(system: System) -> None:
+    assert system.told() == NETWORKD
+
+
+def test_a_nic_of_networkd_is_not_networkmanagers(system: System) -> None:
+    system.put("usr/sbin/NetworkManager")
+    system.put("etc/systemd/network/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    assert system.told() == NETWORKD
+
+
+@pytest.mark.parametrize(
+    "interfaces",
+    [
+        "auto ens3\niface ens3 inet dhcp\n",
+        "source /etc/network/interfaces.d/*\n",
+        "source-directory interfaces.d\n",
+    ],
+)
+def test_a_nic_of_ifupdown_is_not_networkmanagers(system: System, interfaces: str) -> None:
+    system.put("usr/sbin/NetworkManager")
+    system.put("usr/sbin/ifup")
+    system.put("etc/network/interfaces", interfaces)
+    system.put("etc/network/interfaces.d/lan", "iface ens3 inet dhcp\n")
+    assert system.told() == NETWORKD
+
+
+@pytest.mark.parametrize(("word", "told"), [("true", MANAGER), ("false", NETWORKD)])
+def test_networkmanagers_own_word_on_a_nic_counts(
+    system: System, word: str, told: set[str]
+) -> None:
+    system.put("usr/sbin/NetworkManager")
+    system.put("run/NetworkManager/devices/2", f"[device]\nmanaged={word}\n")
+    assert system.told() == told
+
+
+def test_what_was_told_once_is_kept_although_the_nic_is_now_left_alone(system: System) -> None:
+    system.put("usr/sbin/NetworkManager")
+    for file in system.owners.files(bond="bond0", mac=MAC, standby=NIC, properties=dict):
+        system.owners.write(file.path, file.content)
+    system.put("run/NetworkManager/devices/2", "[device]\nmanaged=false\n")
+    assert system.told() == MANAGER
+    system.owners.remove("bond0")
+    assert system.told() == NETWORKD
