@@ -3,6 +3,9 @@
 An object carries its class in ``is`` and only what differs from the defaults,
 so that a line stays short and can be read by people. What is read is held
 against the types of the class: nothing unknown, nothing of another type.
+
+Files outlive names: a class that was renamed keeps its name in files with
+``WIRE_NAME: ClassVar[str] = "Former"``, a member with ``field(metadata=wire("former"))``.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,11 +28,11 @@ _SCALARS = (bool, int, float, str)
 def plain(value: object) -> Any:
     """Return a dataclass, or what one may hold, as values that ``json`` knows."""
     if is_dataclass(value):
-        document: dict[str, object] = {"is": type(value).__name__}
+        document: dict[str, object] = {"is": _name(type(value))}
         for each in fields(value):
             held = getattr(value, each.name)
             if held != each.default or each.default is MISSING:
-                document[each.name] = plain(held)
+                document[_key(each)] = plain(held)
         return document
     if isinstance(value, frozenset):
         return sorted(plain(item) for item in value)
@@ -58,6 +61,20 @@ def one_of(kinds: object, value: object) -> Any:
     return _read(kinds, value, "")
 
 
+def wire(name: str) -> Mapping[str, str]:
+    """Return the metadata of a field that has another name in files."""
+    return {"wire": name}
+
+
+def _name(kind: Any) -> str:
+    """Return what a class is called in files."""
+    return str(getattr(kind, "WIRE_NAME", getattr(kind, "__name__", "")))
+
+
+def _key(each: Field[Any]) -> str:
+    return str(each.metadata.get("wire", each.name))
+
+
 @functools.cache
 def _hints(kind: type) -> Mapping[str, Any]:
     return typing.get_type_hints(kind)
@@ -80,24 +97,24 @@ def _read(kind: Any, value: object, path: str) -> Any:
 
 
 def _read_object(kind: Any, value: object, path: str) -> Any:
-    if not isinstance(value, dict) or value.get("is") != kind.__name__:
-        raise JsonError(f"{path or 'the value'} must be a {kind.__name__}")
-    known = {each.name: each for each in fields(kind)}
+    if not isinstance(value, dict) or value.get("is") != _name(kind):
+        raise JsonError(f"{path or 'the value'} must be a {_name(kind)}")
+    known = {_key(each): each for each in fields(kind)}
     unknown = sorted(value.keys() - known.keys() - {"is"})
     if unknown:
-        raise JsonError(f"{path or kind.__name__} has an unknown member {unknown[0]!r}")
+        raise JsonError(f"{path or _name(kind)} has an unknown member {unknown[0]!r}")
     missing = [
         name
         for name, each in known.items()
         if name not in value and each.default is MISSING and each.default_factory is MISSING
     ]
     if missing:
-        raise JsonError(f"{path or kind.__name__} lacks {missing[0]}")
+        raise JsonError(f"{path or _name(kind)} lacks {missing[0]}")
     return kind(
         **{
-            name: _read(_hints(kind)[name], value[name], f"{path}.{name}".lstrip("."))
-            for name in known
-            if name in value
+            each.name: _read(_hints(kind)[each.name], value[key], f"{path}.{key}".lstrip("."))
+            for key, each in known.items()
+            if key in value
         }
     )
 
@@ -107,7 +124,7 @@ def _read_union(kinds: tuple[Any, ...], value: object, path: str) -> Any:
         return None
     named = value.get("is") if isinstance(value, dict) else None
     for kind in kinds:
-        is_named = is_dataclass(kind) and getattr(kind, "__name__", None) == named
+        is_named = is_dataclass(kind) and _name(kind) == named
         if is_named or (named is None and not is_dataclass(kind) and _fits(kind, value)):
             return _read(kind, value, path)
     raise JsonError(f"{path or 'the value'} is none of the kinds that it may be")
