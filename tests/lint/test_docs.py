@@ -15,7 +15,10 @@ from tests.lint.test_manuals import PARSERS
 from tests.lint.tree import ROOT
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [*DOCS, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
+DESIGN = sorted((ROOT / "docs" / "design").glob("*.md"))
+GUIDES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*DOCS, *DESIGN, *GUIDES]
+TOPICS = [page for page in DESIGN if page.name not in {"README.md", "glossary.md"}]
 SCRIPT = (ROOT / "packaging" / "examples" / "vm").read_text()
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -34,16 +37,55 @@ def typed(path: Path) -> list[list[str]]:
     return [shlex.split(call) for call in calls if call.partition(" ")[0] in PARSERS]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def page_name(path: Path) -> str:
+    """Return the path of a page below the root, as a test's name shows it."""
+    return str(path.relative_to(ROOT))
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, in the form that GitHub gives them."""
+    titles = re.findall(r"^#+ (.*)$", _FENCE.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
 def test_every_call_of_our_programs_is_understood(path: Path) -> None:
     for words in typed(path):
         PARSERS[words[0]]().parse_args(words[1:])
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
 def test_every_link_leads_somewhere(path: Path) -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", path.read_text()) if ":" not in link]
-    assert [link for link in links if not (path.parent / link.partition("#")[0]).exists()] == []
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        target, _, anchor = link.partition("#")
+        if ":" in link:
+            continue
+        page = path.parent / target if target else path
+        assert page.exists(), link
+        assert not anchor or anchor in anchors(page), link
+
+
+@pytest.mark.parametrize("path", [*DESIGN, ROOT / "CONTRIBUTING.md"], ids=page_name)
+def test_every_path_that_a_design_page_names_exists(path: Path) -> None:
+    """Paths below the root, and those of folders of ``guestagent/``, which are shortened."""
+    found = re.findall(r"`((?:[\w.-]+/)+[\w.@-]*)`", path.read_text())
+    tops = {"docs", "guest", "guestagent", "host", "lab", "packaging", "tests", "udev"}
+    named = [name for name in found if name.partition("/")[0] in tops]
+    near = (ROOT, ROOT / "guestagent")
+    assert [name for name in named if not any((top / name).exists() for top in near)] == []
+
+
+@pytest.mark.parametrize("path", TOPICS, ids=page_name)
+def test_a_design_page_says_when_to_read_it_and_how_to_review(path: Path) -> None:
+    text = path.read_text()
+    assert text.split("\n\n")[1].startswith("Read this before you change ")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE)[-1] == "Review notes"
+
+
+def test_every_design_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "design" / "README.md").read_text()
+    names = [page.name for page in DESIGN if page.name != "README.md"]
+    assert [name for name in names if f"({name})" not in index] == []
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)

@@ -1,0 +1,110 @@
+"""One word for one concept: the glossary agrees with the code, and sentences have subjects."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.lint.tree import ROOT, SHIPPED, python_files
+
+GLOSSARY = ROOT / "docs" / "design" / "glossary.md"
+CODE = ("guestagent", "lab", "packaging", "tests")
+COLUMNS = 5
+
+# Numbers that only fall: lower them with each change that makes them smaller.
+SHARED_CLASS_NAMES = 13
+RELATIVE_DOCSTRINGS = 323
+_RELATIVE = re.compile(r"(?:Return |Say |Tell )?(?:what|who|whom|whose|which)\b", re.IGNORECASE)
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of the glossary's terms."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+    return [row for row in cells if row[0] != "term" and not row[0].startswith("---")]
+
+
+def names_in(path: Path) -> Iterator[str]:
+    """Yield the names of a module, its folder, and its classes, functions and fields."""
+    yield from (path.stem, path.parent.name)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                names = target.elts if isinstance(target, ast.Tuple) else [target]
+                yield from (name.id for name in names if isinstance(name, ast.Name))
+
+
+def shared_class_names(modules: list[Path]) -> list[str]:
+    """Return the names that more than one class has, a leading underscore aside."""
+    found = Counter(
+        node.name.lstrip("_")
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    return sorted(name for name, times in found.items() if times > 1)
+
+
+def relative_docstrings(paths: list[Path]) -> list[str]:
+    """Return the places of docstrings that begin with a relative clause in place of a noun."""
+    return [
+        f"{path}:{node.lineno}: {text.splitlines()[0]}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(text := node.value.value, str)
+        and _RELATIVE.match(text)
+    ]
+
+
+def test_every_code_name_of_the_glossary_exists() -> None:
+    known = {name for path in python_files(SHIPPED) for name in names_in(path)}
+    named = [
+        name
+        for row in rows(GLOSSARY.read_text())
+        for cell in re.findall(r"`([^`]+)`", row[3])
+        for name in cell.split(".")
+    ]
+    assert named
+    assert [name for name in named if name not in known] == []
+
+
+def test_the_glossary_is_complete_and_names_each_term_once() -> None:
+    terms = rows(GLOSSARY.read_text())
+    assert [row for row in terms if len(row) != COLUMNS] == []
+    assert [term for term, times in Counter(row[0] for row in terms).items() if times > 1] == []
+    assert {row[2] for row in terms} == {"guest", "host", "both"}
+    assert [row[0] for row in terms if not row[1].endswith(".")] == []
+
+
+def test_one_class_name_stands_for_one_class() -> None:
+    found = shared_class_names(python_files(SHIPPED))
+    assert len(found) <= SHARED_CLASS_NAMES, found
+
+
+def test_docstrings_name_their_noun() -> None:
+    found = relative_docstrings([path for top in CODE for path in python_files(ROOT / top)])
+    assert len(found) <= RELATIVE_DOCSTRINGS, found
+
+
+def test_two_classes_of_one_name_are_found(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.py", tmp_path / "b.py"]
+    paths[0].write_text("class Owner:\n    pass\n")
+    paths[1].write_text("class _Owner:\n    pass\n")
+    assert shared_class_names(paths) == ["Owner"]
+
+
+def test_a_docstring_without_a_noun_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text('"""What there is."""\n\ndef f():\n    """Return which it is."""\n')
+    assert len(relative_docstrings([path])) == 2
+    path.write_text('"""Whether a bond is ours."""\n')
+    assert relative_docstrings([path]) == []
