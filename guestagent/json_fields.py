@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import math
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -70,9 +70,13 @@ class Obj:
             said = "missing" if key not in self.value else _kind(value)
             raise JsonError(f"{self._at(key)} must be a number, is {said}")
         # Python reads more than JSON has, NaN and Infinity, and whole numbers of any length.
-        if not -sys.float_info.max <= value <= sys.float_info.max:
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
             raise JsonError(f"{self._at(key)} must be a number, is none that can be held")
-        return float(value)
+        return number
 
     def optional_integer(self, key: str) -> int | None:
         """Return an integer, or None when it is null or missing. Raises JsonError."""

@@ -29,16 +29,21 @@ PURE_LIBRARY = {
     "functools",
     "ipaddress",
     "itertools",
+    "json",
     "math",
     "operator",
     "pathlib",
     "re",
     "struct",
+    "types",
     "typing",
 }
 # Everything below these is pure, but what is called ``gather``, which asks the system.
 PURE_ROOMS = (
+    "guestagent.codec",
     "guestagent.errors",
+    "guestagent.findings",
+    "guestagent.json_fields",
     "guestagent.guest.core",
     "guestagent.guest.doctor",
     "guestagent.guest.render",
