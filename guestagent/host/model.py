@@ -6,16 +6,18 @@ Pure data. ``source`` is where the guest runs when a command begins,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
+from guestagent.codec import wire
 from guestagent.host.sriov.core.model import Provision
 
 PropertyValue = str | int | bool
 
 
-class Side(StrEnum):
+class End(StrEnum):
     """One of the two QEMUs of a migration."""
 
     SOURCE = "source"
@@ -56,13 +58,13 @@ class Pair:
     sriov: Provision | None = None
     destination_sriov: Provision | None = None
 
-    def sriov_on(self, side: Side) -> Provision | None:
-        """Return what this pair's VF has to be on ``side``."""
-        return self.sriov if side is Side.SOURCE else self.destination_sriov
+    def sriov_on(self, end: End) -> Provision | None:
+        """Return what this pair's VF has to be on ``end``."""
+        return self.sriov if end is End.SOURCE else self.destination_sriov
 
-    def vf_on(self, side: Side) -> Device | None:
-        """Return the VF that this pair has on ``side``."""
-        return self.vf if side is Side.SOURCE else self.destination_vf
+    def vf_on(self, end: End) -> Device | None:
+        """Return the VF that this pair has on ``end``."""
+        return self.vf if end is End.SOURCE else self.destination_vf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,16 +158,16 @@ class Vm:
     guest_must_agree: bool = False
     """Whether a guest that refuses to leave its VF keeps it."""
 
-    def vfs_on(self, side: Side) -> tuple[Device, ...]:
-        """Return the VFs described for ``side``, in the order of the pairs."""
-        return tuple(vf for pair in self.pairs if (vf := pair.vf_on(side)) is not None)
+    def vfs_on(self, end: End) -> tuple[Device, ...]:
+        """Return the VFs described for ``end``, in the order of the pairs."""
+        return tuple(vf for pair in self.pairs if (vf := pair.vf_on(end)) is not None)
 
-    def provided_on(self, side: Side) -> tuple[str, ...]:
-        """Return the ids of the VFs on ``side`` that are claimed and programmed here."""
+    def managed_on(self, end: End) -> tuple[str, ...]:
+        """Return the ids of the VFs on ``end`` that are claimed and programmed here."""
         return tuple(
             vf.id
             for pair in self.pairs
-            if (vf := pair.vf_on(side)) is not None and pair.sriov_on(side) is not None
+            if (vf := pair.vf_on(end)) is not None and pair.sriov_on(end) is not None
         )
 
 
@@ -180,7 +182,7 @@ count as an end (``postcopy-device`` since 10.2).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class QemuState:
     """What one side said when it was asked, in QEMU's words; nothing in it is guessed.
 
     ``unreachable`` says why there was no answer; then all the rest is empty.
@@ -188,7 +190,9 @@ class View:
     ``migration`` is None before any migration; of the last one otherwise.
     """
 
-    side: Side
+    WIRE_NAME: ClassVar[str] = "View"
+
+    end: End = field(metadata=wire("side"))
     run_state: str | None = None
     migration: str | None = None
     migration_error: str | None = None
@@ -208,10 +212,10 @@ class View:
 
     def __str__(self) -> str:
         if self.gone:
-            return f"{self.side}: QEMU has ended ({self.unreachable})"
+            return f"{self.end}: QEMU has ended ({self.unreachable})"
         if self.unreachable is not None:
-            return f"{self.side}: no answer ({self.unreachable})"
-        text = f"{self.side}: guest {self.run_state}, migration {self.migration or 'none'}"
+            return f"{self.end}: no answer ({self.unreachable})"
+        text = f"{self.end}: guest {self.run_state}, migration {self.migration or 'none'}"
         return text if self.migration_error is None else f"{text} ({self.migration_error})"
 
 
@@ -244,7 +248,7 @@ class Moment:
     """
 
     name: str
-    side: Side
+    end: End = field(metadata=wire("side"))
     vf: str | None
     at_s: float
     received_s: float
@@ -301,12 +305,14 @@ class GuestPair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class QemuCapabilities:
     """What a QEMU can do and may do, beyond the state of its guest.
 
     ``lockable_bytes`` is how much memory the process may lock, None where that is not
     known or where nothing limits it; ``process`` says which, or why it is not known.
     """
+
+    WIRE_NAME: ClassVar[str] = "Means"
 
     version: tuple[int, ...]
     capabilities: frozenset[str]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from guestagent.clock import Deadline
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.qmp.qemu import Qemu
-from guestagent.host.migration.guest_location import Owner, owner_of
-from guestagent.host.model import Device, MigrationSettings, Side
+from guestagent.host.migration.guest_location import Owner, location_of
+from guestagent.host.model import Device, End, MigrationSettings
 
 TIMEOUT_S = 60.0
 SETTINGS = MigrationSettings(downtime_limit_ms=300, bandwidth_limit_mib_per_s=1024)
@@ -36,7 +36,7 @@ class Both:
 
     async def owner(self) -> Owner:
         """Ask both who has the guest."""
-        return owner_of(await self.source.look(), await self.destination.look())
+        return location_of(await self.source.look(), await self.destination.look())
 
     async def owner_once_arrived(self) -> Owner:
         """Ask both who has the guest, until it is not on its way any more."""
@@ -85,7 +85,7 @@ async def both_sides_say_where_the_guest_is(both: Both) -> None:
     assert source.migration is None
     assert (destination.run_state, destination.migration) == ("inmigrate", None)
     assert source.unreachable is destination.unreachable is None
-    assert owner_of(source, destination) is Owner.SOURCE
+    assert location_of(source, destination) is Owner.SOURCE
 
 
 @claim
@@ -95,8 +95,8 @@ async def a_plugged_device_is_there_until_the_guest_has_released_it(both: Both) 
     await both.source.unplug(VF.id, TIMEOUT_S)
     assert VF.id not in (await both.source.look()).devices
     added, deleted = both.source.moments
-    assert (added.name, added.vf, added.side) == ("device_added", VF.id, Side.SOURCE)
-    assert (deleted.name, deleted.vf, deleted.side) == ("device_deleted", VF.id, Side.SOURCE)
+    assert (added.name, added.vf, added.end) == ("device_added", VF.id, End.SOURCE)
+    assert (deleted.name, deleted.vf, deleted.end) == ("device_deleted", VF.id, End.SOURCE)
     assert added.at_s <= deleted.received_s
 
 
@@ -190,12 +190,12 @@ async def both_tell_what_they_can_do(both: Both) -> None:
 async def ports_and_standby_are_seen_before_the_guest_is_there(both: Both) -> None:
     there, here = await both.destination.topology(), await both.source.topology()
     places = [
-        {port.id: (port.address, port.device) for port in side.ports} for side in (here, there)
+        {port.id: (port.address, port.device) for port in end.ports} for end in (here, there)
     ]
     assert places[0] == places[1]
     assert places[0]["rp2"][1] is None
-    for side in (here, there):
-        (standby,) = [each for each in side.devices if each.id == "net0"]
+    for end in (here, there):
+        (standby,) = [each for each in end.devices if each.id == "net0"]
         assert (standby.mac, standby.port) == ("52:54:00:aa:00:01", "rp1")
 
 

@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guestagent.findings import Finding
 from guestagent.host.cli import main as cli
-from guestagent.host.model import Side, View
-from guestagent.host.preflight.findings import Facts, Finding, SideFacts
+from guestagent.host.model import End, QemuState
+from guestagent.host.preflight.findings import EndFacts, PreflightFacts
 from guestagent.host.run import operation
 from guestagent.host.sriov.core.model import Lease
 from guestagent.host.sriov.netlink import NetlinkLinks
@@ -157,11 +158,11 @@ def qemus(vf: str, ending: Ending) -> Iterator[None]:
         yield
 
 
-def ask(side: str, command: str) -> Json:
+def ask(end: str, command: str) -> Json:
     """Ask a QEMU; None where it has ended."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
-            client.connect(str(HOME / f"{side}.sock"))
+            client.connect(str(HOME / f"{end}.sock"))
         except OSError:
             return None
         lines = client.makefile()
@@ -252,8 +253,10 @@ class Death:
         return SriovPool(make)
 
 
-async def _looked_at_nothing(*_: object, **__: object) -> Facts:
-    return Facts(source=SideFacts(view=View(side=Side.SOURCE)), destination=None, guest=None)
+async def _looked_at_nothing(*_: object, **__: object) -> PreflightFacts:
+    return PreflightFacts(
+        source=EndFacts(view=QemuState(end=End.SOURCE)), destination=None, guest=None
+    )
 
 
 def _nothing_wrong(*_: object) -> tuple[Finding, ...]:
@@ -283,7 +286,7 @@ class Host:
             self._drivers(),
             {str(path): path.read_bytes() for path in sorted(STATE.rglob("*.json*"))},
             _output("bridge", "fdb", "show"),
-            [ask(side, "x-devices") for side in ("source", "destination")],
+            [ask(end, "x-devices") for end in ("source", "destination")],
         )
 
     def leases(self) -> tuple[Lease, ...]:
@@ -295,12 +298,12 @@ class Host:
 
     def problems(self) -> Iterator[str]:
         """Yield what is not as it has to be once a guest is where it stays."""
-        state = {side: ask(side, "query-status") for side in ("source", "destination")}
-        here = [side for side, status in state.items() if status and status["running"]]
+        state = {end: ask(end, "query-status") for end in ("source", "destination")}
+        here = [end for end, status in state.items() if status and status["running"]]
         if len(here) != 1:
             yield f"{len(here)} guests run"
             return
-        has = {side: ask(side, "x-devices") or {} for side in state}
+        has = {end: ask(end, "x-devices") or {} for end in state}
         used = has.pop(here[0])
         if set(used) != {"vf0"} or any(has.values()):
             yield f"the guest at {here[0]} has {used}, the other side {has}"

@@ -76,7 +76,7 @@ FLOORS: Mapping[str, tuple[frozenset[str], ...]] = {
     ),
 }
 MOST_LOOSE_MODULES = 2
-MOST_SHIPPED_LINES = 22_500
+MOST_SHIPPED_LINES = 22_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 
 from guestagent.host.cli import main as cli
-from guestagent.host.store.journal import CameTo, Entered, Journal, What
+from guestagent.host.store.journal import EffectEnded, Entered, Journal, What
 
 
 def die() -> None:
@@ -29,7 +29,7 @@ def at_points(reached: Callable[[str, str], None]) -> None:
     entered: list[str] = []
 
     def write_and_tell(self: Journal, what: What, *, durable: bool) -> None:
-        if isinstance(what, CameTo):
+        if isinstance(what, EffectEnded):
             reached("after", entered[-1])
         write(self, what, durable=durable)
         if isinstance(what, Entered):

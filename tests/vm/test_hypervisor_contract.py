@@ -9,7 +9,7 @@ import pytest
 
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.qmp.qemu import Qemu
-from guestagent.host.model import Side
+from guestagent.host.model import End
 from tests.contract.hypervisor import CLAIMS, TIMEOUT_S, VF, Both
 from tests.vm.bare import bare_qemu
 
@@ -18,8 +18,8 @@ from tests.vm.bare import bare_qemu
 def test_a_real_qemu(claim: str, tmp_path: Path) -> None:
     async def hold() -> None:
         both = Both(
-            source=Qemu(tmp_path / "a", Side.SOURCE, timeout_s=TIMEOUT_S),
-            destination=Qemu(tmp_path / "b", Side.DESTINATION, timeout_s=TIMEOUT_S),
+            source=Qemu(tmp_path / "a", End.SOURCE, timeout_s=TIMEOUT_S),
+            destination=Qemu(tmp_path / "b", End.DESTINATION, timeout_s=TIMEOUT_S),
             uri=f"unix:{tmp_path / 'migration'}",
         )
         try:
@@ -34,7 +34,7 @@ def test_a_real_qemu(claim: str, tmp_path: Path) -> None:
 
 def test_a_guest_that_never_answers_keeps_its_device(tmp_path: Path) -> None:
     async def scenario() -> None:
-        qemu = Qemu(tmp_path / "a", Side.SOURCE, timeout_s=TIMEOUT_S)
+        qemu = Qemu(tmp_path / "a", End.SOURCE, timeout_s=TIMEOUT_S)
         try:
             await qemu.plug(VF, TIMEOUT_S)
             for _ in range(2):
@@ -50,7 +50,7 @@ def test_a_guest_that_never_answers_keeps_its_device(tmp_path: Path) -> None:
 
 def test_a_qemu_that_is_killed_is_gone(tmp_path: Path) -> None:
     async def scenario() -> None:
-        qemu = Qemu(tmp_path / "a", Side.SOURCE, timeout_s=TIMEOUT_S)
+        qemu = Qemu(tmp_path / "a", End.SOURCE, timeout_s=TIMEOUT_S)
         with bare_qemu(tmp_path / "a") as process:
             assert (await qemu.look()).running
             process.kill()
@@ -65,9 +65,9 @@ def test_a_qemu_that_is_killed_is_gone(tmp_path: Path) -> None:
 
 def test_a_second_client_is_told_that_qemu_takes_one(tmp_path: Path) -> None:
     async def scenario() -> None:
-        first = Qemu(tmp_path / "a", Side.SOURCE, timeout_s=TIMEOUT_S)
-        second = Qemu(tmp_path / "a", Side.SOURCE, timeout_s=0.3)
-        third = Qemu(tmp_path / "a", Side.SOURCE, timeout_s=TIMEOUT_S)
+        first = Qemu(tmp_path / "a", End.SOURCE, timeout_s=TIMEOUT_S)
+        second = Qemu(tmp_path / "a", End.SOURCE, timeout_s=0.3)
+        third = Qemu(tmp_path / "a", End.SOURCE, timeout_s=TIMEOUT_S)
         assert (await first.look()).running
         view = await second.look()
         assert view.unreachable is not None

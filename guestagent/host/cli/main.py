@@ -19,14 +19,14 @@ from guestagent.host.config import description
 from guestagent.host.hypervisor import connect
 from guestagent.host.hypervisor.base import Hypervisor
 from guestagent.host.migration.state import Goal, Order
-from guestagent.host.model import Side, Vm
+from guestagent.host.model import End, Vm
 from guestagent.host.remote.client import RemoteQemu, ssh_command
 from guestagent.host.remote.connect import remote
 from guestagent.host.remote.server import serve_stdio
 from guestagent.host.report import check, inspect, result, timeline
 from guestagent.host.report.progress import ProgressView
 from guestagent.host.run import operation
-from guestagent.host.run.driver import Outcome
+from guestagent.host.run.driver import OperationResult
 from guestagent.host.store import journal
 
 _DESCRIPTION = """\
@@ -131,9 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         elif name in {"inspect", "detach", "attach"}:
             command.add_argument(
                 "--on",
-                type=Side,
-                choices=list(Side),
-                default=Side.SOURCE,
+                type=End,
+                choices=list(End),
+                default=End.SOURCE,
                 metavar="SIDE",
                 help="source (the default) or destination: which QEMU of the description",
             )
@@ -266,7 +266,7 @@ def _to(vm: Vm, host: str) -> Vm:
     return replace(vm, destination=replace(vm.destination, host=host))
 
 
-def _operate(vm: Vm, arguments: argparse.Namespace) -> Outcome | None:
+def _operate(vm: Vm, arguments: argparse.Namespace) -> OperationResult | None:
     """Run what changes something; None when there was nothing to recover."""
     state_dir: Path = arguments.state_dir
     view = ProgressView(vm.name, stream=sys.stderr, clock=time.monotonic, bar=sys.stderr.isatty())
@@ -277,20 +277,20 @@ def _operate(vm: Vm, arguments: argparse.Namespace) -> Outcome | None:
         case "complete" | "rollback" as wanted:
             return operation.order(vm, Order(wanted), state_dir, observer=view)
         case "prepare":
-            return operate(Goal.MIGRATE, Side.SOURCE, orchestrated=True)
+            return operate(Goal.MIGRATE, End.SOURCE, orchestrated=True)
         case "migrate":
-            return operate(Goal.MIGRATE, Side.SOURCE)
+            return operate(Goal.MIGRATE, End.SOURCE)
         case name:
             return operate(Goal(name), arguments.on)
 
 
-async def _inspect(vm: Vm, side: Side) -> inspect.Inspection:
-    far = remote(vm) if side is Side.DESTINATION else None
-    hypervisor: Hypervisor = connect.hypervisor(vm, side)
+async def _inspect(vm: Vm, end: End) -> inspect.Inspection:
+    far = remote(vm) if end is End.DESTINATION else None
+    hypervisor: Hypervisor = connect.hypervisor(vm, end)
     if far is not None:
         hypervisor = RemoteQemu(far, command_s=vm.timeouts.command_s)
     try:
-        guest = None if far is not None else connect.qemu_ga(vm, side)
+        guest = None if far is not None else connect.qemu_ga(vm, end)
         return await inspect.inspect(vm, hypervisor, guest)
     finally:
         await hypervisor.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from guestagent.errors import EXIT_DONE, ConfigurationError, GuestAgentError
 from guestagent.host.config import description
-from guestagent.host.model import Pair, Side, Vm
+from guestagent.host.model import End, Pair, Vm
 from guestagent.host.report import vf_result
 from guestagent.host.sriov.base import VfPool
 from guestagent.host.sriov.core.model import Inventory, Lease, Macvtap, Owner
@@ -105,9 +105,9 @@ def _add_claim_options(action: argparse.ArgumentParser) -> None:
     action.add_argument("vm", metavar="VM.toml", type=Path, help="the VM's description")
     action.add_argument(
         "--on",
-        type=Side,
-        choices=list(Side),
-        default=Side.SOURCE,
+        type=End,
+        choices=list(End),
+        default=End.SOURCE,
         metavar="SIDE",
         help="source (the default) or destination: which side's VF is described for this host",
     )
@@ -171,11 +171,11 @@ async def _list(state_dir: Path) -> Inventory:
         await pool.close()
 
 
-def _pairs(vm: Vm, side: Side, mac: str | None) -> tuple[Pair, ...]:
-    described = [pair for pair in vm.pairs if pair.sriov_on(side) is not None]
+def _pairs(vm: Vm, end: End, mac: str | None) -> tuple[Pair, ...]:
+    described = [pair for pair in vm.pairs if pair.sriov_on(end) is not None]
     if not described:
         raise ConfigurationError(
-            f"{vm.name}: no pair has a table that says which VF it has on the {side}",
+            f"{vm.name}: no pair has a table that says which VF it has on the {end}",
             hint="add [pair.sriov]; guestagent-host --help shows an example",
         )
     wanted = tuple(pair for pair in described if mac is None or pair.mac == mac.lower())
@@ -212,7 +212,7 @@ class Claiming:
 
 
 async def claim_all(
-    pool: VfPool, vm: Vm, pairs: Sequence[Pair], side: Side, *, how: Claiming
+    pool: VfPool, vm: Vm, pairs: Sequence[Pair], end: End, *, how: Claiming
 ) -> tuple[vf_result.Claimed, ...]:
     """Claim a VF for each pair; where one cannot be had, those taken by this call go back."""
     before = {lease.vf: lease for lease in await pool.leases(vm.name)}
@@ -221,13 +221,13 @@ async def claim_all(
     taken: list[Lease] = []
     try:
         for pair in pairs:
-            lease = await _claim_one(pool, vm, pair, side, before)
+            lease = await _claim_one(pool, vm, pair, end, before)
             if lease.vf not in before:
                 taken.append(lease)
             made: Macvtap | None = None
             if how.macvtap is not None:
                 made = await pool.create_macvtap(lease, how.macvtap, pair.mac)
-            provision, user = pair.sriov_on(side), users.get(lease.vf)
+            provision, user = pair.sriov_on(end), users.get(lease.vf)
             if provision is not None and not how.reserve:
                 settings = provision.settings
                 is_so = user is not None and lease.settings == settings
@@ -241,10 +241,10 @@ async def claim_all(
 
 
 async def _claim_one(
-    pool: VfPool, vm: Vm, pair: Pair, side: Side, before: dict[str, Lease]
+    pool: VfPool, vm: Vm, pair: Pair, end: End, before: dict[str, Lease]
 ) -> Lease:
     """Claim a pair's VF, or find the one that an earlier call has claimed for it."""
-    provision = pair.sriov_on(side)
+    provision = pair.sriov_on(end)
     if provision is None:
         raise ConfigurationError(f"{vm.name}: pair {pair.mac} has no [pair.sriov]")
     owner = Owner.by_hand(vm.name, pair.mac)

@@ -13,13 +13,13 @@ from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.model import (
     Device,
     GuestPair,
-    Means,
     MigrationFigures,
     MigrationSettings,
     Moment,
     Progress,
+    QemuCapabilities,
+    QemuState,
     Topology,
-    View,
 )
 
 
@@ -27,7 +27,7 @@ class RefusedError(PeerError):
     """The hypervisor or the guest said no: what was asked for did not happen."""
 
 
-class HungUpError(UnknownOutcomeError):
+class ConnectionLostError(UnknownOutcomeError):
     """The connection ended before the answer came; a question may be asked on a new one."""
 
 
@@ -48,7 +48,7 @@ class Hypervisor(Protocol):
         """What was seen to happen so far, in order, the newest 256."""
         ...
 
-    async def look(self) -> View:
+    async def look(self) -> QemuState:
         """Ask what state the guest is in; what cannot be asked is in the view, not raised."""
         ...
 
@@ -104,7 +104,7 @@ class Hypervisor(Protocol):
         """Read every PCI device and port that the guest sees."""
         ...
 
-    async def means(self) -> Means:
+    async def means(self) -> QemuCapabilities:
         """Return what this QEMU can do in a migration, and what it may."""
         ...
 

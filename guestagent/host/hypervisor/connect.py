@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from guestagent.errors import ConfigurationError
-from guestagent.host.hypervisor.guest.agent import AgentInGuest, ChannelWay, ExecWay, Way
+from guestagent.host.hypervisor.guest.agent import (
+    AgentTransport,
+    GuestAgentClient,
+    QgaExecTransport,
+    SerialTransport,
+)
 from guestagent.host.hypervisor.guest.qga import GuestAgent
 from guestagent.host.hypervisor.qmp.qemu import Qemu
-from guestagent.host.model import Endpoint, Side, Vm
+from guestagent.host.model import End, Endpoint, Vm
 
 
-def endpoint(vm: Vm, side: Side) -> Endpoint:
+def endpoint(vm: Vm, end: End) -> Endpoint:
     """Return the sockets of one side. Raises ConfigurationError where none are described."""
-    if side is Side.SOURCE:
+    if end is End.SOURCE:
         return vm.source
     if vm.destination is None:
         raise ConfigurationError(
@@ -21,28 +26,28 @@ def endpoint(vm: Vm, side: Side) -> Endpoint:
     return vm.destination.endpoint
 
 
-def hypervisor(vm: Vm, side: Side) -> Qemu:
+def hypervisor(vm: Vm, end: End) -> Qemu:
     """Return the QEMU of one side, which is on this host; it connects when it is first asked."""
-    return Qemu(endpoint(vm, side).qmp, side, timeout_s=vm.timeouts.command_s)
+    return Qemu(endpoint(vm, end).qmp, end, timeout_s=vm.timeouts.command_s)
 
 
-def qemu_ga(vm: Vm, side: Side) -> GuestAgent | None:
+def qemu_ga(vm: Vm, end: End) -> GuestAgent | None:
     """Return the guest's qemu-ga, None where none is described."""
-    path = endpoint(vm, side).qga
+    path = endpoint(vm, end).qga
     return None if path is None else GuestAgent(path, timeout_s=vm.timeouts.command_s)
 
 
-def guest(vm: Vm, side: Side) -> AgentInGuest | None:
+def guest(vm: Vm, end: End) -> GuestAgentClient | None:
     """Return the ways to the guest's agent in their order, None where none is described."""
-    return agent_of(endpoint(vm, side), vm.timeouts.command_s)
+    return agent_of(endpoint(vm, end), vm.timeouts.command_s)
 
 
-def agent_of(sockets: Endpoint, command_s: float) -> AgentInGuest | None:
+def agent_of(sockets: Endpoint, command_s: float) -> GuestAgentClient | None:
     """Return the ways to the agent behind a QEMU's sockets, None where there is none."""
-    ways: list[Way] = []
+    ways: list[AgentTransport] = []
     if sockets.agent is not None:
-        ways.append(ChannelWay(sockets.agent))
-    witness = None if sockets.qga is None else GuestAgent(sockets.qga, timeout_s=command_s)
-    if witness is not None:
-        ways.append(ExecWay(witness))
-    return AgentInGuest(ways, witness=witness) if ways else None
+        ways.append(SerialTransport(sockets.agent))
+    qga_fallback = None if sockets.qga is None else GuestAgent(sockets.qga, timeout_s=command_s)
+    if qga_fallback is not None:
+        ways.append(QgaExecTransport(qga_fallback))
+    return GuestAgentClient(ways, qga_fallback=qga_fallback) if ways else None

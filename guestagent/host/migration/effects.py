@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from guestagent.host.migration.state import (
     CancelMigration,
+    ClaimVfs,
+    Cleanup,
+    ConfigureVf,
     Effect,
+    FailbackToVf,
+    FailoverToStandby,
     FollowMigration,
     Goal,
-    Look,
     Phase,
     Plug,
-    Proceed,
-    Program,
-    Reserve,
+    PollState,
+    ResetVfs,
+    ResumeGuest,
     StartMigration,
     State,
-    Tidy,
-    ToStandby,
-    ToVf,
     Unplug,
-    Withdraw,
 )
 
 
@@ -28,23 +28,23 @@ def effect_of(state: State) -> Effect | None:  # noqa: C901 - one flat table, as
     limits = state.limits
     match state.phase:
         case Phase.PREPARE:
-            return Look()
+            return PollState()
         case Phase.RESERVE:
             return _reserve(state)
         case Phase.WITHDRAW:
-            return Withdraw(vfs=tuple(vf for vf in state.home_vfs if vf in state.home_provided))
+            return ResetVfs(vfs=tuple(vf for vf in state.home_vfs if vf in state.home_managed))
         case Phase.PROGRAM | Phase.REPROGRAM:
-            side = state.target if state.phase is Phase.PROGRAM else state.home
-            return Program(side=side, vf=state.todo[0], after_s=_attach_pause_s(state))
+            end = state.target if state.phase is Phase.PROGRAM else state.home
+            return ConfigureVf(end=end, vf=state.todo[0], after_s=_attach_pause_s(state))
         case Phase.TIDY:
-            return Tidy(side=state.guest_at or state.home, used=state.attached)
+            return Cleanup(end=state.guest_at or state.home, used=state.attached)
         case Phase.SWITCH:
-            return ToStandby(side=state.home, vfs=state.todo)
+            return FailoverToStandby(end=state.home, vfs=state.todo)
         case Phase.CONFIRM | Phase.RETURN:
-            return ToVf(side=state.guest_at or state.home, vfs=state.attached)
+            return FailbackToVf(end=state.guest_at or state.home, vfs=state.attached)
         case Phase.DETACH:
             pause_s = limits.unplug_pause_s if state.tries else 0.0
-            return Unplug(side=state.home, vf=state.todo[0], after_s=pause_s)
+            return Unplug(end=state.home, vf=state.todo[0], after_s=pause_s)
         case Phase.LAUNCH:
             return StartMigration()
         case Phase.MIGRATE:
@@ -53,24 +53,24 @@ def effect_of(state: State) -> Effect | None:  # noqa: C901 - one flat table, as
         case Phase.CANCEL:
             return CancelMigration()
         case Phase.DECIDE:
-            return Look(after_s=limits.look_pause_s if state.looks else 0.0)
+            return PollState(after_s=limits.poll_pause_s if state.polls else 0.0)
         case Phase.RESUME:
-            return Proceed(side=state.guest_at or state.home)
+            return ResumeGuest(end=state.guest_at or state.home)
         case Phase.ATTACH | Phase.RESTORE:
-            side = state.target if state.phase is Phase.ATTACH else state.home
-            return Plug(side=side, vf=state.todo[0], after_s=_attach_pause_s(state))
+            end = state.target if state.phase is Phase.ATTACH else state.home
+            return Plug(end=end, vf=state.todo[0], after_s=_attach_pause_s(state))
         case Phase.PREPARED | Phase.DONE | Phase.UNDONE | Phase.FAILED | Phase.UNKNOWN:
             return None
 
 
-def _reserve(state: State) -> Reserve:
-    in_use = tuple(vf for vf in state.home_vfs if vf in state.home_provided)
+def _reserve(state: State) -> ClaimVfs:
+    in_use = tuple(vf for vf in state.home_vfs if vf in state.home_managed)
     wanted = state.todo if state.goal is Goal.ATTACH else state.target_vfs
-    return Reserve(
+    return ClaimVfs(
         in_use=() if state.goal is Goal.ATTACH else in_use,
         wanted=()
         if state.goal is Goal.DETACH
-        else tuple(vf for vf in wanted if vf in state.target_provided),
+        else tuple(vf for vf in wanted if vf in state.target_managed),
     )
 
 

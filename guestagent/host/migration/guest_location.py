@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from guestagent.host.model import View
+from guestagent.host.model import QemuState
 
 
 class Owner(StrEnum):
@@ -37,7 +37,7 @@ class Owner(StrEnum):
 _STOPPED = frozenset({"paused", "postmigrate", "prelaunch", "finish-migrate"})
 
 
-def owner_of(source: View, destination: View | None) -> Owner:
+def location_of(source: QemuState, destination: QemuState | None) -> Owner:
     """Conclude who has the guest; ``destination`` is None where there is no other side."""
     if source.unreachable is not None:
         # A source that cannot be asked may run. One that has ended cannot.
@@ -62,7 +62,7 @@ def owner_of(source: View, destination: View | None) -> Owner:
     return Owner.SOURCE
 
 
-def _after_completion(destination: View | None) -> Owner:
+def _after_completion(destination: QemuState | None) -> Owner:
     """The source has sent everything; it must never run again by itself."""
     if destination is None or destination.unreachable is not None:
         return Owner.UNKNOWN
@@ -75,7 +75,7 @@ def _after_completion(destination: View | None) -> Owner:
     return Owner.UNKNOWN
 
 
-def _after_failure(destination: View | None) -> Owner:
+def _after_failure(destination: QemuState | None) -> Owner:
     """The source stands still; it has the guest if the destination can no longer start it."""
     if destination is None or destination.gone:
         return Owner.SOURCE_STOPPED

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from guestagent.host.migration.guest_location import Owner, owner_of
-from guestagent.host.migration.state import Goal, Problem, Seen, State
-from guestagent.host.model import View
+from guestagent.findings import Finding
+from guestagent.host.migration.guest_location import Owner, location_of
+from guestagent.host.migration.state import BothViews, Goal, State
+from guestagent.host.model import QemuState
 
 
-def unready(state: State, seen: Seen) -> Problem | None:
+def not_ready(state: State, seen: BothViews) -> Finding | None:
     """Return what keeps the goal from being begun at all."""
     home, away = seen.home, seen.away
     if home.unreachable is not None:
-        return Problem(what=str(home), hint="see whether the VM runs and its socket is right")
-    owner = owner_of(home, None)
+        return Finding(message=str(home), hint="see whether the VM runs and its socket is right")
+    owner = location_of(home, None)
     if owner is Owner.MOVING:
-        return Problem(what=f"{home}: a migration is under way", hint="wait until it has ended")
+        return Finding(message=f"{home}: a migration is under way", hint="wait until it has ended")
     if state.goal is Goal.ATTACH:
         if home.run_state in {"inmigrate", "postmigrate"}:
-            return Problem(
-                what=f"{home}: the guest is not here",
+            return Finding(
+                message=f"{home}: the guest is not here",
                 hint="attach where it runs: --on destination, or that host's own description",
             )
         return None
     if home.run_state == "paused":
-        return Problem(
-            what=f"{home}: a guest that stands still cannot release a VF",
+        return Finding(
+            message=f"{home}: a guest that stands still cannot release a VF",
             hint="find out who paused it and why; try again once it runs",
         )
     if not home.running:
-        return Problem(
-            what=f"{home}: no guest runs here",
+        return Finding(
+            message=f"{home}: no guest runs here",
             hint="describe the QEMU where it runs as [source]: after a migration that is another",
         )
     if away is None or state.orchestrated:  # their destination may not be there yet
@@ -37,24 +38,24 @@ def unready(state: State, seen: Seen) -> Problem | None:
     return _unready_to_receive(state, away)
 
 
-def _unready_to_receive(state: State, away: View) -> Problem | None:
+def _unready_to_receive(state: State, away: QemuState) -> Finding | None:
     if away.gone:
-        return Problem(what=str(away), hint="start the destination QEMU with -incoming defer")
+        return Finding(message=str(away), hint="start the destination QEMU with -incoming defer")
     if away.unreachable is not None:
-        return Problem(
-            what=str(away),
+        return Finding(
+            message=str(away),
             hint="see whether its QEMU and its host answer; with --dest, or host in [destination],"
             " ssh must reach it without a password and find guestagent-host there",
         )
     if away.run_state != "inmigrate" or away.migration is not None:
-        return Problem(
-            what=f"{away}: it does not wait for a guest",
+        return Finding(
+            message=f"{away}: it does not wait for a guest",
             hint="start it anew with -incoming defer; each takes one attempt only",
         )
     early = [vf for vf in state.target_vfs if vf in away.devices]
     if early:
-        return Problem(
-            what=f"{away.side}: device {early[0]} is there already",
+        return Finding(
+            message=f"{away.end}: device {early[0]} is there already",
             hint="start the destination with the same ports and without the VF",
         )
     return None

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from guestagent.host.migration.arrival import gave_up_in
+from guestagent.host.migration.arrival import failure_phase
 from guestagent.host.migration.state import Order, Phase, State
 
 _MAY_HAVE_BEEN_SENT = frozenset({Phase.LAUNCH, Phase.MIGRATE, Phase.CANCEL})
@@ -35,12 +35,12 @@ def resumed(state: State) -> State:
     """Return the state to go on from; its effect has not begun."""
     fresh = replace(
         state,
-        undo=True,
+        rollback_is_success=True,
         sent=state.sent or state.phase in _MAY_HAVE_BEEN_SENT,
         tries=0,
-        looks=0,
-        blind_looks=0,
-        given_up=(),
+        polls=0,
+        unanswered_polls=0,
+        not_attached=(),
         programmed=(),
         cancelling=False,
         cancel_refused=False,
@@ -58,8 +58,8 @@ def resumed(state: State) -> State:
         case Phase.DONE | Phase.FAILED | Phase.UNDONE:
             return state
         case Phase.TIDY if state.ending is Phase.FAILED:
-            undone = replace(state, undo=True)
-            return replace(undone, ending=gave_up_in(undone))
+            undone = replace(state, rollback_is_success=True)
+            return replace(undone, ending=failure_phase(undone))
         case Phase.TIDY:
             return state
         case Phase.UNKNOWN | Phase.PREPARED:
@@ -74,8 +74,8 @@ def ordered(state: State, order: Order) -> State:
         state,
         phase=Phase.DECIDE,
         order=order,
-        undo=order is Order.ROLLBACK,
+        rollback_is_success=order is Order.ROLLBACK,
         problem=None,
-        looks=0,
-        blind_looks=0,
+        polls=0,
+        unanswered_polls=0,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
-from guestagent.host.model import Side, View
+from guestagent.codec import wire
+from guestagent.findings import Finding
+from guestagent.host.model import End, QemuState
 
 
 class Goal(StrEnum):
@@ -57,7 +60,7 @@ class Phase(StrEnum):
                                  is restored and that was asked for
     ``TIDY``    Tidy             done, refused, lost: the end that was reached
     ``DONE``    --               what was asked for is so
-    ``UNDONE``  --               all is as before, which is what ``undo`` asked for
+    ``UNDONE``  --               all is as before, which is what ``rollback_is_success`` asked for
     ``FAILED``  --               it is not; ``guest_at`` says where the guest is
     ``UNKNOWN`` --               nobody can tell from here; nothing more was touched
     =========== ================ ===========================================================
@@ -112,14 +115,14 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class PollState:
     """Ask the sides that the goal concerns; after ``after_s``, or sooner if something happens."""
 
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reserve:
+class ClaimVfs:
     """Take the leases on the VFs that are in use at home, and on some for the target."""
 
     in_use: tuple[str, ...]
@@ -127,59 +130,59 @@ class Reserve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Withdraw:
+class ResetVfs:
     """Clear these VFs of home, which are unplugged, and open the way to the standbys."""
 
     vfs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """Make a VF of ``side`` ready to be plugged; first wait ``after_s``."""
+class ConfigureVf:
+    """Make a VF of ``end`` ready to be plugged; first wait ``after_s``."""
 
-    side: Side
+    end: End
     vf: str
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tidy:
-    """The guest stays at ``side`` and uses ``used``: give back every other VF."""
+class Cleanup:
+    """The guest stays at ``end`` and uses ``used``: give back every other VF."""
 
-    side: Side
+    end: End
     used: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unplug:
-    """Ask the guest at ``side`` to release a VF; first wait ``after_s``."""
+    """Ask the guest at ``end`` to release a VF; first wait ``after_s``."""
 
-    side: Side
+    end: End
     vf: str
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToStandby:
-    """Ask the guest at ``side`` to leave these VFs for their standbys."""
+class FailoverToStandby:
+    """Ask the guest at ``end`` to leave these VFs for their standbys."""
 
-    side: Side
+    end: End
     vfs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToVf:
-    """Ask the guest at ``side`` to use these VFs, and wait until it says so."""
+class FailbackToVf:
+    """Ask the guest at ``end`` to use these VFs, and wait until it says so."""
 
-    side: Side
+    end: End
     vfs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plug:
-    """Give the guest at ``side`` a VF; first wait ``after_s``."""
+    """Give the guest at ``end`` a VF; first wait ``after_s``."""
 
-    side: Side
+    end: End
     vf: str
     after_s: float = 0.0
 
@@ -205,26 +208,26 @@ class CancelMigration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proceed:
-    """Let the stopped guest at ``side`` run."""
+class ResumeGuest:
+    """Let the stopped guest at ``end`` run."""
 
-    side: Side
+    end: End
 
 
 Effect = (
-    Look
-    | Reserve
-    | Withdraw
-    | Program
-    | Tidy
-    | ToStandby
+    PollState
+    | ClaimVfs
+    | ResetVfs
+    | ConfigureVf
+    | Cleanup
+    | FailoverToStandby
     | Unplug
     | Plug
-    | ToVf
+    | FailbackToVf
     | StartMigration
     | FollowMigration
     | CancelMigration
-    | Proceed
+    | ResumeGuest
 )
 
 
@@ -232,43 +235,55 @@ Effect = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class BothViews:
     """What the sides said; ``away`` is None where the goal concerns one side only."""
 
-    home: View
-    away: View | None
+    WIRE_NAME: ClassVar[str] = "Seen"
+
+    home: QemuState
+    away: QemuState | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class Succeeded:
     """The effect was achieved."""
 
+    WIRE_NAME: ClassVar[str] = "Done"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lacking:
+class NoVfAvailable:
     """The effect was achieved but for these VFs, which cannot be had."""
+
+    WIRE_NAME: ClassVar[str] = "Lacking"
 
     vfs: tuple[str, ...]
     detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Rejected:
     """The effect was turned down and did not happen."""
 
+    WIRE_NAME: ClassVar[str] = "Refused"
+
     detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class OutcomeUnknown:
     """The effect may have happened: no answer came."""
 
+    WIRE_NAME: ClassVar[str] = "Lost"
+
     detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overdue:
+class TimedOut:
     """The migration takes longer than it may."""
+
+    WIRE_NAME: ClassVar[str] = "Overdue"
 
     detail: str
 
@@ -278,18 +293,10 @@ class Cancel:
     """The operator wants it to end."""
 
 
-Event = Seen | Done | Lacking | Refused | Lost | Overdue | Cancel
+Event = BothViews | Succeeded | NoVfAvailable | Rejected | OutcomeUnknown | TimedOut | Cancel
 
 
 # --- the state ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Why the goal was given up, and what the operator can do."""
-
-    what: str
-    hint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,9 +308,9 @@ class Limits:
     attach_tries: int = 3
     attach_pause_s: float = 1.0  # doubled each time
     cancel_grace_s: float = 30.0
-    looks: int = 60
-    blind_looks: int = 3
-    look_pause_s: float = 0.5
+    polls: int = field(default=60, metadata=wire("looks"))
+    unanswered_polls: int = field(default=3, metadata=wire("blind_looks"))
+    poll_pause_s: float = field(default=0.5, metadata=wire("look_pause_s"))
     guest_must_agree: bool = False
 
 
@@ -314,15 +321,16 @@ class State:
     ``home`` is the side where VFs are detached and restored; ``home_vfs`` are
     those to restore: the described ones until PREPARE, then those found there.
     ``target_vfs`` are the ones to attach. ``todo`` is what the phase has left;
-    ``tries``, ``looks`` and ``blind_looks`` count repetitions. ``guest_at`` and
-    ``attached`` are what was last seen or done; ``given_up`` could not be attached, and
-    ``leaving`` the guest was asked to release and may still, later.
-    ``reachable`` are the sides with a way to the guest's agent; ``switched`` is whether
+    ``tries``, ``polls`` and ``unanswered_polls`` count repetitions. ``guest_at`` and
+    ``attached`` are what was last seen or done; ``not_attached`` could not be attached, and
+    ``unplug_pending`` the guest was asked to release and may still, later.
+    ``reachable`` are the ends with a way to the guest's agent; ``switched`` is whether
     the guest left its VFs when it was asked, ``confirmed`` whether it uses those it has
-    now; both are None while it was not asked. ``undo`` is whether the beginning is as good
-    an end as the goal: so it is where a command that did not finish is recovered.
+    now; both are None while it was not asked. ``rollback_is_success`` is whether the
+    beginning is as good an end as the goal: so it is where a command that did not finish
+    is recovered.
 
-    ``home_provided`` and ``target_provided`` are the VFs that are claimed and programmed
+    ``home_managed`` and ``target_managed`` are the VFs that are claimed and programmed
     here, ``programmed`` those that are ready to be plugged. ``reserved`` is whether any
     lease may be held, and ``ending`` the end that was reached, while TIDY gives them back.
     ``operation`` is the name under which they are held.
@@ -333,14 +341,14 @@ class State:
 
     goal: Goal
     phase: Phase
-    home: Side
+    home: End
     home_vfs: tuple[str, ...]
     target_vfs: tuple[str, ...]
     limits: Limits
-    reachable: frozenset[Side] = frozenset()
+    reachable: frozenset[End] = frozenset()
     operation: str = ""
-    home_provided: tuple[str, ...] = ()
-    target_provided: tuple[str, ...] = ()
+    home_managed: tuple[str, ...] = field(default=(), metadata=wire("home_provided"))
+    target_managed: tuple[str, ...] = field(default=(), metadata=wire("target_provided"))
     programmed: tuple[str, ...] = ()
     reserved: bool = False
     ending: Phase | None = None
@@ -348,23 +356,23 @@ class State:
     confirmed: bool | None = None
     todo: tuple[str, ...] = ()
     tries: int = 0
-    looks: int = 0
-    blind_looks: int = 0
+    polls: int = field(default=0, metadata=wire("looks"))
+    unanswered_polls: int = field(default=0, metadata=wire("blind_looks"))
     sent: bool = False
-    undo: bool = False
+    rollback_is_success: bool = field(default=False, metadata=wire("undo"))
     orchestrated: bool = False
     order: Order | None = None
     cancelled: bool = False
     cancelling: bool = False
     cancel_refused: bool = False
-    problem: Problem | None = None
-    guest_at: Side | None = None
+    problem: Finding | None = None
+    guest_at: End | None = None
     attached: tuple[str, ...] = ()
-    given_up: tuple[str, ...] = ()
-    leaving: tuple[str, ...] = ()
+    not_attached: tuple[str, ...] = field(default=(), metadata=wire("given_up"))
+    unplug_pending: tuple[str, ...] = field(default=(), metadata=wire("leaving"))
     warnings: tuple[str, ...] = ()
 
     @property
-    def target(self) -> Side:
+    def target(self) -> End:
         """The side where the guest shall be in the end."""
-        return Side.DESTINATION if self.goal is Goal.MIGRATE else self.home
+        return End.DESTINATION if self.goal is Goal.MIGRATE else self.home

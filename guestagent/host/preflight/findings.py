@@ -3,74 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from guestagent.host.migration.state import Problem
-from guestagent.host.model import GuestPair, Means, Topology, View
+from guestagent.findings import Finding, Severity
+from guestagent.host.model import GuestPair, QemuCapabilities, QemuState, Topology
 from guestagent.host.sriov.core.model import Inventory
 
 
-class Grade(StrEnum):
-    """How bad a finding is."""
-
-    FINE = "fine"
-    WARNING = "warning"
-    WRONG = "wrong"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at; ``hint`` says what to do about it."""
-
-    subject: str
-    grade: Grade
-    what: str
-    hint: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideFacts:
+class EndFacts:
     """What one side said; None is what could not be asked, and ``unknown`` says why."""
 
-    view: View
+    view: QemuState
     topology: Topology | None = None
-    means: Means | None = None
+    means: QemuCapabilities | None = None
     inventory: Inventory | None = None
     unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class PreflightFacts:
     """What is known before a migration; ``guest`` is None where no agent answered."""
 
-    source: SideFacts
-    destination: SideFacts | None
+    source: EndFacts
+    destination: EndFacts | None
     guest: tuple[GuestPair, ...] | None
     guest_silent: str | None = None
-    other_operation: Problem | None = None
+    other_operation: Finding | None = None
 
 
-def fine(subject: str, what: str) -> Finding:
-    """Return what is as it has to be."""
-    return Finding(subject=subject, grade=Grade.FINE, what=what)
+def ok(subject: str, message: str) -> Finding:
+    """Return a finding about a condition that is met."""
+    return Finding(severity=Severity.OK, subject=subject, message=message)
 
 
-def warning(subject: str, what: str, hint: str | None) -> Finding:
-    """Return what costs something."""
-    return Finding(subject=subject, grade=Grade.WARNING, what=what, hint=hint)
+def warning(subject: str, message: str, hint: str | None) -> Finding:
+    """Return a finding that costs packets or acceleration, but does not prevent the migration."""
+    return Finding(severity=Severity.WARNING, subject=subject, message=message, hint=hint)
 
 
-def wrong(subject: str, what: str, hint: str | None) -> Finding:
-    """Return what is in the way."""
-    return Finding(subject=subject, grade=Grade.WRONG, what=what, hint=hint)
+def error(subject: str, message: str, hint: str | None) -> Finding:
+    """Return a finding that prevents the migration."""
+    return Finding(severity=Severity.ERROR, subject=subject, message=message, hint=hint)
 
 
-def as_problem(findings: tuple[Finding, ...]) -> Problem | None:
-    """Return all that is wrong as one problem; None where nothing is."""
-    bad = [finding for finding in findings if finding.grade is Grade.WRONG]
-    if not bad:
+def as_problem(findings: tuple[Finding, ...]) -> Finding | None:
+    """Combine all errors into one finding; None if there are none."""
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if not errors:
         return None
-    return Problem(
-        what="; ".join(finding.what for finding in bad),
-        hint="; ".join(dict.fromkeys(finding.hint for finding in bad if finding.hint)),
+    return Finding(
+        message="; ".join(finding.message for finding in errors),
+        hint="; ".join(dict.fromkeys(finding.hint for finding in errors if finding.hint)),
     )

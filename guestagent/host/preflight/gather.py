@@ -10,45 +10,45 @@ from guestagent.errors import (
     PeerError,
     UnknownOutcomeError,
 )
+from guestagent.findings import Finding
 from guestagent.host.hypervisor.base import Guest, Hypervisor
-from guestagent.host.migration.state import Problem
-from guestagent.host.model import Side
-from guestagent.host.preflight.findings import Facts, SideFacts
+from guestagent.host.model import End
+from guestagent.host.preflight.findings import EndFacts, PreflightFacts
 from guestagent.host.sriov.base import VfPool
 
 
-async def facts_of(
-    hypervisors: Mapping[Side, Hypervisor],
+async def gather_facts(
+    hypervisors: Mapping[End, Hypervisor],
     guest: Guest | None,
-    pools: Mapping[Side, VfPool],
+    pools: Mapping[End, VfPool],
     *,
-    other_operation: Problem | None = None,
-) -> Facts:
+    other_operation: Finding | None = None,
+) -> PreflightFacts:
     """Look at everything."""
     sides = await asyncio.gather(
-        *(_side(hypervisors[side], pools.get(side)) for side in sorted(hypervisors, reverse=True))
+        *(_side(hypervisors[end], pools.get(end)) for end in sorted(hypervisors, reverse=True))
     )
-    by_side = {facts.view.side: facts for facts in sides}
-    source = by_side[Side.SOURCE]
+    by_side = {facts.view.end: facts for facts in sides}
+    source = by_side[End.SOURCE]
     pairs, silent = None, None
     if guest is not None and source.view.running:
         try:
             pairs = await guest.pairs()
         except (PeerError, UnknownOutcomeError) as error:
             silent = str(error)
-    return Facts(
+    return PreflightFacts(
         source=source,
-        destination=by_side.get(Side.DESTINATION),
+        destination=by_side.get(End.DESTINATION),
         guest=pairs,
         guest_silent=silent,
         other_operation=other_operation,
     )
 
 
-async def _side(hypervisor: Hypervisor, pool: VfPool | None) -> SideFacts:
+async def _side(hypervisor: Hypervisor, pool: VfPool | None) -> EndFacts:
     view = await hypervisor.look()
     if view.unreachable is not None:
-        return SideFacts(view=view)
+        return EndFacts(view=view)
     unknown: list[str] = []
     topology = means = inventory = None
     try:
@@ -59,7 +59,7 @@ async def _side(hypervisor: Hypervisor, pool: VfPool | None) -> SideFacts:
     try:
         inventory = None if pool is None else await pool.inventory()
     except GuestAgentError as error:
-        unknown.append(f"{view.side}: its VFs are not known: {error}")
-    return SideFacts(
+        unknown.append(f"{view.end}: its VFs are not known: {error}")
+    return EndFacts(
         view=view, topology=topology, means=means, inventory=inventory, unknown=tuple(unknown)
     )

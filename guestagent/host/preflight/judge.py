@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guestagent.host.migration.readiness import unready
-from guestagent.host.migration.state import Seen, State
+from guestagent.findings import Finding
+from guestagent.host.migration.readiness import not_ready
+from guestagent.host.migration.state import BothViews, State
 from guestagent.host.model import Device, Pair, PciPort, Topology, Vm
-from guestagent.host.preflight.findings import Facts, Finding, SideFacts, fine, warning, wrong
+from guestagent.host.preflight.findings import EndFacts, PreflightFacts, error, ok, warning
 from guestagent.host.preflight.vf import vf_findings
 
 _NOT_TOGETHER, _TOGETHER_SINCE = {"postcopy-ram", "multifd"}, (10, 1)
@@ -22,34 +23,37 @@ VFIO_MARGIN_BYTES = 1 << 30
 _ON_ROOT = "0000:00:"
 
 
-def judge(vm: Vm, state: State, facts: Facts) -> tuple[Finding, ...]:
+def judge(vm: Vm, state: State, facts: PreflightFacts) -> tuple[Finding, ...]:
     """Return everything that was looked at, in the order of a migration."""
     return tuple(_findings(vm, state, facts))
 
 
-def _findings(vm: Vm, state: State, facts: Facts) -> Iterator[Finding]:
+def _findings(vm: Vm, state: State, facts: PreflightFacts) -> Iterator[Finding]:
     if facts.other_operation is not None:
-        yield wrong("operation", facts.other_operation.what, facts.other_operation.hint)
+        yield error("operation", facts.other_operation.message, facts.other_operation.hint)
     else:
-        yield fine("operation", "no other operation on this VM is under way")
+        yield ok("operation", "no other operation on this VM is under way")
     if vm.destination is None:
-        yield wrong(
+        yield error(
             "destination",
             "the description has no [destination]: where the guest shall go is not known",
             "add the table, with the qmp socket and the uri of the QEMU there; see --help",
         )
     away = None if facts.destination is None else facts.destination.view
-    for seen in (Seen(home=facts.source.view, away=None), Seen(home=facts.source.view, away=away)):
-        problem = unready(state, seen)
+    for seen in (
+        BothViews(home=facts.source.view, away=None),
+        BothViews(home=facts.source.view, away=away),
+    ):
+        problem = not_ready(state, seen)
         if problem is not None:
-            yield wrong("guest", problem.what, problem.hint)
+            yield error("guest", problem.message, problem.hint)
             break
     else:
-        yield fine("guest", str(facts.source.view))
-    for side in _sides(facts):
-        yield from (warning("qemu", why, None) for why in side.unknown)
-        yield from _capable(vm, side)
-        yield from _lockable(vm, side)
+        yield ok("guest", str(facts.source.view))
+    for end in _sides(facts):
+        yield from (warning("qemu", why, None) for why in end.unknown)
+        yield from _capable(vm, end)
+        yield from _lockable(vm, end)
     for pair in vm.pairs:
         yield from _pair(pair, facts)
     yield from _strangers(vm, facts.source)
@@ -57,54 +61,54 @@ def _findings(vm: Vm, state: State, facts: Facts) -> Iterator[Finding]:
     yield from _agent(vm, facts)
 
 
-def _sides(facts: Facts) -> Iterator[SideFacts]:
+def _sides(facts: PreflightFacts) -> Iterator[EndFacts]:
     yield facts.source
     if facts.destination is not None and facts.destination.view.unreachable is None:
         yield facts.destination
 
 
-def _capable(vm: Vm, facts: SideFacts) -> Iterator[Finding]:
+def _capable(vm: Vm, facts: EndFacts) -> Iterator[Finding]:
     if facts.means is None:
         return
     wanted, version = set(vm.migration.capabilities), facts.means.version
     lacking = sorted(wanted - facts.means.capabilities)
     if wanted >= _NOT_TOGETHER and version < _TOGETHER_SINCE:
-        yield wrong(
+        yield error(
             "capabilities",
-            f"{facts.view.side}: QEMU {'.'.join(map(str, version))} does not do post-copy together"
+            f"{facts.view.end}: QEMU {'.'.join(map(str, version))} does not do post-copy together"
             " with multifd",
             "leave out one of postcopy and multifd_channels",
         )
     elif lacking:
-        yield wrong(
+        yield error(
             "capabilities",
-            f"{facts.view.side}: QEMU cannot do {', '.join(lacking)}",
+            f"{facts.view.end}: QEMU cannot do {', '.join(lacking)}",
             "leave the option out of [migration], or use a newer QEMU",
         )
     else:
         can = ", ".join(vm.migration.capabilities)
-        yield fine("capabilities", f"{facts.view.side}: {can}")
+        yield ok("capabilities", f"{facts.view.end}: {can}")
 
 
-def _lockable(vm: Vm, facts: SideFacts) -> Iterator[Finding]:
-    side, means = facts.view.side, facts.means
-    if means is None or not any(_pins_memory(vf) for vf in vm.vfs_on(side)):
+def _lockable(vm: Vm, facts: EndFacts) -> Iterator[Finding]:
+    end, means = facts.view.end, facts.means
+    if means is None or not any(_pins_memory(vf) for vf in vm.vfs_on(end)):
         return
     need = means.memory_bytes + VFIO_MARGIN_BYTES
     if means.lockable_bytes is None:
-        yield fine("locked memory", f"{side}: {means.process}")
+        yield ok("locked memory", f"{end}: {means.process}")
     elif means.lockable_bytes >= need:
-        yield fine("locked memory", f"{side}: {means.process} may lock enough")
+        yield ok("locked memory", f"{end}: {means.process} may lock enough")
     else:
-        yield wrong(
+        yield error(
             "locked memory",
-            f"{side}: {means.process} may lock {means.lockable_bytes} bytes, and vfio pins all of"
+            f"{end}: {means.process} may lock {means.lockable_bytes} bytes, and vfio pins all of"
             f" the guest's {means.memory_bytes}",
             f"prlimit --memlock={need} --pid of that process, or LimitMEMLOCK= of its unit",
         )
 
 
-def _strangers(vm: Vm, source: SideFacts) -> Iterator[Finding]:
+def _strangers(vm: Vm, source: EndFacts) -> Iterator[Finding]:
     """Find what QEMU will not migrate with, and nobody takes away."""
     described = {pair.vf.id for pair in vm.pairs}
     for device in () if source.topology is None else source.topology.devices:
@@ -124,63 +128,63 @@ def _pins_memory(vf: Device) -> bool:
 # --- pairs ----------------------------------------------------------------------------------
 
 
-def _pair(pair: Pair, facts: Facts) -> Iterator[Finding]:
-    for side in _sides(facts):
-        if side.topology is not None:
-            yield from _standby(pair, side, side.topology)
-            yield from _port(pair, side, side.topology)
+def _pair(pair: Pair, facts: PreflightFacts) -> Iterator[Finding]:
+    for end in _sides(facts):
+        if end.topology is not None:
+            yield from _standby(pair, end, end.topology)
+            yield from _port(pair, end, end.topology)
     if facts.destination is not None:
         yield from _same_places(pair, facts.source, facts.destination)
 
 
-def _standby(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Finding]:
-    side = facts.view.side
+def _standby(pair: Pair, facts: EndFacts, topology: Topology) -> Iterator[Finding]:
+    end = facts.view.end
     found = next((each for each in topology.devices if each.id == pair.standby), None)
     if found is None:
-        yield wrong(
+        yield error(
             "standby",
-            f"{side}: no device {pair.standby}",
+            f"{end}: no device {pair.standby}",
             "standby in [[pair]] is the id of the virtio-net device; inspect shows them",
         )
     elif found.mac is not None and found.mac != pair.mac:
-        yield wrong(
+        yield error(
             "standby",
-            f"{side}: {pair.standby} has MAC {found.mac}, the pair has {pair.mac}",
+            f"{end}: {pair.standby} has MAC {found.mac}, the pair has {pair.mac}",
             "standby and VF must have one MAC",
         )
     else:
-        yield fine("standby", f"{side}: {pair.standby} with {pair.mac}")
+        yield ok("standby", f"{end}: {pair.standby} with {pair.mac}")
 
 
-def _port(pair: Pair, facts: SideFacts, topology: Topology) -> Iterator[Finding]:
-    side, vf = facts.view.side, pair.vf_on(facts.view.side)
+def _port(pair: Pair, facts: EndFacts, topology: Topology) -> Iterator[Finding]:
+    end, vf = facts.view.end, pair.vf_on(facts.view.end)
     if vf is None:
         return
     port = _port_of(topology, vf)
     if port is None and _is_other_bus(topology, vf):
         yield warning(
             "port",
-            f"{side}: {vf.bus} is no PCIe port: whether it takes {vf.id} shows only when it is"
+            f"{end}: {vf.bus} is no PCIe port: whether it takes {vf.id} shows only when it is"
             " plugged",
             None,
         )
     elif port is None:
         ports = ", ".join(sorted(each.id for each in topology.ports)) or "none"
-        yield wrong(
+        yield error(
             "port",
-            f"{side}: {vf.id} shall go to {vf.bus}, which is no port; there are: {ports}",
+            f"{end}: {vf.id} shall go to {vf.bus}, which is no port; there are: {ports}",
             "start QEMU with -device pcie-root-port,id=… for each VF, and name it in bus",
         )
     elif not port.hotplug:
-        yield wrong("port", f"{side}: {port.id} allows no hot-plug", "start it with hotplug=on")
+        yield error("port", f"{end}: {port.id} allows no hot-plug", "start it with hotplug=on")
     elif port.device not in {None, vf.id}:
-        yield wrong(
-            "port", f"{side}: {port.id} has {port.device} already", "name a free one: see inspect"
+        yield error(
+            "port", f"{end}: {port.id} has {port.device} already", "name a free one: see inspect"
         )
     else:
         free = "is free" if port.device is None else f"has {vf.id}"
         where = f", in the guest {port.slot_address}" if port.slot_address else ""
-        yield fine("port", f"{side}: {port.id} {free}{where}")
+        yield ok("port", f"{end}: {port.id} {free}{where}")
 
 
 def _is_other_bus(topology: Topology, vf: Device) -> bool:
@@ -194,7 +198,7 @@ def _port_of(topology: Topology | None, vf: Device | None) -> PciPort | None:
     return next((each for each in ports if vf is not None and each.id == vf.bus), None)
 
 
-def _same_places(pair: Pair, source: SideFacts, destination: SideFacts) -> Iterator[Finding]:
+def _same_places(pair: Pair, source: EndFacts, destination: EndFacts) -> Iterator[Finding]:
     """Compare where the port is in the guest; behind other bridges that shows only later."""
     here = _port_of(source.topology, pair.vf)
     there = _port_of(destination.topology, pair.destination_vf)
@@ -202,20 +206,20 @@ def _same_places(pair: Pair, source: SideFacts, destination: SideFacts) -> Itera
         return
     both_on_root = here.address.startswith(_ON_ROOT) and there.address.startswith(_ON_ROOT)
     if both_on_root and here.address != there.address:
-        yield wrong(
+        yield error(
             "guest address",
             f"{pair.vf.bus} is {here.address} at the source, {there.id} is {there.address} at the"
             " destination",
             "start the destination with the ports in the same order, or with the same addr=",
         )
     elif both_on_root:
-        yield fine("guest address", f"{here.id} and {there.id} are {here.address} on both sides")
+        yield ok("guest address", f"{here.id} and {there.id} are {here.address} on both sides")
 
 
 # --- the guest ------------------------------------------------------------------------------
 
 
-def _agent(vm: Vm, facts: Facts) -> Iterator[Finding]:
+def _agent(vm: Vm, facts: PreflightFacts) -> Iterator[Finding]:
     if facts.guest is None:
         why = facts.guest_silent or "no way to its agent is described"
         yield warning(
@@ -236,4 +240,4 @@ def _agent(vm: Vm, facts: Facts) -> Iterator[Finding]:
             )
         else:
             uses = "its VF" if known.uses_vf else "its standby"
-            yield fine("agent", f"the guest has a bond for {pair.mac}, on {uses}")
+            yield ok("agent", f"the guest has a bond for {pair.mac}, on {uses}")

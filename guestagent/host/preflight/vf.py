@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guestagent.host.model import Device, Pair, Side, Vm
-from guestagent.host.preflight.findings import Facts, Finding, SideFacts, fine, warning, wrong
+from guestagent.findings import Finding
+from guestagent.host.model import Device, End, Pair, Vm
+from guestagent.host.preflight.findings import EndFacts, PreflightFacts, error, ok, warning
 from guestagent.host.sriov.core.choose import choose, held, promised
 from guestagent.host.sriov.core.model import Inventory, Pf, Provision
 
-_AWAY = str(Side.DESTINATION)
+_AWAY = str(End.DESTINATION)
 _SEE = "see guestagent-host vf list"
 
 
-def vf_findings(vm: Vm, facts: Facts) -> Iterator[Finding]:
+def vf_findings(vm: Vm, facts: PreflightFacts) -> Iterator[Finding]:
     """Return what is to be said of the VFs: those in use at home, those wanted at the target."""
     used = {pair.mac: _pf_in_use(vm, pair, facts.source) for pair in vm.pairs}
     for pair in vm.pairs:
@@ -28,7 +29,7 @@ def vf_findings(vm: Vm, facts: Facts) -> Iterator[Finding]:
         yield found
 
 
-def _in_use(vm: Vm, pair: Pair, source: SideFacts) -> Iterator[Finding]:
+def _in_use(vm: Vm, pair: Pair, source: EndFacts) -> Iterator[Finding]:
     if source.view.unreachable is None and pair.vf.id not in source.view.devices:
         yield warning(
             "vf",
@@ -43,15 +44,15 @@ def _in_use(vm: Vm, pair: Pair, source: SideFacts) -> Iterator[Finding]:
     found = None if address is None else inventory.vf(address)
     lease = None if found is None else found[1].lease
     if address is not None and found is None:
-        yield wrong("vf", f"source: this host has no VF {address}", f"{_SEE} for host=")
+        yield error("vf", f"source: this host has no VF {address}", f"{_SEE} for host=")
     elif lease is not None and lease.owner.vm != vm.name:
-        yield wrong(
+        yield error(
             "vf",
             f"source: {address} is held by lease of {lease.owner}",
             f"{_SEE}; correct host in vf, or release what that VM does not use",
         )
     elif address is None and inventory.lease_for(vm.name, pair.mac) is None:
-        yield wrong(
+        yield error(
             "vf",
             f"source: which VF {pair.vf.id} is cannot be told: it has no host in the description,"
             f" and no lease of {vm.name} is for {pair.mac}",
@@ -59,7 +60,7 @@ def _in_use(vm: Vm, pair: Pair, source: SideFacts) -> Iterator[Finding]:
         )
 
 
-def _pf_in_use(vm: Vm, pair: Pair, source: SideFacts) -> Pf | None:
+def _pf_in_use(vm: Vm, pair: Pair, source: EndFacts) -> Pf | None:
     """Return the PF of the VF that the guest has."""
     if source.inventory is None or pair.sriov is None:
         return None
@@ -90,4 +91,4 @@ def _wanted(
             f"{what} carries MTU {choice.pf.mtu}, and the source's {used.name} {used.mtu}",
             f"ip link set {choice.pf.name} mtu {used.mtu}; or mtu in [pair.sriov], as a condition",
         ), left
-    return fine("vf", f"{what} {'fits' if own is None else 'is reserved for it'}"), left
+    return ok("vf", f"{what} {'fits' if own is None else 'is reserved for it'}"), left

@@ -24,19 +24,19 @@ from guestagent.errors import (
     PeerError,
     UnknownOutcomeError,
 )
-from guestagent.host.hypervisor.base import HungUpError, RefusedError
+from guestagent.host.hypervisor.base import ConnectionLostError, RefusedError
 from guestagent.host.hypervisor.reply import shown
 from guestagent.host.model import (
     Device,
+    End,
     GuestPair,
-    Means,
     MigrationFigures,
     MigrationSettings,
     Moment,
     Progress,
-    Side,
+    QemuCapabilities,
+    QemuState,
     Topology,
-    View,
 )
 from guestagent.host.remote import rpc
 from guestagent.host.remote.rpc import Hello
@@ -185,7 +185,7 @@ class Remote:
         except (asyncio.IncompleteReadError, OSError) as error:
             await self._hear_out()
             await self._drop()
-            raise HungUpError(f"{self.origin}: connection lost after {name}") from error
+            raise ConnectionLostError(f"{self.origin}: connection lost after {name}") from error
         except asyncio.LimitOverrunError as error:
             await self._drop()
             raise UnknownOutcomeError(f"{self.origin}: {name}: an endless answer") from error
@@ -220,19 +220,19 @@ class RemoteQemu:
         """Nothing: the far host's clock is not this one's."""
         return ()
 
-    async def look(self) -> View:
+    async def look(self) -> QemuState:
         """See ``Hypervisor.look``."""
         try:
             try:
                 return await self._look()
-            except HungUpError:
+            except ConnectionLostError:
                 return await self._look()
         except GuestAgentError as error:
-            return View(side=Side.DESTINATION, unreachable=str(error))
+            return QemuState(end=End.DESTINATION, unreachable=str(error))
 
-    async def _look(self) -> View:
+    async def _look(self) -> QemuState:
         view = await self._remote.call("look", timeout_s=4 * self._command_s)
-        return cast("View", view)
+        return cast("QemuState", view)
 
     async def unplug(self, device_id: str, timeout_s: float) -> None:
         """See ``Hypervisor.unplug``."""
@@ -279,9 +279,11 @@ class RemoteQemu:
         seen = await self._remote.call("topology", timeout_s=10 * self._command_s)
         return cast("Topology", seen)
 
-    async def means(self) -> Means:
+    async def means(self) -> QemuCapabilities:
         """See ``Hypervisor.means``."""
-        return cast("Means", await self._remote.call("means", timeout_s=4 * self._command_s))
+        return cast(
+            "QemuCapabilities", await self._remote.call("means", timeout_s=4 * self._command_s)
+        )
 
     async def close(self) -> None:
         """See ``Hypervisor.close``."""

@@ -29,7 +29,14 @@ from guestagent.errors import (
 )
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.reply import shown
-from guestagent.host.model import Device, GuestPair, Means, MigrationSettings, Topology, View
+from guestagent.host.model import (
+    Device,
+    GuestPair,
+    MigrationSettings,
+    QemuCapabilities,
+    QemuState,
+    Topology,
+)
 from guestagent.host.model import Endpoint as Sockets
 from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfRefusedError
 from guestagent.host.sriov.core.model import (
@@ -67,14 +74,14 @@ class Call:
 
 CALLS: Mapping[str, Call] = {
     "hello": Call(takes=(Hello,)),
-    "look": Call(gives=View),
+    "look": Call(gives=QemuState),
     "unplug": Call(takes=(str, float)),
     "plug": Call(takes=(Device, float)),
     "expect_migration": Call(takes=(str, MigrationSettings)),
     "proceed": Call(),
     "wait_for_change": Call(takes=(float,)),
     "topology": Call(gives=Topology),
-    "means": Call(gives=Means),
+    "means": Call(gives=QemuCapabilities),
     "guest.to_standby": Call(takes=(tuple[str, ...], float)),
     "guest.to_vf": Call(takes=(tuple[str, ...], float)),
     "guest.pairs": Call(gives=tuple[GuestPair, ...]),

@@ -18,7 +18,7 @@ from typing import Any
 from guestagent.errors import GuestAgentError, PeerError
 from guestagent.host.hypervisor.connect import agent_of
 from guestagent.host.hypervisor.qmp.qemu import Qemu
-from guestagent.host.model import Side
+from guestagent.host.model import End
 from guestagent.host.remote import rpc
 from guestagent.host.remote.rpc import Hello
 from guestagent.host.sriov.pool import SriovPool, host_pool
@@ -84,7 +84,7 @@ class Server:
         if self._qemu is not None:
             raise PeerError("hello was said already")
         self._lock.enter_context(vm_lock(self._state_dir, hello.vm))
-        qemu = Qemu(hello.sockets.qmp, Side.DESTINATION, timeout_s=hello.command_s)
+        qemu = Qemu(hello.sockets.qmp, End.DESTINATION, timeout_s=hello.command_s)
         pool = host_pool(self._state_dir)
         self._qemu, self._pool = qemu, pool
         names = [name for name in rpc.CALLS if "." not in name and name != "hello"]

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 
 from guestagent.errors import EXIT_DONE, EXIT_FAILED
+from guestagent.findings import Finding, Severity
 from guestagent.host.model import Vm
-from guestagent.host.preflight.findings import Finding, Grade
 from guestagent.host.terminal import coloured
 
 JSON_VERSION = 1
-_COLOURS = {Grade.FINE: 32, Grade.WARNING: 33, Grade.WRONG: 31}
+_GRADES = {
+    Severity.OK: ("fine", 32),
+    Severity.WARNING: ("warning", 33),
+    Severity.ERROR: ("wrong", 31),
+}
+"""How the output names a severity, and its ANSI colour."""
 
 
 def exit_code(findings: tuple[Finding, ...]) -> int:
     """Return 1 when anything is wrong."""
-    bad = any(finding.grade is Grade.WRONG for finding in findings)
+    bad = any(finding.severity is Severity.ERROR for finding in findings)
     return EXIT_FAILED if bad else EXIT_DONE
 
 
@@ -29,8 +34,8 @@ def as_json(vm: Vm, findings: tuple[Finding, ...]) -> str:
         "findings": [
             {
                 "subject": finding.subject,
-                "grade": finding.grade,
-                "what": finding.what,
+                "grade": _GRADES[finding.severity][0],
+                "what": finding.message,
                 "hint": finding.hint,
             }
             for finding in findings
@@ -42,12 +47,12 @@ def as_json(vm: Vm, findings: tuple[Finding, ...]) -> str:
 def as_text(vm: Vm, findings: tuple[Finding, ...]) -> str:
     """Return the findings for people, what is wrong last, where it is seen."""
     lines = []
-    for grade in Grade:
+    for severity, (grade, colour) in _GRADES.items():
         for finding in findings:
-            if finding.grade is grade:
-                word = coloured(f"{grade:<8}", _COLOURS[grade])
-                lines.append(f"{word} {finding.subject:<14} {finding.what}")
+            if finding.severity is severity:
+                word = coloured(f"{grade:<8}", colour)
+                lines.append(f"{word} {finding.subject:<14} {finding.message}")
                 lines += [f"{'':<24}what to do: {finding.hint}"] if finding.hint else []
-    count = sum(finding.grade is Grade.WRONG for finding in findings)
+    count = sum(finding.severity is Severity.ERROR for finding in findings)
     end = "nothing is in the way of a migration" if not count else f"{count} in the way"
     return "\n".join([*lines, f"{vm.name}: {end}"])

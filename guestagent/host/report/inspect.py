@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import Hypervisor
 from guestagent.host.hypervisor.guest.qga import GuestAgent
-from guestagent.host.model import GuestInterface, PciDevice, PciPort, Side, Topology, View, Vm
+from guestagent.host.model import End, GuestInterface, PciDevice, PciPort, QemuState, Topology, Vm
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Inspection:
     """One guest as one side shows it; ``interfaces`` are what the guest itself claims."""
 
     vm: Vm
-    view: View
+    view: QemuState
     topology: Topology
     interfaces: tuple[GuestInterface, ...]
 
@@ -45,9 +45,9 @@ async def inspect(vm: Vm, hypervisor: Hypervisor, guest: GuestAgent | None) -> I
     return Inspection(vm=vm, view=view, topology=topology, interfaces=interfaces)
 
 
-def _role(vm: Vm, side: Side, device: PciDevice) -> str | None:
+def _role(vm: Vm, end: End, device: PciDevice) -> str | None:
     for pair in vm.pairs:
-        vf = pair.vf_on(side)
+        vf = pair.vf_on(end)
         if device.id is not None and device.id == pair.standby:
             return "standby"
         if device.id is not None and vf is not None and device.id == vf.id:
@@ -55,12 +55,12 @@ def _role(vm: Vm, side: Side, device: PciDevice) -> str | None:
     return None
 
 
-def _mac(vm: Vm, side: Side, device: PciDevice) -> str | None:
+def _mac(vm: Vm, end: End, device: PciDevice) -> str | None:
     """Return the MAC; a passed-through VF shows none in QEMU, so its pair's is taken."""
     if device.mac is not None or device.id is None:
         return device.mac
     for pair in vm.pairs:
-        vf = pair.vf_on(side)
+        vf = pair.vf_on(end)
         if vf is not None and vf.id == device.id:
             return pair.mac
     return None
@@ -72,21 +72,21 @@ def _names(inspection: Inspection, mac: str | None) -> list[str]:
 
 def as_json(inspection: Inspection) -> str:
     """Return the inspection for programs; an interface, see ``report``."""
-    vm, side = inspection.vm, inspection.view.side
+    vm, end = inspection.vm, inspection.view.end
     document = {
         "version": JSON_VERSION,
         "command": "inspect",
         "vm": vm.name,
-        "side": side,
+        "side": end,
         "status": inspection.view.run_state,
         "nics": [
             {
                 "id": nic.id,
                 "driver": nic.driver,
-                "mac": (mac := _mac(vm, side, nic)),
+                "mac": (mac := _mac(vm, end, nic)),
                 "address": nic.address,
                 "port": nic.port,
-                "role": _role(vm, side, nic),
+                "role": _role(vm, end, nic),
                 "guest_interfaces": _names(inspection, mac),
             }
             for nic in inspection.topology.devices
@@ -117,16 +117,16 @@ def as_json(inspection: Inspection) -> str:
 
 def as_text(inspection: Inspection) -> str:
     """Return the inspection for people: three tables."""
-    vm, side = inspection.vm, inspection.view.side
+    vm, end = inspection.vm, inspection.view.end
     nics = [
         (
             nic.address or "-",
             nic.id or "-",
-            _mac(vm, side, nic) or "-",
+            _mac(vm, end, nic) or "-",
             nic.driver or nic.description,
             nic.port or "-",
-            _role(vm, side, nic) or "-",
-            " ".join(_names(inspection, _mac(vm, side, nic))) or "-",
+            _role(vm, end, nic) or "-",
+            " ".join(_names(inspection, _mac(vm, end, nic))) or "-",
         )
         for nic in inspection.topology.devices
         if nic.is_nic
@@ -138,7 +138,7 @@ def as_text(inspection: Inspection) -> str:
     ]
     return "\n".join(
         (
-            f"{vm.name} at {side}: guest {inspection.view.run_state}",
+            f"{vm.name} at {end}: guest {inspection.view.run_state}",
             "",
             *_table(("NIC", "id", "MAC", "driver", "port", "role", "in the guest"), nics),
             "",

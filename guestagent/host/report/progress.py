@@ -36,7 +36,7 @@ _TEXT = {
 
 
 class ProgressView:
-    """An ``Observer`` that writes; ``bar`` redraws one line instead of adding lines."""
+    """An ``ProgressListener`` that writes; ``bar`` redraws one line instead of adding lines."""
 
     def __init__(self, name: str, *, stream: TextIO, clock: Clock, bar: bool) -> None:
         self._name = name

@@ -10,8 +10,8 @@ from json import dumps
 
 from guestagent.errors import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN, GuestAgentError
 from guestagent.host.migration.state import Goal, Phase, State
-from guestagent.host.model import Side, Vm
-from guestagent.host.run.driver import Outcome
+from guestagent.host.model import End, Vm
+from guestagent.host.run.driver import OperationResult
 from guestagent.host.terminal import coloured, size
 
 JSON_VERSION = 1
@@ -19,7 +19,7 @@ _GREEN, _RED = 32, 31
 _BAD = {Phase.UNKNOWN: "unknown", Phase.PREPARED: "try again later"}
 
 
-def exit_code(outcome: Outcome) -> int:
+def exit_code(outcome: OperationResult) -> int:
     """Return 0 when what was asked for is so, 75 when it is not yet possible, 1 otherwise."""
     match outcome.state.phase:
         case Phase.DONE | Phase.UNDONE:
@@ -35,7 +35,7 @@ def accelerated(vm: Vm, state: State) -> bool:
     return len(state.attached) == len(vm.pairs)
 
 
-def as_json(vm: Vm, outcome: Outcome, command: str) -> str:
+def as_json(vm: Vm, outcome: OperationResult, command: str) -> str:
     """Return the report for programs."""
     state = outcome.state
     figures = outcome.figures
@@ -49,7 +49,7 @@ def as_json(vm: Vm, outcome: Outcome, command: str) -> str:
         "running_on": state.guest_at,
         "accelerated": accelerated(vm, state),
         "guest": {"switched": state.switched, "confirmed": state.confirmed},
-        "message": state.problem.what if state.problem else None,
+        "message": state.problem.message if state.problem else None,
         "hint": state.problem.hint if state.problem else None,
         "warnings": list(state.warnings),
         "phases": [
@@ -59,7 +59,7 @@ def as_json(vm: Vm, outcome: Outcome, command: str) -> str:
         "moments": [
             {
                 "name": moment.name,
-                "side": moment.side,
+                "side": moment.end,
                 "vf": moment.vf,
                 "at_s": moment.at_s,
                 "received_s": moment.received_s,
@@ -90,14 +90,14 @@ def error_as_json(command: str, error: GuestAgentError) -> str:
     return dumps(document, indent=2)
 
 
-def as_text(vm: Vm, outcome: Outcome, command: str) -> str:
+def as_text(vm: Vm, outcome: OperationResult, command: str) -> str:
     """Return the report for people."""
     state = outcome.state
     if state.phase is Phase.UNDONE:
         return f"{vm.name}: {coloured('undone', _GREEN)}: {_undone(state, command)}"
     if state.problem is not None:
         word = coloured(_BAD.get(state.phase, "failed"), _RED)
-        return f"{vm.name}: {word}: {state.problem.what}\n  what to do: {state.problem.hint}"
+        return f"{vm.name}: {word}: {state.problem.message}\n  what to do: {state.problem.hint}"
     if state.phase is Phase.PREPARED:
         word = coloured("prepared", _GREEN)
         return f"{vm.name}: {word}: migrate the guest now, then: complete, or rollback"
@@ -152,7 +152,7 @@ def _done(vm: Vm, state: State) -> str:
         case Goal.ATTACH:
             return f"the guest at {state.home} has {vfs}"
         case Goal.MIGRATE:
-            where = f"the guest runs at {Side.DESTINATION}"
+            where = f"the guest runs at {End.DESTINATION}"
             if not vfs:
                 return f"{where} on its standby NIC"
             return f"{where} with {vfs}" if accelerated(vm, state) else f"{where}, in part: {vfs}"

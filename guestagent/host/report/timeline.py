@@ -14,17 +14,19 @@ from json import dumps
 from xml.sax.saxutils import escape
 
 from guestagent.host.migration.state import (
+    BothViews,
+    Cancel,
     Event,
-    Lacking,
-    Lost,
-    Overdue,
+    NoVfAvailable,
+    OutcomeUnknown,
     Phase,
-    Refused,
-    Seen,
+    Rejected,
     State,
+    Succeeded,
+    TimedOut,
 )
 from guestagent.host.model import MigrationFigures
-from guestagent.host.store.journal import Began, CameTo, Entered, Observed, Operation
+from guestagent.host.store.journal import Began, EffectEnded, Entered, Observed, Operation
 from guestagent.host.terminal import size
 
 JSON_VERSION = 1
@@ -42,13 +44,13 @@ _COLOURS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """A phase from its beginning to its end; ``vf`` is what it was about, ``came_to`` its end."""
+    """A phase from its beginning to its end; ``vf`` is what it was about, ``result`` its end."""
 
     phase: Phase
     vf: str | None
     begin_s: float
     end_s: float
-    came_to: str
+    result: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +102,12 @@ def timeline(operation: Operation) -> Timeline:
                     marks.append(Mark(at_s=now_s, text=f"{command} goes on with it"))
             case Entered(state=state):
                 under_way = None if state.phase.final else (state, now_s)
-            case CameTo(event=event) if under_way is not None:
+            case EffectEnded(event=event) if under_way is not None:
                 _add(stretches, *under_way, now_s, _told(event))
                 under_way = None
             case Observed(moments=moments, figures=figures):
                 marks += [
-                    Mark(at_s=each.at_s + shift_s, text=_of(each.side, each.name, each.vf))
+                    Mark(at_s=each.at_s + shift_s, text=_of(each.end, each.name, each.vf))
                     for each in moments
                 ]
     if under_way is not None:
@@ -127,23 +129,25 @@ def _add(stretches: list[Stretch], state: State, begin_s: float, end_s: float, t
     vf = state.todo[0] if state.todo and state.phase in about_one else None
     if stretches and (stretches[-1].phase, stretches[-1].vf) == (state.phase, vf):
         begin_s = stretches.pop().begin_s
-    stretches.append(Stretch(phase=state.phase, vf=vf, begin_s=begin_s, end_s=end_s, came_to=told))
+    stretches.append(Stretch(phase=state.phase, vf=vf, begin_s=begin_s, end_s=end_s, result=told))
 
 
 def _told(event: Event) -> str:
     match event:
-        case Seen(home=home, away=away):
+        case BothViews(home=home, away=away):
             return "; ".join(str(view) for view in (home, away) if view is not None)
-        case Lacking(detail=detail) | Refused(detail=detail):
+        case NoVfAvailable(detail=detail) | Rejected(detail=detail):
             return f"refused: {detail}"
-        case Lost(detail=detail) | Overdue(detail=detail):
+        case OutcomeUnknown(detail=detail) | TimedOut(detail=detail):
             return f"unclear: {detail}"
-        case _:
-            return type(event).__name__.lower()
+        case Succeeded():
+            return "done"
+        case Cancel():
+            return "cancel"
 
 
-def _of(side: str, name: str, vf: str | None) -> str:
-    return f"{side}: {name.replace('_', ' ')}{f' {vf}' if vf else ''}"
+def _of(end: str, name: str, vf: str | None) -> str:
+    return f"{end}: {name.replace('_', ' ')}{f' {vf}' if vf else ''}"
 
 
 # --- shown ----------------------------------------------------------------------------------
@@ -164,7 +168,7 @@ def as_json(vm: str, line: Timeline, kept: tuple[int, ...]) -> str:
         "result": None if state is None else state.phase,
         "running_on": None if state is None else state.guest_at,
         "attached": [] if state is None else list(state.attached),
-        "message": state.problem.what if state and state.problem else None,
+        "message": state.problem.message if state and state.problem else None,
         "warnings": [] if state is None else list(state.warnings),
         "phases": [
             {
@@ -172,7 +176,7 @@ def as_json(vm: str, line: Timeline, kept: tuple[int, ...]) -> str:
                 "vf": each.vf,
                 "begin_s": each.begin_s,
                 "end_s": each.end_s,
-                "came_to": each.came_to,
+                "came_to": each.result,
             }
             for each in line.stretches
         ],
@@ -202,7 +206,7 @@ def _row(each: Stretch, length_s: float) -> str:
     cells = min(_BAR - before, max(1, round((each.end_s - each.begin_s) * scale)))
     bar = f"{' ' * before}{'#' * cells}".ljust(_BAR)
     name = f"{each.phase} {each.vf or ''}".rstrip()
-    end = "" if each.came_to == "done" else f"  {each.came_to}"
+    end = "" if each.result == "done" else f"  {each.result}"
     return f"{each.begin_s:9.3f} s  {name:<16} |{bar}| {each.end_s - each.begin_s:8.3f} s{end}"
 
 
@@ -213,7 +217,7 @@ def _end(line: Timeline) -> Iterator[str]:
     if line.state is not None:
         yield from (f"warning: {warning}" for warning in line.state.warnings)
         if line.state.problem is not None:
-            yield f"problem: {line.state.problem.what}"
+            yield f"problem: {line.state.problem.message}"
 
 
 def as_svg(vm: str, line: Timeline) -> str:
@@ -233,7 +237,7 @@ def as_svg(vm: str, line: Timeline) -> str:
         parts.append(
             f'<text x="{_MARGIN}" y="{y + 16}">{each.phase} {escape(each.vf or "")}</text>'
             f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{_ROW - 6}"'
-            f' fill="{_COLOURS.get(each.phase, "#c8d0d8")}"><title>{escape(each.came_to)}</title>'
+            f' fill="{_COLOURS.get(each.phase, "#c8d0d8")}"><title>{escape(each.result)}</title>'
             f'</rect><text x="{x + width + 4:.1f}" y="{y + 16}" fill="#555">'
             f"{each.end_s - each.begin_s:.3f} s</text>"
         )

@@ -19,41 +19,41 @@ from guestagent.errors import (
 from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.migration.effects import effect_of
 from guestagent.host.migration.state import (
+    BothViews,
     Cancel,
     CancelMigration,
+    ClaimVfs,
+    Cleanup,
+    ConfigureVf,
     Effect,
     Event,
+    FailbackToVf,
+    FailoverToStandby,
     FollowMigration,
     Goal,
     Limits,
-    Look,
-    Lost,
-    Overdue,
+    OutcomeUnknown,
     Phase,
     Plug,
-    Proceed,
-    Program,
-    Refused,
-    Reserve,
-    Seen,
+    PollState,
+    Rejected,
+    ResetVfs,
+    ResumeGuest,
     StartMigration,
     State,
-    Tidy,
-    ToStandby,
-    ToVf,
+    TimedOut,
     Unplug,
-    Withdraw,
 )
 from guestagent.host.migration.transitions import step
 from guestagent.host.model import (
     Device,
+    End,
     MigrationFigures,
     Moment,
     Progress,
-    Side,
     Vm,
 )
-from guestagent.host.run.outcome import outcome_of
+from guestagent.host.run.outcome import event_of
 
 HOLD_MARGIN_S = 30.0
 MAX_HOLD_S = 3600.0
@@ -72,7 +72,7 @@ class Recorder(Protocol):
         """Keep that the effect of ``state`` begins; it is safe when this returns."""
         ...
 
-    def came_to(self, event: Event) -> None:
+    def effect_ended(self, event: Event) -> None:
         """Keep what the effect came to."""
         ...
 
@@ -84,23 +84,25 @@ class Recorder(Protocol):
 class Provider(Protocol):
     """Who claims and programs the VFs that the description does not leave to others."""
 
-    async def perform(self, effect: Reserve | Withdraw | Program | Tidy, state: State) -> Event:
+    async def perform(
+        self, effect: ClaimVfs | ResetVfs | ConfigureVf | Cleanup, state: State
+    ) -> Event:
         """Perform an effect and tell what came of it; may be repeated."""
         ...
 
-    async def address(self, side: Side, vf: str, operation: str) -> str:
+    async def address(self, end: End, vf: str, operation: str) -> str:
         """Return the PCI address of the VF that was claimed. Raises RefusedError."""
         ...
 
-    async def open_standbys(self, side: Side) -> None:
-        """Have the host of ``side`` deliver to the standbys, and take what they send.
+    async def open_standbys(self, end: End) -> None:
+        """Have the host of ``end`` deliver to the standbys, and take what they send.
 
         What cannot be done is a warning: the VFs' withdrawal does it again.
         """
         ...
 
 
-class Observer(Protocol):
+class ProgressListener(Protocol):
     """Who is told how it goes."""
 
     def entered(self, state: State) -> None:
@@ -123,7 +125,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class OperationResult:
     """How a command ended, and when what happened."""
 
     state: State
@@ -138,10 +140,10 @@ class Driver:
     def __init__(
         self,
         vm: Vm,
-        hypervisors: Mapping[Side, Hypervisor],
-        guests: Mapping[Side, Guest],
+        hypervisors: Mapping[End, Hypervisor],
+        guests: Mapping[End, Guest],
         *,
-        observer: Observer,
+        observer: ProgressListener,
         recorder: Recorder,
         provider: Provider | None = None,
         clock: Clock,
@@ -161,14 +163,14 @@ class Driver:
         """Ask for an end; heard at the next point where ending is safe."""
         self._cancel.set()
 
-    async def run(self, state: State) -> Outcome:
+    async def run(self, state: State) -> OperationResult:
         """Go on from a state whose effect has not begun; failures are in the outcome."""
         while (effect := effect_of(state)) is not None:
             self._recorder.entered(state)
             self._observer.entered(state)
             start_s = self._clock()
             event = await self._perform_or_cancel(effect, state)
-            self._recorder.came_to(event)
+            self._recorder.effect_ended(event)
             self._record(state.phase, effect, start_s)
             told = len(state.warnings)
             state, _ = step(state, event)
@@ -178,7 +180,9 @@ class Driver:
         self._recorder.observed(moments, figures)
         self._recorder.entered(state)
         self._observer.entered(state)
-        return Outcome(state=state, spans=tuple(self._spans), moments=moments, figures=figures)
+        return OperationResult(
+            state=state, spans=tuple(self._spans), moments=moments, figures=figures
+        )
 
     async def _perform_or_cancel(self, effect: Effect, state: State) -> Event:
         if not self._cancel.is_set():
@@ -193,79 +197,81 @@ class Driver:
     ) -> Event | None:
         """Perform an effect and return what came of it; None when Cancel came first."""
         match effect:
-            case Look(after_s=after_s):
+            case PollState(after_s=after_s):
                 await self._await_change(state.target, after_s)
                 return None if self._cancel.is_set() else await self._look(state)
             case FollowMigration(grace_s=grace_s):
                 return await self._follow(grace_s)
-            case Unplug(after_s=after_s) | Plug(after_s=after_s) | Program(after_s=after_s) if (
-                await self._paused(after_s)
-            ):
+            case (
+                Unplug(after_s=after_s) | Plug(after_s=after_s) | ConfigureVf(after_s=after_s)
+            ) if await self._paused(after_s):
                 return None
-            case Reserve() | Withdraw() | Program() | Tidy():
+            case ClaimVfs() | ResetVfs() | ConfigureVf() | Cleanup():
                 return await self._provide(effect, state)
-            case Unplug(side=side, vf=vf):
+            case Unplug(end=end, vf=vf):
                 timeout_s = self._vm.timeouts.unplug_s
-                return await outcome_of(self._hypervisors[side].unplug(vf, timeout_s))
-            case ToStandby(side=side, vfs=vfs):
-                return await outcome_of(self._to_standby(side, vfs, state))
-            case ToVf(side=side, vfs=vfs):
+                return await event_of(self._hypervisors[end].unplug(vf, timeout_s))
+            case FailoverToStandby(end=end, vfs=vfs):
+                return await event_of(self._to_standby(end, vfs, state))
+            case FailbackToVf(end=end, vfs=vfs):
                 timeout_s = self._vm.timeouts.guest_s
-                return await outcome_of(
-                    self._guests[side].to_vf(self._macs(side, vfs), timeout_s=timeout_s)
+                return await event_of(
+                    self._guests[end].to_vf(self._macs(end, vfs), timeout_s=timeout_s)
                 )
-            case Plug(side=side, vf=vf):
-                return await outcome_of(self._plug(side, vf, state))
+            case Plug(end=end, vf=vf):
+                return await event_of(self._plug(end, vf, state))
             case StartMigration():
                 self._migration_end = Deadline.after(self._vm.migration.timeout_s, self._clock)
-                return await outcome_of(self._start_migration())
+                return await event_of(self._start_migration())
             case CancelMigration():
-                return await outcome_of(self._hypervisors[Side.SOURCE].cancel_migration())
-            case Proceed(side=side):
-                return await outcome_of(self._hypervisors[side].proceed())
+                return await event_of(self._hypervisors[End.SOURCE].cancel_migration())
+            case ResumeGuest(end=end):
+                return await event_of(self._hypervisors[end].proceed())
 
-    async def _provide(self, effect: Reserve | Withdraw | Program | Tidy, state: State) -> Event:
+    async def _provide(
+        self, effect: ClaimVfs | ResetVfs | ConfigureVf | Cleanup, state: State
+    ) -> Event:
         if self._provider is None:
             raise InternalError("a VF that nobody provides")
         return await self._provider.perform(effect, state)
 
-    async def _to_standby(self, side: Side, vfs: tuple[str, ...], state: State) -> None:
+    async def _to_standby(self, end: End, vfs: tuple[str, ...], state: State) -> None:
         """Open the host's way to the standbys, and then have the guest use them.
 
         While a VF was in use a macvtap was down, and would drop what the guest sends.
         """
         if self._provider is not None:
-            await self._provider.open_standbys(side)
-        macs = self._macs(side, vfs)
-        await self._guests[side].to_standby(macs, hold_s=self._hold_s(state.limits))
+            await self._provider.open_standbys(end)
+        macs = self._macs(end, vfs)
+        await self._guests[end].to_standby(macs, hold_s=self._hold_s(state.limits))
 
-    async def _plug(self, side: Side, vf: str, state: State) -> None:
-        device = self._device(side, vf)
+    async def _plug(self, end: End, vf: str, state: State) -> None:
+        device = self._device(end, vf)
         if vf in state.programmed and self._provider is not None:
-            device = device.on_vf(await self._provider.address(side, vf, state.operation))
-        await self._hypervisors[side].plug(device, self._vm.timeouts.attach_s)
+            device = device.on_vf(await self._provider.address(end, vf, state.operation))
+        await self._hypervisors[end].plug(device, self._vm.timeouts.attach_s)
 
-    async def _look(self, state: State) -> Seen:
+    async def _look(self, state: State) -> BothViews:
         if state.goal is not Goal.MIGRATE:
-            return Seen(home=await self._hypervisors[state.home].look(), away=None)
+            return BothViews(home=await self._hypervisors[state.home].look(), away=None)
         home, away = await asyncio.gather(
             self._hypervisors[state.home].look(), self._hypervisors[state.target].look()
         )
-        return Seen(home=home, away=away)
+        return BothViews(home=home, away=away)
 
     async def _start_migration(self) -> None:
         destination = self._vm.destination
         if destination is None:
             raise InternalError("a migration without a destination")
         settings = self._vm.migration
-        await self._hypervisors[Side.DESTINATION].expect_migration(destination.listen, settings)
-        await self._hypervisors[Side.SOURCE].start_migration(destination.uri, settings)
+        await self._hypervisors[End.DESTINATION].expect_migration(destination.listen, settings)
+        await self._hypervisors[End.SOURCE].start_migration(destination.uri, settings)
 
     async def _follow(self, grace_s: float | None) -> Event | None:
         end = self._migration_end
         if grace_s is not None:
             end = Deadline.after(grace_s, self._clock)
-        watching = asyncio.create_task(outcome_of(self._watch()))
+        watching = asyncio.create_task(event_of(self._watch()))
         cancelled = asyncio.create_task(self._cancel.wait())
         try:
             await asyncio.wait(
@@ -280,24 +286,24 @@ class Driver:
         if not watching.cancelled():
             event = watching.result()
             # What was turned down is a question or an adjustment: the migration may go on.
-            return Lost(detail=event.detail) if isinstance(event, Refused) else event
+            return OutcomeUnknown(detail=event.detail) if isinstance(event, Rejected) else event
         if not cancelled.cancelled():
             return None
         limit_s = self._vm.migration.timeout_s if grace_s is None else grace_s
-        return Overdue(detail=f"the migration has not ended within {limit_s:g} s")
+        return TimedOut(detail=f"the migration has not ended within {limit_s:g} s")
 
     async def _watch(self) -> None:
-        source = self._hypervisors[Side.SOURCE]
+        source = self._hypervisors[End.SOURCE]
         async for progress in source.follow_migration(self._vm.migration):
             self._observer.progressed(progress)
 
-    async def _await_change(self, side: Side, timeout_s: float) -> None:
-        """Wait until something happens at ``side``, or for the time."""
+    async def _await_change(self, end: End, timeout_s: float) -> None:
+        """Wait until something happens at ``end``, or for the time."""
         if timeout_s == 0.0:
             return
         deadline = Deadline.after(timeout_s, self._clock)
         try:
-            await self._hypervisors[side].wait_for_change(timeout_s)
+            await self._hypervisors[end].wait_for_change(timeout_s)
         except GuestAgentError:  # whatever another host's end says
             await self._paused(deadline.remaining_s)
 
@@ -314,27 +320,27 @@ class Driver:
         each_s = timeouts.unplug_requests * (timeouts.unplug_s + limits.unplug_pause_s)
         return min(each_s * len(self._vm.pairs) + HOLD_MARGIN_S, MAX_HOLD_S)
 
-    def _macs(self, side: Side, vfs: tuple[str, ...]) -> tuple[str, ...]:
-        pairs = ((pair, pair.vf_on(side)) for pair in self._vm.pairs)
+    def _macs(self, end: End, vfs: tuple[str, ...]) -> tuple[str, ...]:
+        pairs = ((pair, pair.vf_on(end)) for pair in self._vm.pairs)
         return tuple(pair.mac for pair, vf in pairs if vf is not None and vf.id in vfs)
 
-    def _device(self, side: Side, vf: str) -> Device:
-        return next(device for device in self._vm.vfs_on(side) if device.id == vf)
+    def _device(self, end: End, vf: str) -> Device:
+        return next(device for device in self._vm.vfs_on(end) if device.id == vf)
 
     def _record(self, phase: Phase, effect: Effect, start_s: float) -> None:
-        vf = effect.vf if isinstance(effect, Unplug | Plug | Program) else None
+        vf = effect.vf if isinstance(effect, Unplug | Plug | ConfigureVf) else None
         last = self._spans[-1] if self._spans else None
         if last is not None and (last.phase, last.vf) == (phase, vf):
             start_s = self._spans.pop().start_s
         self._spans.append(Span(phase=phase, vf=vf, start_s=start_s, end_s=self._clock()))
 
     def _moments(self) -> tuple[Moment, ...]:
-        seen = [moment for side in self._hypervisors.values() for moment in side.moments]
+        seen = [moment for end in self._hypervisors.values() for moment in end.moments]
         return tuple(sorted(seen, key=lambda moment: moment.at_s))
 
     async def _figures(self, state: State) -> MigrationFigures | None:
-        if state.goal is not Goal.MIGRATE or state.guest_at is not Side.DESTINATION:
+        if state.goal is not Goal.MIGRATE or state.guest_at is not End.DESTINATION:
             return None
         with contextlib.suppress(PeerError, UnknownOutcomeError):
-            return await self._hypervisors[Side.SOURCE].figures()
+            return await self._hypervisors[End.SOURCE].figures()
         return None

@@ -12,20 +12,21 @@ from pathlib import Path
 
 from guestagent import __version__
 from guestagent.errors import BusyError, ConfigurationError, ConflictError
+from guestagent.findings import Finding
 from guestagent.host.hypervisor import connect
 from guestagent.host.hypervisor.base import Guest, Hypervisor
-from guestagent.host.migration.guest_location import Owner, owner_of
+from guestagent.host.migration.guest_location import Owner, location_of
 from guestagent.host.migration.recovery import ordered, resumed
-from guestagent.host.migration.state import Goal, Limits, Order, Phase, Problem, State
+from guestagent.host.migration.state import Goal, Limits, Order, Phase, State
 from guestagent.host.migration.transitions import begin
-from guestagent.host.model import Side, Vm
-from guestagent.host.preflight.findings import Facts, Finding, as_problem
-from guestagent.host.preflight.gather import facts_of
+from guestagent.host.model import End, Vm
+from guestagent.host.preflight.findings import PreflightFacts, as_problem
+from guestagent.host.preflight.gather import gather_facts
 from guestagent.host.preflight.judge import judge
 from guestagent.host.remote.client import RemoteGuest, RemotePool, RemoteQemu
 from guestagent.host.remote.connect import remote
-from guestagent.host.run.driver import Driver, Observer, Outcome
-from guestagent.host.run.vf_steps import VfProvider
+from guestagent.host.run.driver import Driver, OperationResult, ProgressListener
+from guestagent.host.run.vf_steps import VfProvisioner
 from guestagent.host.sriov.base import VfPool
 from guestagent.host.sriov.pool import host_pool
 from guestagent.host.store.journal import (
@@ -42,12 +43,12 @@ from guestagent.host.store.lock import vm_lock
 def operate(
     vm: Vm,
     goal: Goal,
-    home: Side,
+    home: End,
     state_dir: Path,
     *,
-    observer: Observer,
+    observer: ProgressListener,
     orchestrated: bool = False,
-) -> Outcome:
+) -> OperationResult:
     """Bring about ``goal``; an orchestrated migration only as far as somebody else can begin.
 
     Raises BusyError when another process works on this VM, ConflictError when an
@@ -63,7 +64,7 @@ def operate(
             problem = as_problem(judge(vm, state, facts))
             if problem is not None:
                 state = _not_begun(state, problem, facts)
-                return Outcome(state=state, spans=(), moments=(), figures=None)
+                return OperationResult(state=state, spans=(), moments=(), figures=None)
         with _closing(Journal.begin(directory, _now(vm, command))) as journal:
             state = replace(state, operation=journal.path.stem)
             return asyncio.run(_drive(vm, state, journal, state_dir, observer))
@@ -73,21 +74,21 @@ def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
     """Look at everything that could keep a migration from its end; changes nothing."""
     # Without a destination there is still all the rest to be looked at.
     goal = Goal.MIGRATE if vm.destination is not None else Goal.DETACH
-    state = _first(vm, goal, Side.SOURCE)
+    state = _first(vm, goal, End.SOURCE)
     other = None
     try:
         with vm_lock(state_dir, vm.name):
             must_be_free(state_dir / vm.name)
     except (BusyError, ConflictError) as error:
-        other = Problem(what=str(error), hint=error.hint or "")
+        other = Finding(message=str(error), hint=error.hint)
     facts = asyncio.run(_look(vm, state, state_dir, ask_guest=True, other=other))
     return judge(vm, state, facts)
 
 
-def _not_begun(state: State, problem: Problem, facts: Facts) -> State:
+def _not_begun(state: State, problem: Finding, facts: PreflightFacts) -> State:
     """Return the end of what was not begun: the guest is where it is seen to be."""
     home, away = facts.source.view, facts.destination
-    here = home.running and owner_of(home, None if away is None else away.view) is Owner.SOURCE
+    here = home.running and location_of(home, None if away is None else away.view) is Owner.SOURCE
     return replace(
         state,
         phase=Phase.FAILED,
@@ -97,8 +98,8 @@ def _not_begun(state: State, problem: Problem, facts: Facts) -> State:
     )
 
 
-def _first(vm: Vm, goal: Goal, home: Side, *, orchestrated: bool = False) -> State:
-    target = Side.DESTINATION if goal is Goal.MIGRATE else home
+def _first(vm: Vm, goal: Goal, home: End, *, orchestrated: bool = False) -> State:
+    target = End.DESTINATION if goal is Goal.MIGRATE else home
     state, _ = begin(
         goal=goal,
         home=home,
@@ -107,13 +108,15 @@ def _first(vm: Vm, goal: Goal, home: Side, *, orchestrated: bool = False) -> Sta
         limits=_limits(vm),
         reachable=frozenset(s for s in {home, target} if connect.guest(vm, s) is not None),
         orchestrated=orchestrated,
-        home_provided=vm.provided_on(home),
-        target_provided=vm.provided_on(target),
+        home_managed=vm.managed_on(home),
+        target_managed=vm.managed_on(target),
     )
     return state
 
 
-def order(vm: Vm, wanted: Order, state_dir: Path, *, observer: Observer) -> Outcome:
+def order(
+    vm: Vm, wanted: Order, state_dir: Path, *, observer: ProgressListener
+) -> OperationResult:
     """Complete or take back the migration that was prepared.
 
     Raises as ``recover`` does, and ConflictError when none is prepared.
@@ -134,7 +137,7 @@ def order(vm: Vm, wanted: Order, state_dir: Path, *, observer: Observer) -> Outc
             return asyncio.run(_drive(vm, ordered(state, wanted), journal, state_dir, observer))
 
 
-def recover(vm: Vm, state_dir: Path, *, observer: Observer) -> Outcome | None:
+def recover(vm: Vm, state_dir: Path, *, observer: ProgressListener) -> OperationResult | None:
     """Finish or undo the operation that has not finished; None when there is none.
 
     Raises as ``operate`` does, and ConfigurationError when the description lacks what the
@@ -177,12 +180,12 @@ def _closing(journal: Journal) -> Iterator[Journal]:
 
 
 def _must_describe(vm: Vm, state: State) -> None:
-    for side, vfs in ((state.home, state.home_vfs), (state.target, state.target_vfs)):
-        connect.endpoint(vm, side)
-        unknown = sorted(set(vfs) - {vf.id for vf in vm.vfs_on(side)})
+    for end, vfs in ((state.home, state.home_vfs), (state.target, state.target_vfs)):
+        connect.endpoint(vm, end)
+        unknown = sorted(set(vfs) - {vf.id for vf in vm.vfs_on(end)})
         if unknown:
             raise ConfigurationError(
-                f"{vm.name}: the operation that did not finish is about {unknown[0]} at {side},"
+                f"{vm.name}: the operation that did not finish is about {unknown[0]} at {end},"
                 " which the description does not have",
                 hint="recover with the description as it was then",
             )
@@ -198,16 +201,16 @@ def _limits(vm: Vm) -> Limits:
 
 
 async def _look(
-    vm: Vm, state: State, state_dir: Path, *, ask_guest: bool, other: Problem | None = None
-) -> Facts:
+    vm: Vm, state: State, state_dir: Path, *, ask_guest: bool, other: Finding | None = None
+) -> PreflightFacts:
     async with _equipped(vm, state, state_dir) as kit:
         guest = kit.guests.get(state.home) if ask_guest else None
-        return await facts_of(kit.hypervisors, guest, kit.pools, other_operation=other)
+        return await gather_facts(kit.hypervisors, guest, kit.pools, other_operation=other)
 
 
 async def _drive(
-    vm: Vm, state: State, journal: Journal, state_dir: Path, observer: Observer
-) -> Outcome:
+    vm: Vm, state: State, journal: Journal, state_dir: Path, observer: ProgressListener
+) -> OperationResult:
     async with _equipped(vm, state, state_dir) as kit:
         driver = Driver(
             vm,
@@ -215,7 +218,7 @@ async def _drive(
             kit.guests,
             observer=observer,
             recorder=journal,
-            provider=VfProvider(vm, kit.pools) if kit.pools else None,
+            provider=VfProvisioner(vm, kit.pools) if kit.pools else None,
             clock=time.monotonic,
         )
         loop = asyncio.get_running_loop()
@@ -235,28 +238,28 @@ async def _drive(
 class _Kit:
     """What an operation works with; ``pools`` is empty where no VF is claimed here."""
 
-    hypervisors: Mapping[Side, Hypervisor]
-    guests: Mapping[Side, Guest]
-    pools: Mapping[Side, VfPool]
+    hypervisors: Mapping[End, Hypervisor]
+    guests: Mapping[End, Guest]
+    pools: Mapping[End, VfPool]
 
 
 @asynccontextmanager
 async def _equipped(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Kit]:
     sides = {state.home, state.target}
-    far = remote(vm) if Side.DESTINATION in sides else None
-    here = sides if far is None else sides - {Side.DESTINATION}
-    hypervisors: dict[Side, Hypervisor] = {side: connect.hypervisor(vm, side) for side in here}
-    guests: dict[Side, Guest] = {
-        side: guest for side in here if (guest := connect.guest(vm, side)) is not None
+    far = remote(vm) if End.DESTINATION in sides else None
+    here = sides if far is None else sides - {End.DESTINATION}
+    hypervisors: dict[End, Hypervisor] = {end: connect.hypervisor(vm, end) for end in here}
+    guests: dict[End, Guest] = {
+        end: guest for end in here if (guest := connect.guest(vm, end)) is not None
     }
-    pool = host_pool(state_dir) if state.home_provided or state.target_provided else None
-    pools: dict[Side, VfPool] = {} if pool is None else dict.fromkeys(Side, pool)
+    pool = host_pool(state_dir) if state.home_managed or state.target_managed else None
+    pools: dict[End, VfPool] = {} if pool is None else dict.fromkeys(End, pool)
     if far is not None:
-        hypervisors[Side.DESTINATION] = RemoteQemu(far, command_s=vm.timeouts.command_s)
-        if Side.DESTINATION in state.reachable:
-            guests[Side.DESTINATION] = RemoteGuest(far)
+        hypervisors[End.DESTINATION] = RemoteQemu(far, command_s=vm.timeouts.command_s)
+        if End.DESTINATION in state.reachable:
+            guests[End.DESTINATION] = RemoteGuest(far)
         if pool is not None:
-            pools[Side.DESTINATION] = RemotePool(far)
+            pools[End.DESTINATION] = RemotePool(far)
     try:
         yield _Kit(hypervisors=hypervisors, guests=guests, pools=pools)
     finally:

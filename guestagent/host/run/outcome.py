@@ -13,7 +13,7 @@ from guestagent.errors import (
     UnknownOutcomeError,
 )
 from guestagent.host.hypervisor.base import RefusedError
-from guestagent.host.migration.state import Done, Event, Lost, Refused
+from guestagent.host.migration.state import Event, OutcomeUnknown, Rejected, Succeeded
 from guestagent.host.sriov.base import VfRefusedError
 
 TURNED_DOWN = (
@@ -29,12 +29,12 @@ FAILED = (*TURNED_DOWN, PeerError, UnknownOutcomeError)
 """And what may have run."""
 
 
-async def outcome_of(effect: Awaitable[None]) -> Event:
+async def event_of(effect: Awaitable[None]) -> Event:
     """Await an effect and tell what came of it as an event."""
     try:
         await effect
     except TURNED_DOWN as error:
-        return Refused(detail=str(error))
+        return Rejected(detail=str(error))
     except FAILED as error:
-        return Lost(detail=str(error))
-    return Done()
+        return OutcomeUnknown(detail=str(error))
+    return Succeeded()

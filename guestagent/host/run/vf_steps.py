@@ -16,17 +16,17 @@ from guestagent.errors import (
 )
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.migration.state import (
-    Done,
+    ClaimVfs,
+    Cleanup,
+    ConfigureVf,
     Event,
-    Lacking,
-    Program,
-    Reserve,
+    NoVfAvailable,
+    ResetVfs,
     State,
-    Tidy,
-    Withdraw,
+    Succeeded,
 )
-from guestagent.host.model import Pair, Side, Vm
-from guestagent.host.run.outcome import FAILED, outcome_of
+from guestagent.host.model import End, Pair, Vm
+from guestagent.host.run.outcome import FAILED, event_of
 from guestagent.host.sriov.base import NoVfError, VfPool
 from guestagent.host.sriov.core.choose import held
 from guestagent.host.sriov.core.model import Lease, Owner, Provision, Standby
@@ -36,44 +36,46 @@ log = logging.getLogger(__name__)
 Warnings = tuple[str, ...]
 
 
-class VfProvider:
+class VfProvisioner:
     """The ``Provider`` of one VM; ``pools`` has the VFs of each side's host."""
 
-    def __init__(self, vm: Vm, pools: Mapping[Side, VfPool]) -> None:
+    def __init__(self, vm: Vm, pools: Mapping[End, VfPool]) -> None:
         self._vm = vm
         self._pools = pools
 
-    async def perform(self, effect: Reserve | Withdraw | Program | Tidy, state: State) -> Event:
+    async def perform(
+        self, effect: ClaimVfs | ResetVfs | ConfigureVf | Cleanup, state: State
+    ) -> Event:
         """See ``driver.Provider``."""
         match effect:
-            case Reserve():
+            case ClaimVfs():
                 return await self._reserve(effect, state)
-            case Withdraw(vfs=vfs):
-                return await outcome_of(self._withdraw(vfs, state))
-            case Program(side=side, vf=vf):
-                return await outcome_of(self._program(side, vf, state))
-            case Tidy():
-                return await outcome_of(self._tidy(effect, state))
+            case ResetVfs(vfs=vfs):
+                return await event_of(self._withdraw(vfs, state))
+            case ConfigureVf(end=end, vf=vf):
+                return await event_of(self._program(end, vf, state))
+            case Cleanup():
+                return await event_of(self._tidy(effect, state))
 
-    async def address(self, side: Side, vf: str, operation: str) -> str:
+    async def address(self, end: End, vf: str, operation: str) -> str:
         """See ``driver.Provider``."""
-        return (await self._lease(side, vf, operation)).vf
+        return (await self._lease(end, vf, operation)).vf
 
-    async def open_standbys(self, side: Side) -> None:
+    async def open_standbys(self, end: End) -> None:
         """See ``driver.Provider``."""
         try:
-            await self._each_standby(side, lambda pool: pool.open_standby)
+            await self._each_standby(end, lambda pool: pool.open_standby)
         except FAILED as error:
             self._tell([f"the way to the standby is not open yet: {error}"])
 
-    async def _reserve(self, effect: Reserve, state: State) -> Event:
+    async def _reserve(self, effect: ClaimVfs, state: State) -> Event:
         lacking: dict[str, str] = {}
-        event = await outcome_of(self._take(effect, state, lacking))
-        if lacking and isinstance(event, Done):
-            return Lacking(vfs=tuple(lacking), detail="; ".join(lacking.values()))
+        event = await event_of(self._take(effect, state, lacking))
+        if lacking and isinstance(event, Succeeded):
+            return NoVfAvailable(vfs=tuple(lacking), detail="; ".join(lacking.values()))
         return event
 
-    async def _take(self, effect: Reserve, state: State, lacking: dict[str, str]) -> None:
+    async def _take(self, effect: ClaimVfs, state: State, lacking: dict[str, str]) -> None:
         """Claim every VF; the ones of which there is none free are noted in ``lacking``."""
         for vf in effect.in_use:
             await self._adopt(state.home, vf, state)
@@ -83,36 +85,36 @@ class VfProvider:
             except NoVfError as error:
                 lacking[vf] = f"{vf}: {error}"
 
-    async def _adopt(self, side: Side, vf: str, state: State) -> None:
+    async def _adopt(self, end: End, vf: str, state: State) -> None:
         """Take the lease on a VF that the guest has: the described one, or that of its MAC."""
-        provision = self._provision(side, vf)
-        owner = self._owner(side, vf, state.operation)
+        provision = self._provision(end, vf)
+        owner = self._owner(end, vf, state.operation)
         address = provision.want.vf
         if address is None:
             mac = provision.settings.mac
-            lease = (await self._pools[side].inventory()).lease_for(self._vm.name, mac)
+            lease = (await self._pools[end].inventory()).lease_for(self._vm.name, mac)
             address = None if lease is None else lease.vf
         if address is None:
             raise RefusedError(
-                f"{side}: which VF {vf} is cannot be told: it has no host in the description and"
+                f"{end}: which VF {vf} is cannot be told: it has no host in the description and"
                 f" {self._vm.name} has no lease with its MAC address"
             )
-        await self._pools[side].adopt(address, owner, provision.settings)
+        await self._pools[end].adopt(address, owner, provision.settings)
 
-    async def _claim(self, side: Side, vf: str, state: State) -> None:
+    async def _claim(self, end: End, vf: str, state: State) -> None:
         """Claim a VF; one that waits for this device since an earlier claim is taken first."""
-        owner = self._owner(side, vf, state.operation)
-        if await self._find(side, owner) is not None:
+        owner = self._owner(end, vf, state.operation)
+        if await self._find(end, owner) is not None:
             return
         pool, provision, mac = (
-            self._pools[side],
-            self._provision(side, vf),
-            self._pair(side, vf).mac,
+            self._pools[end],
+            self._provision(end, vf),
+            self._pair(end, vf).mac,
         )
         own = held(
             await pool.inventory(),
             provision.want,
-            lambda other: other.is_for(self._vm.name, side, vf, mac),
+            lambda other: other.is_for(self._vm.name, end, vf, mac),
         )
         if own is not None and own.vf is not None:
             await pool.adopt(own.vf.address, owner, provision.settings)
@@ -126,12 +128,12 @@ class VfProvider:
         if state.target is not state.home:
             await self._each_standby(state.target, lambda pool: pool.open_standby)
 
-    async def _program(self, side: Side, vf: str, state: State) -> None:
-        lease = await self._lease(side, vf, state.operation)
-        programmed = await self._pools[side].program(lease, self._provision(side, vf).settings)
+    async def _program(self, end: End, vf: str, state: State) -> None:
+        lease = await self._lease(end, vf, state.operation)
+        programmed = await self._pools[end].program(lease, self._provision(end, vf).settings)
         self._tell(programmed.warnings)
 
-    async def _tidy(self, effect: Tidy, state: State) -> None:
+    async def _tidy(self, effect: Cleanup, state: State) -> None:
         """Settle what the guest uses and release the rest; every VF and both hosts are tried.
 
         The standby's path is closed where the guest is not: the PF of the host that it
@@ -142,26 +144,26 @@ class VfProvider:
         stays with the guest. The next operation to which it says so closes it; one that
         ends before it has asked leaves it as it is.
         """
-        nobody_to_ask = effect.side not in state.reachable
-        staying = tuple(vf for vf in effect.used if vf not in state.leaving)
+        nobody_to_ask = effect.end not in state.reachable
+        staying = tuple(vf for vf in effect.used if vf not in state.unplug_pending)
         settled = staying if state.confirmed or nobody_to_ask else ()
         left = () if state.confirmed is False else staying
         failures: list[GuestAgentError] = []
-        for side in {state.home, state.target} - {effect.side}:
+        for end in {state.home, state.target} - {effect.end}:
             with _noted(failures):
-                await self._end_leases(side, state, failures)
-                await self._each_standby(side, lambda pool: pool.close_standby)
+                await self._end_leases(end, state, failures)
+                await self._each_standby(end, lambda pool: pool.close_standby)
         with _noted(failures):
-            await self._end_leases(effect.side, state, failures, used=effect.used, settled=settled)
+            await self._end_leases(effect.end, state, failures, used=effect.used, settled=settled)
         with _noted(failures):
-            await self._each_standby(effect.side, lambda pool: pool.open_standby, but=left)
+            await self._each_standby(effect.end, lambda pool: pool.open_standby, but=left)
         self._tell(str(failure) for failure in failures[1:])
         if failures:
             raise failures[0]
 
     async def _end_leases(
         self,
-        side: Side,
+        end: End,
         state: State,
         failures: list[GuestAgentError],
         *,
@@ -169,11 +171,11 @@ class VfProvider:
         settled: Collection[str] = (),
     ) -> None:
         """Release every lease of this operation but those on VFs in use; settle some of these."""
-        pool = self._pools[side]
-        for vf in (device.id for device in self._vm.vfs_on(side)):
-            if self._pair(side, vf).sriov_on(side) is None:
+        pool = self._pools[end]
+        for vf in (device.id for device in self._vm.vfs_on(end)):
+            if self._pair(end, vf).sriov_on(end) is None:
                 continue
-            lease = await self._find(side, self._owner(side, vf, state.operation))
+            lease = await self._find(end, self._owner(end, vf, state.operation))
             with _noted(failures):
                 if lease is not None and vf not in used:
                     self._tell(await pool.release(lease))
@@ -182,43 +184,43 @@ class VfProvider:
 
     async def _each_standby(
         self,
-        side: Side,
+        end: End,
         method: Callable[[VfPool], Callable[[Standby], Awaitable[Warnings]]],
         *,
         but: Collection[str] = (),
     ) -> None:
         """Do it for the standby of each pair, but for those whose VF is one of ``but``."""
         for pair in self._vm.pairs:
-            provision, vf = pair.sriov_on(side), pair.vf_on(side)
+            provision, vf = pair.sriov_on(end), pair.vf_on(end)
             if vf is not None and vf.id in but:
                 continue
             if provision is not None and provision.settings.standby is not None:
-                self._tell(await method(self._pools[side])(provision.settings.standby))
+                self._tell(await method(self._pools[end])(provision.settings.standby))
 
-    async def _lease(self, side: Side, vf: str, operation: str) -> Lease:
-        lease = await self._find(side, self._owner(side, vf, operation))
+    async def _lease(self, end: End, vf: str, operation: str) -> Lease:
+        lease = await self._find(end, self._owner(end, vf, operation))
         if lease is None:
-            raise RefusedError(f"{side}: {self._vm.name} has no VF claimed for {vf}")
+            raise RefusedError(f"{end}: {self._vm.name} has no VF claimed for {vf}")
         return lease
 
-    async def _find(self, side: Side, owner: Owner) -> Lease | None:
-        held = await self._pools[side].leases(owner.vm)
+    async def _find(self, end: End, owner: Owner) -> Lease | None:
+        held = await self._pools[end].leases(owner.vm)
         return next((lease for lease in held if lease.owner == owner), None)
 
-    def _owner(self, side: Side, vf: str, operation: str) -> Owner:
-        return Owner.in_operation(self._vm.name, operation, side, vf)
+    def _owner(self, end: End, vf: str, operation: str) -> Owner:
+        return Owner.in_operation(self._vm.name, operation, end, vf)
 
-    def _pair(self, side: Side, vf: str) -> Pair:
+    def _pair(self, end: End, vf: str) -> Pair:
         for pair in self._vm.pairs:
-            device = pair.vf_on(side)
+            device = pair.vf_on(end)
             if device is not None and device.id == vf:
                 return pair
-        raise RefusedError(f"{side}: {vf} is not described")
+        raise RefusedError(f"{end}: {vf} is not described")
 
-    def _provision(self, side: Side, vf: str) -> Provision:
-        provision = self._pair(side, vf).sriov_on(side)
+    def _provision(self, end: End, vf: str) -> Provision:
+        provision = self._pair(end, vf).sriov_on(end)
         if provision is None:
-            raise RefusedError(f"{side}: nothing describes how {vf} is claimed")
+            raise RefusedError(f"{end}: nothing describes how {vf} is claimed")
         return provision
 
     def _tell(self, warnings: Iterable[str]) -> None:

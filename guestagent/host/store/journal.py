@@ -2,7 +2,7 @@
 
 One file for each operation, ``<state_dir>/<vm>/<number>.jsonl``, one JSON
 object a line. ``Entered`` is on the disk before the effect of that state
-begins, ``CameTo`` is written after it. So the end of the file tells what may
+begins, ``EffectEnded`` is written after it. So the end of the file tells what may
 have happened and what cannot have: after ``Entered`` the effect may have taken
 place, before it cannot. A line that a crash has torn was never followed by its
 effect, and counts as not written.
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from guestagent.codec import one_of, plain
 from guestagent.errors import ConflictError, SystemLacksError
@@ -53,8 +53,10 @@ class Entered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CameTo:
+class EffectEnded:
     """What the effect came to."""
+
+    WIRE_NAME: ClassVar[str] = "CameTo"
 
     event: Event
 
@@ -67,7 +69,7 @@ class Observed:
     figures: MigrationFigures | None = None
 
 
-What = Began | Entered | CameTo | Observed
+What = Began | Entered | EffectEnded | Observed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,7 @@ class Operation:
         for what in self.told:
             if isinstance(what, Entered):
                 state, event = what.state, None
-            elif isinstance(what, CameTo):
+            elif isinstance(what, EffectEnded):
                 event = what.event
         return state if state is None or event is None else step(state, event)[0]
 
@@ -167,13 +169,13 @@ class Journal:
         """Write down that the effect of a state begins; it is on the disk on return."""
         self.write(Entered(state=state), durable=True)
 
-    def came_to(self, event: Event) -> None:
+    def effect_ended(self, event: Event) -> None:
         """Write down what an effect came to.
 
         Not forced to the disk: the next ``entered`` does that. Lost, it leaves
         the effect as one that may have happened, which is looked into.
         """
-        self.write(CameTo(event=event), durable=False)
+        self.write(EffectEnded(event=event), durable=False)
 
     def observed(self, moments: Sequence[Moment], figures: MigrationFigures | None) -> None:
         """Write down what is kept for ``report``."""

@@ -16,18 +16,18 @@ from guestagent.host.migration.transitions import begin, step
 from guestagent.host.model import (
     Destination,
     Device,
+    End,
     Endpoint,
     MigrationFigures,
     MigrationSettings,
     Moment,
     Pair,
     Progress,
-    Side,
     Timeouts,
     Vm,
 )
-from guestagent.host.run.driver import Driver, Outcome
-from guestagent.host.run.vf_steps import VfProvider
+from guestagent.host.run.driver import Driver, OperationResult
+from guestagent.host.run.vf_steps import VfProvisioner
 from guestagent.host.sriov.core.model import Provision, Standby, VfSettings, Want
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import FakeQemu
@@ -42,7 +42,7 @@ VF = Device(
 )
 # Deadlines are far away, so that a busy machine changes nothing; a test in which one
 # passes sets it. Pauses are none.
-EAGER = Limits(unplug_pause_s=0.0, attach_pause_s=0.0, look_pause_s=0.01)
+EAGER = Limits(unplug_pause_s=0.0, attach_pause_s=0.0, poll_pause_s=0.01)
 FAR_S = 20.0
 
 
@@ -111,7 +111,7 @@ class Notebook:
         """Keep a state."""
         self._keep(state)
 
-    def came_to(self, event: Event) -> None:
+    def effect_ended(self, event: Event) -> None:
         """Keep an event."""
         self._keep(event)
 
@@ -148,10 +148,10 @@ class World:
     watcher: Watcher = field(default_factory=Watcher)
     recorder: Notebook = field(default_factory=Notebook)
     remote: Hypervisor | None = None
-    vf_hosts: dict[Side, FakeVfHost] = field(default_factory=dict)
+    vf_hosts: dict[End, FakeVfHost] = field(default_factory=dict)
     limits: Limits = EAGER
-    guests: dict[Side, Guest] = field(
-        default_factory=lambda: {Side.SOURCE: FakeGuest(), Side.DESTINATION: FakeGuest()}
+    guests: dict[End, Guest] = field(
+        default_factory=lambda: {End.SOURCE: FakeGuest(), End.DESTINATION: FakeGuest()}
     )
 
     def shorten(
@@ -163,24 +163,24 @@ class World:
 
     def first_state(self, goal: Goal = Goal.MIGRATE, *, orchestrated: bool = False) -> State:
         """Return the state in which a command begins."""
-        target = Side.DESTINATION if goal is Goal.MIGRATE else Side.SOURCE
+        target = End.DESTINATION if goal is Goal.MIGRATE else End.SOURCE
         state, _ = begin(
             goal=goal,
-            home=Side.SOURCE,
-            home_vfs=tuple(vf.id for vf in self.vm.vfs_on(Side.SOURCE)),
+            home=End.SOURCE,
+            home_vfs=tuple(vf.id for vf in self.vm.vfs_on(End.SOURCE)),
             target_vfs=tuple(vf.id for vf in self.vm.vfs_on(target)),
             limits=self.limits,
             reachable=frozenset(self.guests),
             orchestrated=orchestrated,
             operation="1",
-            home_provided=self.vm.provided_on(Side.SOURCE),
-            target_provided=self.vm.provided_on(target),
+            home_managed=self.vm.managed_on(End.SOURCE),
+            target_managed=self.vm.managed_on(target),
         )
         return state
 
     def provide_vfs(self, *, standby: bool = True) -> None:
         """Have the VFs claimed and programmed here, on two hosts with two VFs each."""
-        self.vf_hosts = {side: FakeVfHost() for side in Side}
+        self.vf_hosts = {end: FakeVfHost() for end in End}
         pairs: list[Pair] = []
         for pair in self.vm.pairs:
             settings = VfSettings(
@@ -196,26 +196,28 @@ class World:
                 replace(pair, sriov=used, destination_sriov=choice if has_other else None)
             )
             state = replace(CLEAN, mac=pair.mac, vlan=7)
-            self.vf_hosts[Side.SOURCE].states[f"0000:01:10.{2 * number}"] = state
+            self.vf_hosts[End.SOURCE].states[f"0000:01:10.{2 * number}"] = state
         self.vm = replace(self.vm, pairs=tuple(pairs))
 
-    async def drive(self, goal: Goal = Goal.MIGRATE, state: State | None = None) -> Outcome:
+    async def drive(
+        self, goal: Goal = Goal.MIGRATE, state: State | None = None
+    ) -> OperationResult:
         """Run a command against the two fakes, or go on from a state."""
-        sides = tuple(Side) if goal is Goal.MIGRATE else (Side.SOURCE,)
-        paths = {Side.SOURCE: self.source.path, Side.DESTINATION: self.destination.path}
-        hypervisors: dict[Side, Hypervisor] = {
-            side: Qemu(paths[side], side, timeout_s=self.vm.timeouts.command_s) for side in sides
+        sides = tuple(End) if goal is Goal.MIGRATE else (End.SOURCE,)
+        paths = {End.SOURCE: self.source.path, End.DESTINATION: self.destination.path}
+        hypervisors: dict[End, Hypervisor] = {
+            end: Qemu(paths[end], end, timeout_s=self.vm.timeouts.command_s) for end in sides
         }
         if self.remote is not None:
-            hypervisors[Side.DESTINATION] = self.remote
+            hypervisors[End.DESTINATION] = self.remote
         driver = Driver(
             self.vm,
             hypervisors,
             self.guests,
             observer=self.watcher,
             recorder=self.recorder,
-            provider=VfProvider(
-                self.vm, {side: FakeVfPool(host) for side, host in self.vf_hosts.items()}
+            provider=VfProvisioner(
+                self.vm, {end: FakeVfPool(host) for end, host in self.vf_hosts.items()}
             ),
             clock=time.monotonic,
         )
@@ -234,7 +236,7 @@ async def world(
     """Start both fakes; the guest runs at the source and has all its VFs."""
     description = vm(directory, pairs=pairs, destination_vf=destination_vf)
     source = FakeQemu(path=directory / "a.sock")
-    for device in description.vfs_on(Side.SOURCE):
+    for device in description.vfs_on(End.SOURCE):
         source.devices[device.id] = {
             "driver": device.driver,
             "bus": device.bus,
@@ -261,17 +263,17 @@ def play(
     asyncio.run(play_it())
 
 
-def told(outcome: Outcome) -> str:
+def told(outcome: OperationResult) -> str:
     """Return what the operator reads when it went wrong."""
     assert outcome.state.problem is not None
-    return f"{outcome.state.problem.what} | {outcome.state.problem.hint}"
+    return f"{outcome.state.problem.message} | {outcome.state.problem.hint}"
 
 
-def assert_back_at_source(stage: World, outcome: Outcome) -> None:
+def assert_back_at_source(stage: World, outcome: OperationResult) -> None:
     """One guest, at the source, accelerated as before."""
     assert outcome.state.phase is Phase.FAILED
-    assert outcome.state.guest_at is Side.SOURCE
+    assert outcome.state.guest_at is End.SOURCE
     assert stage.source.run_state == "running"
     assert stage.destination.run_state != "running"
-    assert set(stage.source.devices) == {vf.id for vf in stage.vm.vfs_on(Side.SOURCE)}
+    assert set(stage.source.devices) == {vf.id for vf in stage.vm.vfs_on(End.SOURCE)}
     assert outcome.state.attached == tuple(stage.source.devices)

@@ -43,7 +43,7 @@ _WHOLE_PAIR = 3
 _MOST_PAIRS = 64
 
 
-class Way(Protocol):
+class AgentTransport(Protocol):
     """One way to the agent."""
 
     async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
@@ -54,17 +54,19 @@ class Way(Protocol):
         """
 
 
-class AgentInGuest:
+class GuestAgentClient:
     """The agent in one guest, by the first way that answers.
 
-    ``witness`` is asked what the guest has where no way led to the agent. That
+    ``qga_fallback`` is asked what the guest has where no way led to the agent. That
     is added to the error and replaces no answer: it tells neither which NIC is
     used nor that one may go.
     """
 
-    def __init__(self, ways: Sequence[Way], *, witness: GuestAgent | None = None) -> None:
+    def __init__(
+        self, ways: Sequence[AgentTransport], *, qga_fallback: GuestAgent | None = None
+    ) -> None:
         self._ways = ways
-        self._witness = witness
+        self._witness = qga_fallback
 
     async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
         """Have the guest move its traffic to the standby for at most ``hold_s`` seconds.
@@ -148,7 +150,7 @@ class AgentInGuest:
         return [f"by qemu-ga the guest has {names or 'no interface'}{more} with {mac}"]
 
 
-class ChannelWay:
+class SerialTransport:
     """The virtio-serial port ``org.guestagent.0``, behind a socket chardev of QEMU.
 
     QEMU serves one client at a time, so each request connects anew. An empty
@@ -237,7 +239,7 @@ async def _answer_to(ident: str, reader: asyncio.StreamReader, origin: str) -> O
     raise PeerError(f"{origin}: {MAX_STRAY_LINES} lines and no answer among them")
 
 
-class ExecWay:
+class QgaExecTransport:
     """qemu-ga's ``guest-exec`` of the agent's own command line; often blocked by distributions."""
 
     def __init__(self, guest_agent: GuestAgent) -> None:

@@ -30,7 +30,7 @@ from qemu.qmp import (
 )
 
 from guestagent.errors import PeerError, UnknownOutcomeError
-from guestagent.host.hypervisor.base import GoneError, HungUpError, RefusedError
+from guestagent.host.hypervisor.base import ConnectionLostError, GoneError, RefusedError
 from guestagent.host.hypervisor.reply import Reply, shown
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -216,9 +216,9 @@ class Connection:
         finally:
             self._streams.remove(stream)
 
-    def lost(self, when: str) -> HungUpError:
+    def lost(self, when: str) -> ConnectionLostError:
         """Return the error that tells how the connection ended."""
-        return HungUpError(f"{self.origin}: connection lost {when}: {self._cause}")
+        return ConnectionLostError(f"{self.origin}: connection lost {when}: {self._cause}")
 
     async def close(self) -> None:
         """Hang up. Safe to repeat."""

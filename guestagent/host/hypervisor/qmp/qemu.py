@@ -11,7 +11,7 @@ from pathlib import Path
 
 from guestagent.clock import Deadline
 from guestagent.errors import PeerError, UnknownOutcomeError
-from guestagent.host.hypervisor.base import GoneError, HungUpError, RefusedError
+from guestagent.host.hypervisor.base import ConnectionLostError, GoneError, RefusedError
 from guestagent.host.hypervisor.qmp.client import (
     CommandRefusedError,
     Connection,
@@ -25,14 +25,14 @@ from guestagent.host.hypervisor.reply import Reply, shown
 from guestagent.host.model import (
     MIGRATION_ENDED,
     Device,
-    Means,
+    End,
     MigrationFigures,
     MigrationSettings,
     Moment,
     Progress,
-    Side,
+    QemuCapabilities,
+    QemuState,
     Topology,
-    View,
 )
 
 log = logging.getLogger(__name__)
@@ -56,11 +56,11 @@ _ALREADY_ASKED = "already in the process of unplug"
 class Qemu:
     """One QEMU; connects when it is first asked, and anew after a connection was lost."""
 
-    def __init__(self, socket: Path, side: Side, *, timeout_s: float) -> None:
+    def __init__(self, socket: Path, end: End, *, timeout_s: float) -> None:
         self._socket = socket
-        self._side = side
+        self._side = end
         self._timeout_s = timeout_s
-        self._origin = f"{side} QEMU at {socket}"
+        self._origin = f"{end} QEMU at {socket}"
         self._connection: Connection | None = None
         self._changes: EventStream | None = None
         self._streams = ExitStack()
@@ -77,26 +77,26 @@ class Qemu:
         self._note_changes()
         return tuple(self._moments)
 
-    async def look(self) -> View:
+    async def look(self) -> QemuState:
         """See ``Hypervisor.look``."""
         try:
             return await self._view()
         except GoneError as gone:
-            return View(side=self._side, unreachable=str(gone), gone=True)
+            return QemuState(end=self._side, unreachable=str(gone), gone=True)
         except (PeerError, UnknownOutcomeError) as silent:
-            return View(side=self._side, unreachable=str(silent))
+            return QemuState(end=self._side, unreachable=str(silent))
 
-    async def _view(self) -> View:
+    async def _view(self) -> QemuState:
         # The migration goes first: if it ends in between, the answers say that it
         # was still going on, and never that a guest that has left runs here.
         try:
             migration = await self._run("query-migrate")
-        except HungUpError:
+        except ConnectionLostError:
             migration = await self._run("query-migrate")  # a new connection tells if QEMU ended
         status = await self._run("query-status")
         error = migration.optional_text("error-desc")
-        return View(
-            side=self._side,
+        return QemuState(
+            end=self._side,
             run_state=status.text("status"),
             migration=migration.optional_text("status"),
             migration_error=None if error is None else shown(error),
@@ -107,13 +107,13 @@ class Qemu:
         """See ``Hypervisor.topology``."""
         return await read_topology(self._run)
 
-    async def means(self) -> Means:
+    async def means(self) -> QemuCapabilities:
         """See ``Hypervisor.means``."""
         listed = await self._run("query-migrate-capabilities")
         memory = await self._run("query-memory-size-summary")
         version = (await self._run("query-version")).member("qemu")
         lockable_bytes, process = lockable_by(self._socket)
-        return Means(
+        return QemuCapabilities(
             version=tuple(version.integer(part) for part in ("major", "minor", "micro")),
             capabilities=frozenset(item.text("capability") for item in listed.items()),
             memory_bytes=memory.integer("base-memory"),
@@ -167,9 +167,7 @@ class Qemu:
         await self._run("device_add", arguments, timeout_s=timeout_s)
         now_s = time.monotonic()
         self._moments.append(
-            Moment(
-                name="device_added", side=self._side, vf=device.id, at_s=now_s, received_s=now_s
-            )
+            Moment(name="device_added", end=self._side, vf=device.id, at_s=now_s, received_s=now_s)
         )
 
     # --- migration --------------------------------------------------------------------------
@@ -344,7 +342,7 @@ class Qemu:
             self._moments.append(
                 Moment(
                     name=name.lower(),
-                    side=self._side,
+                    end=self._side,
                     vf=vf,
                     at_s=event.at_s,
                     received_s=event.received_s,

@@ -12,7 +12,7 @@ from guestagent.host.cli import vf as vf_commands
 from guestagent.host.cli.main import main
 from guestagent.host.config.description import load
 from guestagent.host.migration.state import Phase
-from guestagent.host.model import Side, Vm
+from guestagent.host.model import End, Vm
 from guestagent.host.report import vf_result
 from guestagent.host.sriov.base import NoVfError, VfRefusedError
 from guestagent.host.sriov.core.model import NO_MAC, Owner, Process, Want
@@ -59,7 +59,7 @@ def vf(directory: Path, *words: str | Path) -> int:
 def claim(host: FakeVfHost, vm: Vm, **how: object) -> tuple[vf_result.Claimed, ...]:
     claiming = vf_commands.Claiming(**how)  # type: ignore[arg-type]
     return asyncio.run(
-        vf_commands.claim_all(FakeVfPool(host), vm, vm.pairs, Side.SOURCE, how=claiming)
+        vf_commands.claim_all(FakeVfPool(host), vm, vm.pairs, End.SOURCE, how=claiming)
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from guestagent.errors import EXIT_USAGE, ConfigurationError
 from guestagent.host.config.description import EXAMPLE, load
-from guestagent.host.model import Device, MigrationSettings, Side, Timeouts
+from guestagent.host.model import Device, End, MigrationSettings, Timeouts
 
 LEAST = """
 [source]
@@ -49,10 +49,10 @@ def test_the_example_is_a_description(tmp_path: Path) -> None:
         downtime_limit_ms=300, bandwidth_limit_mib_per_s=1024, timeout_s=1800
     )
     assert vm.timeouts == Timeouts(), "the example must show the defaults"
-    assert vm.vfs_on(Side.SOURCE) == (
+    assert vm.vfs_on(End.SOURCE) == (
         Device(driver="vfio-pci", id="vf0", bus="rp2", properties=(("host", "0000:3b:02.1"),)),
     )
-    assert vm.vfs_on(Side.DESTINATION) == (
+    assert vm.vfs_on(End.DESTINATION) == (
         Device(driver="vfio-pci", id="vf0", bus="rp2", properties=(("host", "0000:af:10.3"),)),
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guestagent.host.hypervisor.qmp.qemu import Qemu
-from guestagent.host.model import Side
+from guestagent.host.model import End
 from tests.contract.hypervisor import CLAIMS, TIMEOUT_S, Both
 from tests.unit.host.support import world
 
@@ -19,8 +19,8 @@ def test_the_fake_qemu(claim: str, tmp_path: Path) -> None:
         async with world(tmp_path) as stage:
             stage.source.devices.clear()
             both = Both(
-                source=Qemu(stage.source.path, Side.SOURCE, timeout_s=TIMEOUT_S),
-                destination=Qemu(stage.destination.path, Side.DESTINATION, timeout_s=TIMEOUT_S),
+                source=Qemu(stage.source.path, End.SOURCE, timeout_s=TIMEOUT_S),
+                destination=Qemu(stage.destination.path, End.DESTINATION, timeout_s=TIMEOUT_S),
                 uri="unix:/nobody",
             )
             try:

@@ -13,7 +13,12 @@ import pytest
 
 from guestagent.errors import GuestAgentError, PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import RefusedError
-from guestagent.host.hypervisor.guest.agent import AgentInGuest, ChannelWay, ExecWay, Way
+from guestagent.host.hypervisor.guest.agent import (
+    AgentTransport,
+    GuestAgentClient,
+    QgaExecTransport,
+    SerialTransport,
+)
 from guestagent.host.hypervisor.guest.qga import GuestAgent
 from guestagent.protocol import MAX_LINE_BYTES
 from tests.fakes.guest import Answer, FakeChannel, obedient, refusing
@@ -23,19 +28,19 @@ MAC = "52:54:00:aa:00:01"
 
 
 def talking(
-    path: Path, answer: Answer, talk: Callable[[AgentInGuest], Awaitable[None]]
+    path: Path, answer: Answer, talk: Callable[[GuestAgentClient], Awaitable[None]]
 ) -> list[dict[str, Any]]:
     """Have a conversation over the channel; return what was asked."""
 
     async def run() -> list[dict[str, Any]]:
         async with FakeChannel(path / "agent.sock", answer).serving() as channel:
-            await asyncio.wait_for(talk(AgentInGuest([ChannelWay(channel.path)])), 10)
+            await asyncio.wait_for(talk(GuestAgentClient([SerialTransport(channel.path)])), 10)
             return [item for item in channel.requests if item["request"] != "hello"]
 
     return asyncio.run(run())
 
 
-async def to_standby(guest: AgentInGuest) -> None:
+async def to_standby(guest: GuestAgentClient) -> None:
     await guest.to_standby([MAC], hold_s=60)
 
 
@@ -92,7 +97,7 @@ def test_an_answer_that_cannot_be_used_is_an_error_in_bounded_time(
     async def run() -> None:
         async with FakeChannel(tmp_path / "agent.sock", once).serving() as channel:
             with pytest.raises((PeerError, UnknownOutcomeError)) as caught:
-                await ChannelWay(channel.path).ask("switch", {}, 0.3)
+                await SerialTransport(channel.path).ask("switch", {}, 0.3)
             assert not isinstance(caught.value, RefusedError)
 
     asyncio.run(asyncio.wait_for(run(), 10))
@@ -106,7 +111,7 @@ def test_nothing_is_asked_of_an_agent_that_does_not_greet(
     async def run() -> list[dict[str, Any]]:
         async with FakeChannel(tmp_path / "agent.sock", lambda _: b"\n").serving() as channel:
             with pytest.raises(UnknownOutcomeError, match="hello"):
-                await ChannelWay(channel.path).ask("switch", {}, 5)
+                await SerialTransport(channel.path).ask("switch", {}, 5)
             return channel.requests
 
     assert [item["request"] for item in asyncio.run(run())] == ["hello"]
@@ -114,7 +119,7 @@ def test_nothing_is_asked_of_an_agent_that_does_not_greet(
 
 def test_a_channel_that_is_not_there_says_what_to_check(tmp_path: Path) -> None:
     with pytest.raises(PeerError) as caught:
-        asyncio.run(ChannelWay(tmp_path / "absent").ask("switch", {}, 1))
+        asyncio.run(SerialTransport(tmp_path / "absent").ask("switch", {}, 1))
     assert "org.guestagent.0" in (caught.value.hint or "")
 
 
@@ -122,11 +127,11 @@ def test_qemu_ga_is_asked_where_the_channel_is_silent(tmp_path: Path) -> None:
     async def run() -> list[dict[str, Any]]:
         qga = FakeGuestAgent(path=tmp_path / "qga.sock", program=_agent(b'"ok": true'))
         async with qga.serving():
-            ways: list[Way] = [
-                ChannelWay(tmp_path / "absent"),
-                ExecWay(GuestAgent(qga.path, timeout_s=5)),
+            ways: list[AgentTransport] = [
+                SerialTransport(tmp_path / "absent"),
+                QgaExecTransport(GuestAgent(qga.path, timeout_s=5)),
             ]
-            await AgentInGuest(ways).to_standby([MAC], hold_s=60)
+            await GuestAgentClient(ways).to_standby([MAC], hold_s=60)
         return qga.executed
 
     (executed,) = asyncio.run(run())
@@ -149,7 +154,7 @@ def test_what_qemu_ga_brings_back_is_judged_like_any_answer(
     async def run() -> None:
         qga = FakeGuestAgent(path=tmp_path / "qga.sock", program=_agent(output))
         async with qga.serving():
-            await ExecWay(GuestAgent(qga.path, timeout_s=5)).ask("switch", {}, 5)
+            await QgaExecTransport(GuestAgent(qga.path, timeout_s=5)).ask("switch", {}, 5)
 
     with pytest.raises(error):
         asyncio.run(run())
@@ -162,16 +167,19 @@ def nic(name: str, *addresses: str) -> dict[str, Any]:
 
 
 def told_without_agent(
-    path: Path, qga: FakeGuestAgent, talk: Callable[[AgentInGuest], Awaitable[None]]
+    path: Path, qga: FakeGuestAgent, talk: Callable[[GuestAgentClient], Awaitable[None]]
 ) -> str:
     """Talk to a guest that has no channel; return what the error says."""
 
     async def run() -> str:
         async with qga.serving():
-            witness = GuestAgent(qga.path, timeout_s=5)
-            ways: list[Way] = [ChannelWay(path / "absent"), ExecWay(witness)]
+            qga_fallback = GuestAgent(qga.path, timeout_s=5)
+            ways: list[AgentTransport] = [
+                SerialTransport(path / "absent"),
+                QgaExecTransport(qga_fallback),
+            ]
             with pytest.raises(PeerError) as caught:
-                await talk(AgentInGuest(ways, witness=witness))
+                await talk(GuestAgentClient(ways, qga_fallback=qga_fallback))
             assert not isinstance(caught.value, RefusedError)
             return str(caught.value)
 
@@ -212,9 +220,11 @@ def test_a_silent_qemu_ga_adds_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     async def run() -> str:
         async with FakeGuestAgent(path=tmp_path / "qga.sock", silent=True).serving():
-            witness = GuestAgent(tmp_path / "qga.sock", timeout_s=0.1)
+            qga_fallback = GuestAgent(tmp_path / "qga.sock", timeout_s=0.1)
             with pytest.raises(PeerError) as caught:
-                await AgentInGuest([ExecWay(witness)], witness=witness).to_standby([MAC], hold_s=1)
+                await GuestAgentClient(
+                    [QgaExecTransport(qga_fallback)], qga_fallback=qga_fallback
+                ).to_standby([MAC], hold_s=1)
             return str(caught.value)
 
     assert "by qemu-ga" not in asyncio.run(run())

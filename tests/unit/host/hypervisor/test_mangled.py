@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guestagent.errors import PeerError, UnknownOutcomeError
-from guestagent.host.hypervisor.guest.agent import AgentInGuest, ChannelWay
+from guestagent.host.hypervisor.guest.agent import GuestAgentClient, SerialTransport
 from guestagent.host.hypervisor.guest.qga import GuestAgent
 from guestagent.host.hypervisor.qmp.qemu import Qemu
-from guestagent.host.model import MigrationSettings, Side, View
+from guestagent.host.model import End, MigrationSettings, QemuState
 from tests.fakes.guest import FakeChannel
 from tests.fakes.mangle import Harm, Wire
 from tests.fakes.qga import FakeGuestAgent
@@ -63,7 +63,7 @@ Ask = Callable[[Path], Awaitable[object]]
 
 async def ask_qemu(path: Path) -> object:
     """Look, and ask for most of what a migration asks for."""
-    qemu = Qemu(path, Side.SOURCE, timeout_s=ANSWER_S)
+    qemu = Qemu(path, End.SOURCE, timeout_s=ANSWER_S)
     try:
         view = await qemu.look()
         if view.unreachable is None:
@@ -89,7 +89,7 @@ async def ask_qga(path: Path) -> object:
 async def ask_agent(path: Path) -> object:
     """Ask for a switch."""
     return await _tried(
-        AgentInGuest([ChannelWay(path)]).to_standby(["52:54:00:aa:00:01"], hold_s=9)
+        GuestAgentClient([SerialTransport(path)]).to_standby(["52:54:00:aa:00:01"], hold_s=9)
     )
 
 
@@ -139,19 +139,19 @@ def test_a_mangled_qemu_is_an_error_and_never_a_lie(harm: Harm, at: int, data: b
         directory = Path(name)
         wire = Wire(path=directory / "w", peer=directory / "q", harm=harm, at=at, data=data)
         view = suffer(wire, qemu_at(directory / "q"), ask_qemu)
-        assert isinstance(view, View)
+        assert isinstance(view, QemuState)
         if harm in {Harm.CUT, Harm.SILENCE, Harm.DRIP} and view.unreachable is None:
             assert (view.run_state, view.devices) == ("running", TRUTH)
 
 
 def test_a_qemu_that_is_gone_at_any_byte_is_never_a_lie(tmp_path: Path) -> None:
-    async def look_at_all() -> list[View]:
+    async def look_at_all() -> list[QemuState]:
         views = []
         async with qemu_at(tmp_path / "q").serving():
             for at in range(0, 1400, 7):
                 wire = Wire(path=tmp_path / "w", peer=tmp_path / "q", harm=Harm.CUT, at=at)
                 async with wire.serving():
-                    qemu = Qemu(wire.path, Side.SOURCE, timeout_s=ALL_S)
+                    qemu = Qemu(wire.path, End.SOURCE, timeout_s=ALL_S)
                     views.append(await qemu.look())
                     await qemu.close()
                 wire.path.unlink(missing_ok=True)
@@ -194,4 +194,4 @@ def test_an_endless_answer_is_ended(tmp_path: Path, kind: str, at: int, data: by
     }
     wire = Wire(path=tmp_path / "w", peer=tmp_path / "p", harm=Harm.FLOOD, at=at, data=data)
     answer = suffer(wire, *peers[kind])
-    assert isinstance(answer, Exception) or (isinstance(answer, View) and answer.unreachable)
+    assert isinstance(answer, Exception) or (isinstance(answer, QemuState) and answer.unreachable)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from guestagent.errors import PeerError, UnknownOutcomeError
-from guestagent.host.hypervisor.base import GoneError, HungUpError
+from guestagent.host.hypervisor.base import ConnectionLostError, GoneError
 from guestagent.host.hypervisor.qmp.client import CommandRefusedError, Connection
 from tests.fakes.qmp import FakeQemu, Fault
 
@@ -63,10 +63,10 @@ def test_a_refusal_carries_the_words_of_qemu(tmp_path: Path) -> None:
 def test_a_lost_answer_is_an_unknown_outcome(tmp_path: Path, fault: Fault, told: str) -> None:
     async def conversation(qemu: FakeQemu, connection: Connection) -> None:
         qemu.faults = {"query-status": [fault]}
-        with pytest.raises(HungUpError, match=told):
+        with pytest.raises(ConnectionLostError, match=told):
             await connection.execute("query-status", timeout_s=TIMEOUT_S)
         assert connection.ended
-        with pytest.raises(HungUpError, match="before query-status"):
+        with pytest.raises(ConnectionLostError, match="before query-status"):
             await connection.execute("query-status", timeout_s=TIMEOUT_S)
 
     talk(tmp_path, conversation)
@@ -77,7 +77,7 @@ def test_an_answer_cut_at_any_byte_is_an_unknown_outcome(tmp_path: Path, cut_at:
     async def conversation(qemu: FakeQemu, connection: Connection) -> None:
         qemu.faults = {"query-status": [Fault.CUT]}
         qemu.cut_at = cut_at
-        with pytest.raises(HungUpError):
+        with pytest.raises(ConnectionLostError):
             await connection.execute("query-status", timeout_s=TIMEOUT_S)
 
     talk(tmp_path, conversation)
@@ -147,7 +147,7 @@ def test_the_end_of_the_connection_ends_the_wait_for_an_event(tmp_path: Path) ->
             waiting = asyncio.create_task(events.next(TIMEOUT_S))
             assert await waiting is not None
             asyncio.get_running_loop().call_soon(qemu.end)
-            with pytest.raises(HungUpError, match="while an event was awaited"):
+            with pytest.raises(ConnectionLostError, match="while an event was awaited"):
                 await asyncio.wait_for(events.next(20.0), 15.0)
 
     talk(tmp_path, conversation)

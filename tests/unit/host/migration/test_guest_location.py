@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from guestagent.host.migration.guest_location import Owner, owner_of
-from guestagent.host.model import Side, View
+from guestagent.host.migration.guest_location import Owner, location_of
+from guestagent.host.model import End, QemuState
 
 RUN_STATES = (
     "running",
@@ -32,22 +32,22 @@ MIGRATIONS = (
 )
 
 
-def at(side: Side, run_state: str, migration: str | None = None) -> View:
-    return View(side=side, run_state=run_state, migration=migration)
+def at(end: End, run_state: str, migration: str | None = None) -> QemuState:
+    return QemuState(end=end, run_state=run_state, migration=migration)
 
 
-def source(run_state: str, migration: str | None = None) -> View:
-    return at(Side.SOURCE, run_state, migration)
+def source(run_state: str, migration: str | None = None) -> QemuState:
+    return at(End.SOURCE, run_state, migration)
 
 
-def destination(run_state: str, migration: str | None = None) -> View:
-    return at(Side.DESTINATION, run_state, migration)
+def destination(run_state: str, migration: str | None = None) -> QemuState:
+    return at(End.DESTINATION, run_state, migration)
 
 
-SILENT_SOURCE = View(side=Side.SOURCE, unreachable="no answer")
-GONE_SOURCE = View(side=Side.SOURCE, unreachable="refused", gone=True)
-SILENT = View(side=Side.DESTINATION, unreachable="no answer")
-GONE = View(side=Side.DESTINATION, unreachable="refused", gone=True)
+SILENT_SOURCE = QemuState(end=End.SOURCE, unreachable="no answer")
+GONE_SOURCE = QemuState(end=End.SOURCE, unreachable="refused", gone=True)
+SILENT = QemuState(end=End.DESTINATION, unreachable="no answer")
+GONE = QemuState(end=End.DESTINATION, unreachable="refused", gone=True)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ GONE = View(side=Side.DESTINATION, unreachable="refused", gone=True)
         (source("running"), destination("running"), Owner.UNKNOWN),
     ],
 )
-def test_the_answers_prove_this(here: View, there: View | None, owner: Owner) -> None:
-    assert owner_of(here, there) is owner
+def test_the_answers_prove_this(here: QemuState, there: QemuState | None, owner: Owner) -> None:
+    assert location_of(here, there) is owner
 
 
 def test_no_answers_at_all_could_make_a_second_guest_run() -> None:
@@ -107,7 +107,7 @@ def test_no_answers_at_all_could_make_a_second_guest_run() -> None:
     ours = [source(run, moved) for run, moved in product(RUN_STATES, MIGRATIONS)]
     others = [destination(run, moved) for run, moved in product(RUN_STATES, MIGRATIONS)]
     for here, there in product([*ours, SILENT_SOURCE, GONE_SOURCE], [*others, SILENT, GONE]):
-        owner = owner_of(here, there)
+        owner = location_of(here, there)
         if owner is Owner.SOURCE_STOPPED:
             assert not there.running
             assert here.migration in {"failed", "cancelled"}

@@ -7,51 +7,49 @@ from dataclasses import replace
 import pytest
 
 from guestagent.errors import InternalError
+from guestagent.findings import Finding
 from guestagent.host.migration.effects import effect_of
 from guestagent.host.migration.state import (
+    BothViews,
     Cancel,
     CancelMigration,
-    Done,
+    ClaimVfs,
+    Cleanup,
+    ConfigureVf,
     Event,
+    FailbackToVf,
+    FailoverToStandby,
     FollowMigration,
     Goal,
-    Lacking,
     Limits,
-    Look,
-    Lost,
-    Overdue,
+    NoVfAvailable,
+    OutcomeUnknown,
     Phase,
     Plug,
-    Problem,
-    Proceed,
-    Program,
-    Refused,
-    Reserve,
-    Seen,
+    PollState,
+    Rejected,
+    ResetVfs,
+    ResumeGuest,
     StartMigration,
     State,
-    Tidy,
-    ToStandby,
-    ToVf,
+    Succeeded,
+    TimedOut,
     Unplug,
-    Withdraw,
 )
 from guestagent.host.migration.transitions import begin, step
-from guestagent.host.model import Side, View
+from guestagent.host.model import End, QemuState
 
 LIMITS = Limits(unplug_requests=2, attach_tries=2)
 
-SOURCE_RUNS = View(side=Side.SOURCE, run_state="running", devices=frozenset({"vf0"}))
-SOURCE_LEFT = View(side=Side.SOURCE, run_state="postmigrate", migration="completed")
-WAITS = View(side=Side.DESTINATION, run_state="inmigrate")
-ARRIVED = View(side=Side.DESTINATION, run_state="running", migration="completed")
+SOURCE_RUNS = QemuState(end=End.SOURCE, run_state="running", devices=frozenset({"vf0"}))
+SOURCE_LEFT = QemuState(end=End.SOURCE, run_state="postmigrate", migration="completed")
+WAITS = QemuState(end=End.DESTINATION, run_state="inmigrate")
+ARRIVED = QemuState(end=End.DESTINATION, run_state="running", migration="completed")
 
 
 def plain(phase: Phase) -> State:
     """Return a state of a command that leaves the VFs to others."""
-    return replace(
-        state(phase), home_provided=(), target_provided=(), programmed=(), reserved=False
-    )
+    return replace(state(phase), home_managed=(), target_managed=(), programmed=(), reserved=False)
 
 
 def state(phase: Phase, *, goal: Goal = Goal.MIGRATE) -> State:
@@ -59,29 +57,33 @@ def state(phase: Phase, *, goal: Goal = Goal.MIGRATE) -> State:
     return State(
         goal=goal,
         phase=phase,
-        home=Side.SOURCE,
+        home=End.SOURCE,
         home_vfs=("vf0", "vf1"),
         target_vfs=("vf0", "vf1"),
         limits=LIMITS,
         todo=("vf0", "vf1"),
         attached=("vf0", "vf1"),
         sent=phase in {Phase.MIGRATE, Phase.CANCEL, Phase.RESUME, Phase.ATTACH},
-        guest_at=Side.SOURCE,
-        reachable=frozenset(Side),
+        guest_at=End.SOURCE,
+        reachable=frozenset(End),
         switched=phase not in {Phase.PREPARE, Phase.SWITCH},
         reserved=phase is not Phase.PREPARE,
         operation="1",
-        home_provided=("vf0", "vf1"),
-        target_provided=("vf0", "vf1"),
+        home_managed=("vf0", "vf1"),
+        target_managed=("vf0", "vf1"),
         programmed=("vf0",) if phase in {Phase.ATTACH, Phase.RESTORE} else (),
         ending=Phase.DONE if phase is Phase.TIDY else None,
     )
 
 
-SEEN = Seen(home=SOURCE_RUNS, away=WAITS)
-DONE, CANCEL = Done(), Cancel()
-LACKING = Lacking(vfs=("vf1",), detail="none is free")
-REFUSED, LOST, OVERDUE = Refused(detail="no"), Lost(detail="gone"), Overdue(detail="late")
+SEEN = BothViews(home=SOURCE_RUNS, away=WAITS)
+DONE, CANCEL = Succeeded(), Cancel()
+LACKING = NoVfAvailable(vfs=("vf1",), detail="none is free")
+REFUSED, LOST, OVERDUE = (
+    Rejected(detail="no"),
+    OutcomeUnknown(detail="gone"),
+    TimedOut(detail="late"),
+)
 EVENTS: tuple[Event, ...] = (SEEN, DONE, LACKING, REFUSED, LOST, OVERDUE, CANCEL)
 
 # Rows: phase. Columns: SEEN, DONE, LACKING, REFUSED, LOST, OVERDUE, CANCEL. None: cannot be.
@@ -111,23 +113,23 @@ TABLE: dict[Phase, tuple[Phase | None, ...]] = {
     P.UNKNOWN: (None, None, None, None, None, None, P.UNKNOWN),
 }
 EFFECTS = {
-    P.PREPARE: Look,
-    P.RESERVE: Reserve,
-    P.WITHDRAW: Withdraw,
-    P.PROGRAM: Program,
-    P.REPROGRAM: Program,
-    P.TIDY: Tidy,
-    P.SWITCH: ToStandby,
+    P.PREPARE: PollState,
+    P.RESERVE: ClaimVfs,
+    P.WITHDRAW: ResetVfs,
+    P.PROGRAM: ConfigureVf,
+    P.REPROGRAM: ConfigureVf,
+    P.TIDY: Cleanup,
+    P.SWITCH: FailoverToStandby,
     P.DETACH: Unplug,
     P.LAUNCH: StartMigration,
     P.MIGRATE: FollowMigration,
     P.CANCEL: CancelMigration,
-    P.DECIDE: Look,
-    P.RESUME: Proceed,
+    P.DECIDE: PollState,
+    P.RESUME: ResumeGuest,
     P.ATTACH: Plug,
     P.RESTORE: Plug,
-    P.CONFIRM: ToVf,
-    P.RETURN: ToVf,
+    P.CONFIRM: FailbackToVf,
+    P.RETURN: FailbackToVf,
 }
 
 
@@ -166,32 +168,32 @@ def test_the_last_refusal_of_an_unplug_leads_to_a_look() -> None:
 
 def test_a_repeated_unplug_waits_five_seconds() -> None:
     _, effect = step(plain(Phase.DETACH), REFUSED)
-    assert effect == Unplug(side=Side.SOURCE, vf="vf0", after_s=5.0)
+    assert effect == Unplug(end=End.SOURCE, vf="vf0", after_s=5.0)
 
 
 def test_attaching_backs_off_and_goes_on_with_the_next_vf() -> None:
     following, effect = step(plain(Phase.ATTACH), REFUSED)
-    assert effect == Plug(side=Side.DESTINATION, vf="vf0", after_s=1.0)
+    assert effect == Plug(end=End.DESTINATION, vf="vf0", after_s=1.0)
     following, effect = step(following, REFUSED)
-    assert following.given_up == ("vf0",)
-    assert effect == Plug(side=Side.DESTINATION, vf="vf1")
+    assert following.not_attached == ("vf0",)
+    assert effect == Plug(end=End.DESTINATION, vf="vf1")
 
 
 @pytest.mark.parametrize("goal", list(Goal))
 def test_no_failure_repeats_for_ever(goal: Goal) -> None:
     """Whatever always fails, the machine ends: here nothing is ever achieved or proved."""
-    blind = View(side=Side.SOURCE, unreachable="silent")
+    blind = QemuState(end=End.SOURCE, unreachable="silent")
     answers: dict[Phase, Event] = {
-        Phase.PREPARE: Seen(
+        Phase.PREPARE: BothViews(
             home=replace(SOURCE_RUNS, devices=frozenset({"vf0"} if goal is Goal.DETACH else ())),
             away=WAITS if goal is Goal.MIGRATE else None,
         ),
-        Phase.DECIDE: Seen(home=blind, away=WAITS),
+        Phase.DECIDE: BothViews(home=blind, away=WAITS),
         Phase.MIGRATE: OVERDUE,
         Phase.CANCEL: REFUSED,
     }
     current, effect = begin(
-        goal=goal, home=Side.SOURCE, home_vfs=("vf0",), target_vfs=("vf0",), limits=LIMITS
+        goal=goal, home=End.SOURCE, home_vfs=("vf0",), target_vfs=("vf0",), limits=LIMITS
     )
     for _ in range(100):
         if effect is None:
@@ -216,18 +218,18 @@ def test_a_guest_that_refuses_keeps_its_vf_only_where_it_must_agree() -> None:
     assert following.phase is Phase.DETACH
     strict = replace(plain(Phase.SWITCH), limits=replace(LIMITS, guest_must_agree=True))
     following, effect = step(replace(strict, attached=("vf0", "vf1")), REFUSED)
-    assert effect == ToVf(side=Side.SOURCE, vfs=("vf0", "vf1")), "it may have left one of them"
+    assert effect == FailbackToVf(end=End.SOURCE, vfs=("vf0", "vf1")), (
+        "it may have left one of them"
+    )
     assert step(following, DONE)[0].phase is Phase.FAILED
     following, _ = step(strict, LOST)
     assert following.phase is Phase.DETACH, "silence is no refusal"
 
 
 def test_the_guest_is_asked_whether_it_uses_the_vf_it_was_given() -> None:
-    last = replace(
-        plain(Phase.ATTACH), todo=("vf1",), attached=("vf0",), guest_at=Side.DESTINATION
-    )
+    last = replace(plain(Phase.ATTACH), todo=("vf1",), attached=("vf0",), guest_at=End.DESTINATION)
     following, effect = step(last, DONE)
-    assert effect == ToVf(side=Side.DESTINATION, vfs=("vf0", "vf1"))
+    assert effect == FailbackToVf(end=End.DESTINATION, vfs=("vf0", "vf1"))
     assert step(following, DONE)[0].confirmed is True
     unsure, _ = step(following, LOST)
     assert (unsure.phase, unsure.confirmed) == (Phase.DONE, False)
@@ -238,8 +240,8 @@ def test_a_guest_that_was_told_to_leave_is_told_to_come_back_when_the_unplug_fai
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
     refused = replace(plain(Phase.DETACH), tries=LIMITS.unplug_requests - 1)
     deciding, _ = step(refused, REFUSED)
-    following, effect = step(deciding, Seen(home=whole, away=WAITS))
-    assert effect == ToVf(side=Side.SOURCE, vfs=("vf0", "vf1"))
+    following, effect = step(deciding, BothViews(home=whole, away=WAITS))
+    assert effect == FailbackToVf(end=End.SOURCE, vfs=("vf0", "vf1"))
     assert step(following, DONE)[0].phase is Phase.FAILED
 
 
@@ -248,7 +250,7 @@ def test_a_guest_that_may_have_left_is_told_to_come_back(*, switched: bool | Non
     """False: it did not answer when it was asked. None: it was not asked."""
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
     deciding = replace(plain(Phase.DECIDE), switched=switched)
-    following, _ = step(deciding, Seen(home=whole, away=WAITS))
+    following, _ = step(deciding, BothViews(home=whole, away=WAITS))
     assert following.phase is (Phase.FAILED if switched is None else Phase.RETURN)
 
 
@@ -257,45 +259,47 @@ def test_a_guest_that_may_have_left_is_told_to_come_back(*, switched: bool | Non
 
 def test_a_guest_that_arrived_gets_only_the_vfs_it_lacks() -> None:
     here = replace(ARRIVED, devices=frozenset({"vf0"}))
-    following, effect = step(plain(Phase.DECIDE), Seen(home=SOURCE_LEFT, away=here))
-    assert effect == Plug(side=Side.DESTINATION, vf="vf1")
+    following, effect = step(plain(Phase.DECIDE), BothViews(home=SOURCE_LEFT, away=here))
+    assert effect == Plug(end=End.DESTINATION, vf="vf1")
     assert following.attached == ("vf0",)
 
 
 def test_a_stopped_guest_is_let_run_only_after_this_command_sent_it() -> None:
-    stopped = View(side=Side.SOURCE, run_state="paused", migration="failed")
-    gone = View(side=Side.DESTINATION, unreachable="refused", gone=True)
-    seen = Seen(home=stopped, away=gone)
+    stopped = QemuState(end=End.SOURCE, run_state="paused", migration="failed")
+    gone = QemuState(end=End.DESTINATION, unreachable="refused", gone=True)
+    seen = BothViews(home=stopped, away=gone)
     _, effect = step(replace(plain(Phase.DECIDE), sent=True), seen)
-    assert effect == Proceed(side=Side.SOURCE)
+    assert effect == ResumeGuest(end=End.SOURCE)
     following, _ = step(plain(Phase.DECIDE), seen)
     assert following.phase is Phase.RESTORE
 
 
 def test_a_migration_found_under_way_is_followed_if_it_is_ours() -> None:
-    moving = View(side=Side.SOURCE, run_state="running", migration="active")
+    moving = QemuState(end=End.SOURCE, run_state="running", migration="active")
     loading = replace(WAITS, migration="active")
-    following, _ = step(replace(plain(Phase.DECIDE), sent=True), Seen(home=moving, away=loading))
+    following, _ = step(
+        replace(plain(Phase.DECIDE), sent=True), BothViews(home=moving, away=loading)
+    )
     assert following.phase is Phase.MIGRATE
-    following, _ = step(plain(Phase.DECIDE), Seen(home=moving, away=loading))
+    following, _ = step(plain(Phase.DECIDE), BothViews(home=moving, away=loading))
     assert following.phase is Phase.DECIDE
 
 
 def test_what_was_wrong_first_is_what_is_reported() -> None:
-    first = replace(plain(Phase.DECIDE), problem=Problem(what="first", hint="do"))
+    first = replace(plain(Phase.DECIDE), problem=Finding(message="first", hint="do"))
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
-    following, _ = step(first, Seen(home=whole, away=WAITS))
+    following, _ = step(first, BothViews(home=whole, away=WAITS))
     assert following.phase is Phase.RETURN
     assert following.problem == first.problem
 
 
 def test_an_arrival_is_waited_for_but_not_for_ever() -> None:
     loading = replace(WAITS, migration="active")
-    seen = Seen(home=SOURCE_LEFT, away=loading)
+    seen = BothViews(home=SOURCE_LEFT, away=loading)
     current = plain(Phase.DECIDE)
-    for _ in range(LIMITS.looks):
+    for _ in range(LIMITS.polls):
         current, effect = step(current, seen)
-        assert effect == Look(after_s=LIMITS.look_pause_s)
+        assert effect == PollState(after_s=LIMITS.poll_pause_s)
     current, _ = step(current, seen)
     assert current.phase is Phase.UNKNOWN
     assert current.guest_at is None

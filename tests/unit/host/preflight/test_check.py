@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from guestagent.errors import UnknownOutcomeError
+from guestagent.findings import Finding, Severity
 from guestagent.host.hypervisor.qmp.locked import lockable_by
 from guestagent.host.hypervisor.qmp.qemu import Qemu
-from guestagent.host.migration.state import Goal, Phase, Problem
-from guestagent.host.model import Means, Side, View
-from guestagent.host.preflight.findings import Facts, Finding, Grade, SideFacts, as_problem
-from guestagent.host.preflight.gather import facts_of
+from guestagent.host.migration.state import Goal, Phase
+from guestagent.host.model import End, QemuCapabilities, QemuState
+from guestagent.host.preflight.findings import EndFacts, PreflightFacts, as_problem
+from guestagent.host.preflight.gather import gather_facts
 from guestagent.host.preflight.judge import judge
 from guestagent.host.report.check import as_json, as_text, exit_code
 from guestagent.host.sriov.core.model import Lease, Owner, Process, Want
@@ -28,27 +29,27 @@ from tests.unit.host.support import FAR_S, World, play, vm
 
 async def findings(stage: World, guest: FakeGuest | None = None) -> tuple[Finding, ...]:
     """Do what ``guestagent-host check`` does."""
-    qemus = {Side.SOURCE: stage.source, Side.DESTINATION: stage.destination}
-    hypervisors = {side: Qemu(qemu.path, side, timeout_s=FAR_S) for side, qemu in qemus.items()}
-    pools = {side: FakeVfPool(host) for side, host in stage.vf_hosts.items()}
+    qemus = {End.SOURCE: stage.source, End.DESTINATION: stage.destination}
+    hypervisors = {end: Qemu(qemu.path, end, timeout_s=FAR_S) for end, qemu in qemus.items()}
+    pools = {end: FakeVfPool(host) for end, host in stage.vf_hosts.items()}
     try:
-        facts = await facts_of(hypervisors, guest or FakeGuest(), pools)
+        facts = await gather_facts(hypervisors, guest or FakeGuest(), pools)
         return judge(stage.vm, stage.first_state(), facts)
     finally:
         for hypervisor in hypervisors.values():
             await hypervisor.close()
 
 
-def graded(found: tuple[Finding, ...], grade: Grade) -> list[str]:
+def graded(found: tuple[Finding, ...], severity: Severity) -> list[str]:
     """Return the subjects of one grade."""
-    return [finding.subject for finding in found if finding.grade is grade]
+    return [finding.subject for finding in found if finding.severity is severity]
 
 
 def test_nothing_is_in_the_way_of_a_whole_pair(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
         found = await findings(stage)
-        assert graded(found, Grade.WRONG) == graded(found, Grade.WARNING) == []
+        assert graded(found, Severity.ERROR) == graded(found, Severity.WARNING) == []
         assert {finding.subject for finding in found} == {
             "operation",
             "guest",
@@ -78,7 +79,7 @@ def test_all_that_is_wrong_is_said_at_once_with_what_to_do(tmp_path: Path) -> No
             stage.vm, pairs=(replace(stage.vm.pairs[0], standby="net7"), *stage.vm.pairs[1:])
         )
         found = await findings(stage)
-        assert sorted(graded(found, Grade.WRONG)) == [
+        assert sorted(graded(found, Severity.ERROR)) == [
             "capabilities",
             "capabilities",
             "guest",
@@ -87,14 +88,14 @@ def test_all_that_is_wrong_is_said_at_once_with_what_to_do(tmp_path: Path) -> No
             "standby",
             "standby",
         ]
-        bad = [finding for finding in found if finding.grade is Grade.WRONG]
+        bad = [finding for finding in found if finding.severity is Severity.ERROR]
         assert all(finding.hint for finding in bad)
         assert exit_code(found) == 1
         assert '"grade": "wrong"' in as_json(stage.vm, found)
         assert "7 in the way" in as_text(stage.vm, found)
         whole = as_problem(found)
         assert whole is not None
-        assert all(finding.what in whole.what for finding in bad)
+        assert all(finding.message in whole.message for finding in bad)
 
     play(tmp_path, scenario)
 
@@ -114,7 +115,7 @@ def _another_mac(stage: World) -> None:
 
 def _no_such_vf(stage: World) -> None:
     stage.provide_vfs()
-    del stage.vf_hosts[Side.SOURCE].states["0000:01:10.0"]
+    del stage.vf_hosts[End.SOURCE].states["0000:01:10.0"]
 
 
 def _not_together(stage: World) -> None:
@@ -125,7 +126,7 @@ def _not_together(stage: World) -> None:
 
 def _somebody_elses(stage: World) -> None:
     stage.provide_vfs()
-    stage.vf_hosts[Side.SOURCE].leases["0000:01:10.0"] = Lease(
+    stage.vf_hosts[End.SOURCE].leases["0000:01:10.0"] = Lease(
         vf="0000:01:10.0",
         pf=PF,
         pf_name="pf0",
@@ -159,7 +160,9 @@ def test_what_is_wrong_is_named(tmp_path: Path, way: Callable[[World], None], sa
     async def scenario(stage: World) -> None:
         way(stage)
         found = await findings(stage)
-        assert said in " ".join(finding.what for finding in found if finding.grade is Grade.WRONG)
+        assert said in " ".join(
+            finding.message for finding in found if finding.severity is Severity.ERROR
+        )
 
     play(tmp_path, scenario)
 
@@ -174,7 +177,7 @@ def _another_vfio(stage: World) -> None:
 
 def _smaller_mtu(stage: World) -> None:
     stage.provide_vfs()
-    stage.vf_hosts[Side.SOURCE].mtu = 9000
+    stage.vf_hosts[End.SOURCE].mtu = 9000
 
 
 @pytest.mark.parametrize(
@@ -191,9 +194,9 @@ def test_what_is_not_in_the_way_is_named_as_well(
     async def scenario(stage: World) -> None:
         way(stage)
         found = await findings(stage)
-        assert graded(found, Grade.WRONG) == []
-        (warning,) = [finding for finding in found if finding.grade is Grade.WARNING]
-        assert said in warning.what
+        assert graded(found, Severity.ERROR) == []
+        (warning,) = [finding for finding in found if finding.severity is Severity.WARNING]
+        assert said in warning.message
         assert warning.hint
 
     play(tmp_path, scenario)
@@ -202,17 +205,17 @@ def test_what_is_not_in_the_way_is_named_as_well(
 def test_each_pair_needs_a_vf_of_its_own(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
-        host = stage.vf_hosts[Side.DESTINATION]
+        host = stage.vf_hosts[End.DESTINATION]
         _, second = host.states
         pool = FakeVfPool(host)
         await pool.claim(Want(vf=second), Owner(vm="web2", operation="1"))
         found = [finding for finding in await findings(stage) if finding.subject == "vf"]
-        assert [finding.grade for finding in found] == [Grade.FINE, Grade.WARNING]
+        assert [finding.severity for finding in found] == [Severity.OK, Severity.WARNING]
         (lease,) = host.leases.values()
         host.leases[second] = replace(lease, owner=Owner.by_hand("web1", stage.vm.pairs[1].mac))
         found = [finding for finding in await findings(stage) if finding.subject == "vf"]
-        assert [finding.grade for finding in found] == [Grade.FINE, Grade.FINE]
-        assert f"{second} of pf0 is reserved for it" in found[1].what
+        assert [finding.severity for finding in found] == [Severity.OK, Severity.OK]
+        assert f"{second} of pf0 is reserved for it" in found[1].message
 
     play(tmp_path, scenario, pairs=2)
 
@@ -222,7 +225,7 @@ def test_a_bus_that_is_no_pcie_port_is_left_to_the_attempt(tmp_path: Path) -> No
         vf = replace(stage.vm.pairs[0].vf, bus="pci.0")
         stage.vm = replace(stage.vm, pairs=(replace(stage.vm.pairs[0], vf=vf, destination_vf=vf),))
         found = await findings(stage)
-        assert graded(found, Grade.WARNING) == ["port", "port"]
+        assert graded(found, Severity.WARNING) == ["port", "port"]
         assert exit_code(found) == 0
 
     play(tmp_path, scenario)
@@ -231,10 +234,10 @@ def test_a_bus_that_is_no_pcie_port_is_left_to_the_attempt(tmp_path: Path) -> No
 def test_what_only_costs_something_is_a_warning(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
-        for vf in stage.vf_hosts[Side.DESTINATION].states:
-            stage.vf_hosts[Side.DESTINATION].users[vf] = Process(pid=7, name="qemu")
+        for vf in stage.vf_hosts[End.DESTINATION].states:
+            stage.vf_hosts[End.DESTINATION].users[vf] = Process(pid=7, name="qemu")
         found = await findings(stage, FakeGuest(bonds=()))
-        assert graded(found, Grade.WARNING) == ["vf", "agent"]
+        assert graded(found, Severity.WARNING) == ["vf", "agent"]
         assert exit_code(found) == 0
         text = as_text(stage.vm, found)
         assert "process 7 (qemu)" in text
@@ -246,31 +249,31 @@ def test_what_only_costs_something_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_without_a_destination_the_source_is_looked_at_all_the_same(tmp_path: Path) -> None:
-    facts = Facts(source=SideFacts(view=SOURCE_RUNS), destination=None, guest=None)
+    facts = PreflightFacts(source=EndFacts(view=SOURCE_RUNS), destination=None, guest=None)
     alone = replace(vm(tmp_path), destination=None)
     found = judge(alone, state(Phase.PREPARE, goal=Goal.DETACH), facts)
-    assert graded(found, Grade.WRONG) == ["destination"]
-    assert "guest" in graded(found, Grade.FINE)
+    assert graded(found, Severity.ERROR) == ["destination"]
+    assert "guest" in graded(found, Severity.OK)
 
 
 def test_a_side_that_does_not_answer_is_one_finding(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.destination.end()
         found = await findings(stage)
-        assert graded(found, Grade.WRONG) == ["guest"]
+        assert graded(found, Severity.ERROR) == ["guest"]
         assert "destination: QEMU has ended" in as_text(stage.vm, found)
 
     play(tmp_path, scenario)
 
 
 @pytest.mark.parametrize(
-    ("lockable_bytes", "grade"),
-    [(None, Grade.FINE), (2**33, Grade.FINE), (2**30, Grade.WRONG)],
+    ("lockable_bytes", "severity"),
+    [(None, Severity.OK), (2**33, Severity.OK), (2**30, Severity.ERROR)],
 )
 def test_vfio_needs_all_of_the_guests_memory_locked(
-    tmp_path: Path, lockable_bytes: int | None, grade: Grade
+    tmp_path: Path, lockable_bytes: int | None, severity: Severity
 ) -> None:
-    means = Means(
+    means = QemuCapabilities(
         version=(10, 0, 2),
         capabilities=frozenset({"events", "return-path"}),
         memory_bytes=2**31,
@@ -280,15 +283,15 @@ def test_vfio_needs_all_of_the_guests_memory_locked(
     described = vm(tmp_path)
     pair = replace(described.pairs[0], vf=replace(described.pairs[0].vf, driver="vfio-pci"))
     described = replace(described, pairs=(pair,))
-    facts = Facts(
-        source=SideFacts(view=SOURCE_RUNS, means=means),
-        destination=SideFacts(view=WAITS),
+    facts = PreflightFacts(
+        source=EndFacts(view=SOURCE_RUNS, means=means),
+        destination=EndFacts(view=WAITS),
         guest=None,
-        other_operation=Problem(what="busy", hint="wait"),
+        other_operation=Finding(message="busy", hint="wait"),
     )
     found = judge(described, state(Phase.PREPARE), facts)
-    assert [f.grade for f in found if f.subject == "locked memory"] == [grade]
-    assert [f.what for f in found if f.subject == "operation"] == ["busy"]
+    assert [f.severity for f in found if f.subject == "locked memory"] == [severity]
+    assert [f.message for f in found if f.subject == "operation"] == ["busy"]
 
 
 def test_the_limit_is_that_of_the_process_behind_the_socket(tmp_path: Path) -> None:
@@ -329,10 +332,10 @@ def test_a_process_that_may_lock_anything_is_not_limited(
 
 
 def test_a_view_that_is_not_there_is_no_destination(tmp_path: Path) -> None:
-    facts = Facts(
-        source=SideFacts(view=View(side=Side.SOURCE, unreachable="x", gone=True)),
+    facts = PreflightFacts(
+        source=EndFacts(view=QemuState(end=End.SOURCE, unreachable="x", gone=True)),
         destination=None,
         guest=None,
     )
     found = judge(vm(tmp_path), state(Phase.PREPARE), facts)
-    assert graded(found, Grade.WRONG) == ["guest"]
+    assert graded(found, Severity.ERROR) == ["guest"]

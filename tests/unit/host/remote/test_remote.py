@@ -25,7 +25,7 @@ from guestagent.errors import (
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.migration.state import Phase
-from guestagent.host.model import Device, Endpoint, Side, View
+from guestagent.host.model import Device, End, Endpoint, QemuState
 from guestagent.host.remote import client, rpc
 from guestagent.host.remote import server as serve_module
 from guestagent.host.remote.client import Remote, RemoteQemu, ssh_command
@@ -72,7 +72,7 @@ def test_a_guest_moves_to_another_host(tmp_path: Path) -> None:
         far = to(stage, tmp_path)
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
-        assert outcome.state.guest_at is Side.DESTINATION
+        assert outcome.state.guest_at is End.DESTINATION
         assert "vf0" in stage.destination.devices
         assert far.calls[0] == "hello"
         with vm_lock(tmp_path / "far", "web1"):
@@ -108,7 +108,7 @@ def test_what_the_far_end_says_comes_as_the_error_that_it_was(tmp_path: Path) ->
             await far.plug(Device(driver="x", id="y", bus="rp2"), FAR_S)
         with pytest.raises(UnknownOutcomeError):
             await far.proceed()
-        here = Qemu(stage.destination.path, Side.DESTINATION, timeout_s=FAR_S)
+        here = Qemu(stage.destination.path, End.DESTINATION, timeout_s=FAR_S)
         for ask in ("look", "topology", "means"):
             there = await getattr(far, ask)()
             await far.close()  # QEMU serves one client at a time
@@ -149,7 +149,7 @@ def test_a_far_end_that_is_none_is_an_error_in_bounded_time(
     monkeypatch.setattr(client, "CONNECT_S", 0.5)
     hello = Hello(vm="web1", sockets=Endpoint(qmp=Path("/q")), command_s=1.0)
 
-    async def look() -> View:
+    async def look() -> QemuState:
         far = RemoteQemu(Remote(command, hello, origin="ssh://host2"), command_s=1.0)
         try:
             async with asyncio.timeout(20.0):
@@ -167,7 +167,7 @@ def test_what_ssh_said_last_is_why_nobody_answers() -> None:
     script = "echo welcome >&2; echo 'Permission denied (publickey).' >&2; exit 255"
     hello = Hello(vm="web1", sockets=Endpoint(qmp=Path("/q")), command_s=1.0)
 
-    async def look() -> View:
+    async def look() -> QemuState:
         return await RemoteQemu(
             Remote(["sh", "-c", script], hello, origin="ssh://host2"), command_s=1.0
         ).look()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from guestagent.host.hypervisor.qmp.pci import read_topology
 from guestagent.host.hypervisor.reply import Reply
-from guestagent.host.model import GuestInterface, Side, Topology, View
+from guestagent.host.model import End, GuestInterface, QemuState, Topology
 from guestagent.host.report import inspect
 from tests.unit.host.support import MAC, vm
 
@@ -114,7 +114,7 @@ def topology() -> Topology:
 def inspection(directory: Path) -> inspect.Inspection:
     return inspect.Inspection(
         vm=vm(directory),
-        view=View(side=Side.SOURCE, run_state="running"),
+        view=QemuState(end=End.SOURCE, run_state="running"),
         topology=topology(),
         interfaces=(
             GuestInterface(name="bond0", mac=MAC, addresses=()),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from guestagent.host.migration.state import Goal, Limits, Phase, State
-from guestagent.host.model import Progress, Side
+from guestagent.host.model import End, Progress
 from guestagent.host.report.progress import ProgressView, figures
 from guestagent.host.terminal import coloured, size
 
@@ -30,7 +30,7 @@ def state(phase: Phase) -> State:
     return State(
         goal=Goal.MIGRATE,
         phase=phase,
-        home=Side.SOURCE,
+        home=End.SOURCE,
         home_vfs=("vf0",),
         target_vfs=("vf0",),
         limits=Limits(),

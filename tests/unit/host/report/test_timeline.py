@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from guestagent.host.migration.state import Done, Phase, Refused
-from guestagent.host.model import MigrationFigures, Moment, Side
+from guestagent.host.migration.state import Phase, Rejected, Succeeded
+from guestagent.host.model import End, MigrationFigures, Moment
 from guestagent.host.report.timeline import Timeline, as_json, as_svg, as_text, timeline
 from guestagent.host.store.journal import Began, Journal, Record, operation, read
 from tests.unit.host.cli.test_main import run, stage
@@ -25,14 +25,14 @@ def course(tmp_path: Path) -> Timeline:
     journal = Journal.begin(tmp_path, BEGAN)
     detach = replace(FIRST, phase=Phase.DETACH, todo=("vf0",))
     journal.entered(FIRST)
-    journal.came_to(SEEN)
+    journal.effect_ended(SEEN)
     journal.entered(detach)
-    journal.came_to(Refused(detail="<busy>"))
+    journal.effect_ended(Rejected(detail="<busy>"))
     journal.entered(replace(detach, tries=1))
     journal.write(Began(command="recover", program="1"), durable=True)
     journal.entered(replace(FIRST, phase=Phase.RESTORE, todo=("vf0",)))
-    journal.came_to(Done())
-    moment = Moment(name="device_added", side=Side.SOURCE, vf="vf0", at_s=507.5, received_s=508.0)
+    journal.effect_ended(Succeeded())
+    moment = Moment(name="device_added", end=End.SOURCE, vf="vf0", at_s=507.5, received_s=508.0)
     figures = MigrationFigures(total_ms=1, downtime_ms=20, setup_ms=None, transferred_bytes=2**20)
     journal.observed([moment], figures)
     journal.entered(replace(FIRST, phase=Phase.UNDONE, warnings=("look & see",)))
@@ -58,7 +58,7 @@ def test_phases_have_their_times_and_what_they_came_to(tmp_path: Path) -> None:
         (Phase.DETACH, "vf0", 3.0, 5.0),
         (Phase.RESTORE, "vf0", 17.0, 18.0),
     ]
-    assert line.stretches[1].came_to == "the process ended here"
+    assert line.stretches[1].result == "the process ended here"
     assert [(mark.at_s, mark.text) for mark in line.marks] == [
         (16.0, "recover goes on with it"),
         (17.5, "source: device added vf0"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from guestagent.host.migration.state import Goal, Phase
-from guestagent.host.model import Side
+from guestagent.host.model import End
 from tests.fakes.qmp import Ending, Fault, Guest
 from tests.unit.host.support import World, assert_back_at_source, play, told
 
@@ -110,7 +110,7 @@ def test_an_attach_that_fails_for_good_leaves_a_running_guest(tmp_path: Path) ->
         stage.destination.faults = {"device_add": [Fault.REFUSE] * 3}
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.FAILED
-        assert outcome.state.guest_at is Side.DESTINATION
+        assert outcome.state.guest_at is End.DESTINATION
         assert outcome.state.attached == ("vf1",)
         assert stage.destination.run_state == "running"
         assert "not attached: vf0" in told(outcome)

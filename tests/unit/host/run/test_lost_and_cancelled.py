@@ -11,7 +11,7 @@ import pytest
 from guestagent.errors import BusyError, ConflictError, SystemLacksError
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.migration.state import Phase
-from guestagent.host.model import Side
+from guestagent.host.model import End
 from guestagent.host.sriov.core.model import Lease
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending, Fault, Guest
@@ -47,7 +47,7 @@ def test_a_migration_goes_on_while_nobody_listens(tmp_path: Path, fault: Fault) 
         )
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
-        assert outcome.state.guest_at is Side.DESTINATION
+        assert outcome.state.guest_at is End.DESTINATION
         assert stage.source.commands.count("migrate") == 1
         assert "connection lost" in outcome.state.warnings[0]
 
@@ -59,7 +59,7 @@ def test_a_migration_that_began_though_its_answer_was_lost_is_followed(tmp_path:
         stage.source.faults = {"migrate": [Fault.HANG_UP_AFTER]}
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
-        assert outcome.state.guest_at is Side.DESTINATION
+        assert outcome.state.guest_at is End.DESTINATION
         assert stage.source.commands.count("migrate") == 1
         assert "the guest had arrived already" in " ".join(outcome.state.warnings)
 
@@ -112,7 +112,7 @@ def test_a_source_that_ended_after_it_sent_the_guest_is_no_hindrance(tmp_path: P
         stage.destination.on_command = end_after_sending
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
-        assert outcome.state.guest_at is Side.DESTINATION
+        assert outcome.state.guest_at is End.DESTINATION
 
     play(tmp_path, scenario)
 
@@ -147,7 +147,7 @@ def test_another_host_that_cannot_be_worked_on_leaves_no_guest_half_way(
     """So says its end when the connection was lost and its old process holds the lock still."""
 
     async def scenario(stage: World) -> None:
-        stage.guests[Side.DESTINATION] = FakeGuest(failure=error)
+        stage.guests[End.DESTINATION] = FakeGuest(failure=error)
         outcome = await stage.drive()
         assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ("vf0",))
         assert str(error) in outcome.state.warnings[-1]
@@ -162,7 +162,7 @@ def test_nor_does_one_that_cannot_be_waited_for(tmp_path: Path) -> None:
 
     async def scenario(stage: World) -> None:
         stage.source.ending = Ending.STARTS_LATE
-        stage.remote = Busy(stage.destination.path, Side.DESTINATION, timeout_s=FAR_S)
+        stage.remote = Busy(stage.destination.path, End.DESTINATION, timeout_s=FAR_S)
         assert (await stage.drive()).state.phase is Phase.DONE
 
     play(tmp_path, scenario)
@@ -226,7 +226,7 @@ def test_a_cancelled_attach_says_that_the_guest_runs(tmp_path: Path) -> None:
         stage.watcher.cancel_in = Phase.ATTACH
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.FAILED
-        assert outcome.state.guest_at is Side.DESTINATION
+        assert outcome.state.guest_at is End.DESTINATION
         assert "runs there on its standby NIC" in told(outcome)
 
     play(tmp_path, scenario)

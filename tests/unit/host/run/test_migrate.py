@@ -9,7 +9,7 @@ import pytest
 
 from guestagent.host.hypervisor.qmp import downtime
 from guestagent.host.migration.state import Phase
-from guestagent.host.model import Side
+from guestagent.host.model import End
 from guestagent.host.sriov.core.model import Owner, Process, Want
 from tests.fakes.qmp import Ending, Fault
 from tests.fakes.sriov import CLEAN, FakeVfPool
@@ -22,7 +22,7 @@ def test_the_vf_moves_with_the_guest(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
-        assert outcome.state.guest_at is Side.DESTINATION
+        assert outcome.state.guest_at is End.DESTINATION
         assert outcome.state.attached == ("vf0",)
         assert outcome.state.warnings == ()
         assert stage.source.devices == {}
@@ -53,11 +53,11 @@ def test_phases_and_moments_are_in_order_of_time(tmp_path: Path) -> None:
             "confirm",
         ]
         assert all(span.start_s <= span.end_s for span in outcome.spans)
-        assert [(moment.name, moment.side, moment.vf) for moment in outcome.moments] == [
-            ("device_deleted", Side.SOURCE, "vf0"),
-            ("stop", Side.SOURCE, None),
-            ("resume", Side.DESTINATION, None),
-            ("device_added", Side.DESTINATION, "vf0"),
+        assert [(moment.name, moment.end, moment.vf) for moment in outcome.moments] == [
+            ("device_deleted", End.SOURCE, "vf0"),
+            ("stop", End.SOURCE, None),
+            ("resume", End.DESTINATION, None),
+            ("device_added", End.DESTINATION, "vf0"),
         ]
         ends = {span.phase: span for span in outcome.spans}
         deleted = outcome.moments[0]
@@ -158,7 +158,7 @@ def test_what_the_guest_needs_to_move_is_asked_of_both_sides(tmp_path: Path) -> 
 def test_a_vf_that_was_reserved_for_the_guest_is_the_one_that_it_gets(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
-        host = stage.vf_hosts[Side.DESTINATION]
+        host = stage.vf_hosts[End.DESTINATION]
         first, second = host.states
         pool = FakeVfPool(host)
         await pool.claim(Want(vf=second), Owner.by_hand("web1", MAC))
@@ -179,7 +179,7 @@ def test_of_two_vfs_with_its_mac_the_guest_has_the_one_that_a_process_has_open(
 
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
-        host = stage.vf_hosts[Side.SOURCE]
+        host = stage.vf_hosts[End.SOURCE]
         left, used = host.states
         (pair,) = stage.vm.pairs
         assert pair.sriov is not None
@@ -285,7 +285,7 @@ def test_a_source_that_cannot_be_let_run_ends_as_unknown(tmp_path: Path) -> None
     async def scenario(stage: World) -> None:
         stage.source.ending = Ending.FAILS_STOPPED
         stage.source.faults = {"cont": [Fault.REFUSE] * 99}
-        stage.limits = replace(stage.limits, looks=4)
+        stage.limits = replace(stage.limits, polls=4)
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.UNKNOWN
         assert "cont was refused on request" in " ".join(outcome.state.warnings)
@@ -294,16 +294,16 @@ def test_a_source_that_cannot_be_let_run_ends_as_unknown(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("side", "command"),
+    ("end", "command"),
     [
-        (Side.SOURCE, "migrate"),
-        (Side.SOURCE, "migrate-set-capabilities"),
-        (Side.DESTINATION, "migrate-incoming"),
+        (End.SOURCE, "migrate"),
+        (End.SOURCE, "migrate-set-capabilities"),
+        (End.DESTINATION, "migrate-incoming"),
     ],
 )
-def test_a_refused_migration_gives_the_vf_back(tmp_path: Path, side: Side, command: str) -> None:
+def test_a_refused_migration_gives_the_vf_back(tmp_path: Path, end: End, command: str) -> None:
     async def scenario(stage: World) -> None:
-        qemu = stage.source if side is Side.SOURCE else stage.destination
+        qemu = stage.source if end is End.SOURCE else stage.destination
         qemu.faults = {command: [Fault.REFUSE]}
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
@@ -340,20 +340,20 @@ def test_a_migration_that_cannot_be_cancelled_is_left_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("side", "run_state", "migration", "said"),
+    ("end", "run_state", "migration", "said"),
     [
-        (Side.SOURCE, "paused", None, "stands still"),
-        (Side.SOURCE, "postmigrate", "completed", "no guest runs here"),
-        (Side.SOURCE, "running", "active", "under way"),
-        (Side.DESTINATION, "running", None, "does not wait for a guest"),
-        (Side.DESTINATION, "inmigrate", "setup", "does not wait for a guest"),
+        (End.SOURCE, "paused", None, "stands still"),
+        (End.SOURCE, "postmigrate", "completed", "no guest runs here"),
+        (End.SOURCE, "running", "active", "under way"),
+        (End.DESTINATION, "running", None, "does not wait for a guest"),
+        (End.DESTINATION, "inmigrate", "setup", "does not wait for a guest"),
     ],
 )
 def test_a_side_that_is_not_ready_is_named_and_nothing_changed(
-    tmp_path: Path, side: Side, run_state: str, migration: str | None, said: str
+    tmp_path: Path, end: End, run_state: str, migration: str | None, said: str
 ) -> None:
     async def scenario(stage: World) -> None:
-        qemu = stage.source if side is Side.SOURCE else stage.destination
+        qemu = stage.source if end is End.SOURCE else stage.destination
         qemu.run_state, qemu.migration = run_state, migration
         stage.source.ending = Ending.NEVER
         outcome = await stage.drive()
@@ -376,13 +376,13 @@ def test_a_destination_that_has_the_vf_already_is_refused(tmp_path: Path) -> Non
     play(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("side", list(Side))
-def test_a_qemu_that_is_not_there_is_named(tmp_path: Path, side: Side) -> None:
+@pytest.mark.parametrize("end", list(End))
+def test_a_qemu_that_is_not_there_is_named(tmp_path: Path, end: End) -> None:
     async def scenario(stage: World) -> None:
-        (stage.source if side is Side.SOURCE else stage.destination).end()
+        (stage.source if end is End.SOURCE else stage.destination).end()
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.FAILED
-        assert f"{side}: QEMU has ended" in told(outcome)
+        assert f"{end}: QEMU has ended" in told(outcome)
         assert stage.source.asked_devices == []
 
     play(tmp_path, scenario)

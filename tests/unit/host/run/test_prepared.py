@@ -9,15 +9,15 @@ import pytest
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.migration.recovery import ordered, resumed
 from guestagent.host.migration.state import Order, Phase
-from guestagent.host.model import Side
-from guestagent.host.run.driver import Outcome
+from guestagent.host.model import End
+from guestagent.host.run.driver import OperationResult
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending
 from tests.unit.host.run.test_recover import assert_vfs_are_given_back, assert_whole
 from tests.unit.host.support import FAR_S, KilledError, Notebook, World, play, told
 
 
-async def prepare(stage: World) -> Outcome:
+async def prepare(stage: World) -> OperationResult:
     """Do what ``guestagent-host prepare`` does."""
     outcome = await stage.drive(state=stage.first_state(orchestrated=True))
     assert outcome.state.phase is Phase.PREPARED
@@ -26,15 +26,15 @@ async def prepare(stage: World) -> Outcome:
     return outcome
 
 
-async def order(stage: World, outcome: Outcome, wanted: Order) -> Outcome:
+async def order(stage: World, outcome: OperationResult, wanted: Order) -> OperationResult:
     """Do what ``guestagent-host complete`` and ``rollback`` do."""
     return await stage.drive(state=ordered(outcome.state, wanted))
 
 
 async def migrate(stage: World, *, follow: bool = True) -> None:
     """Migrate as an orchestrator does."""
-    source = Qemu(stage.source.path, Side.SOURCE, timeout_s=FAR_S)
-    destination = Qemu(stage.destination.path, Side.DESTINATION, timeout_s=FAR_S)
+    source = Qemu(stage.source.path, End.SOURCE, timeout_s=FAR_S)
+    destination = Qemu(stage.destination.path, End.DESTINATION, timeout_s=FAR_S)
     await destination.expect_migration("unix:/x", stage.vm.migration)
     await source.start_migration("unix:/x", stage.vm.migration)
     if follow:
@@ -53,7 +53,7 @@ def test_a_guest_that_somebody_else_moves_gets_its_vf(tmp_path: Path, *, provide
         await migrate(stage)
         outcome = await order(stage, prepared, Order.COMPLETE)
         assert outcome.state.phase is Phase.DONE
-        assert outcome.state.guest_at is Side.DESTINATION
+        assert outcome.state.guest_at is End.DESTINATION
         assert outcome.state.attached == ("vf0",)
         assert stage.source.commands.count("migrate") == 1
         assert_vfs_are_given_back(stage)
@@ -120,7 +120,7 @@ def test_what_cannot_be_yet_leaves_it_prepared(tmp_path: Path) -> None:
             assert moving.state.phase is Phase.PREPARED
             assert "when its migration has ended" in told(moving)
         stage.source.ending = Ending.STAYS_STOPPED
-        async for _ in Qemu(stage.source.path, Side.SOURCE, timeout_s=FAR_S).follow_migration(
+        async for _ in Qemu(stage.source.path, End.SOURCE, timeout_s=FAR_S).follow_migration(
             stage.vm.migration
         ):
             pass
@@ -151,7 +151,7 @@ def test_a_helper_killed_in_its_part_is_recovered(tmp_path: Path, wanted: Order)
 
         async def scenario(stage: World, number: int = number) -> None:
             nonlocal killed
-            stage.guests = dict.fromkeys(Side, FakeGuest())  # it keeps its mind when it moves
+            stage.guests = dict.fromkeys(End, FakeGuest())  # it keeps its mind when it moves
             stage.provide_vfs()
             prepared = await prepare(stage)
             if wanted is Order.COMPLETE:

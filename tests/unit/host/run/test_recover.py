@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from guestagent.host.migration.recovery import resumed
-from guestagent.host.migration.state import Goal, Lost, Phase, Seen
+from guestagent.host.migration.state import BothViews, Goal, OutcomeUnknown, Phase
 from guestagent.host.migration.transitions import step
-from guestagent.host.model import Side, View
-from guestagent.host.run.driver import Outcome
+from guestagent.host.model import End, QemuState
+from guestagent.host.run.driver import OperationResult
 from guestagent.host.sriov.core.model import Process
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending, FakeQemu, Fault, Guest
@@ -21,7 +21,7 @@ from tests.unit.host.migration.test_transitions import state
 from tests.unit.host.support import EAGER, MAC, KilledError, Notebook, World, play, told
 
 
-async def recover(stage: World) -> Outcome | None:
+async def recover(stage: World) -> OperationResult | None:
     """Do what ``guestagent-host recover`` does; None when nothing is left to do."""
     stood = stage.recorder.state
     stage.recorder = Notebook(words=stage.recorder.words)
@@ -44,16 +44,16 @@ def assert_whole(stage: World) -> None:
 
 
 def _nothing_free(stage: World) -> bool:
-    return bool(stage.vf_hosts) and len(stage.vf_hosts[Side.DESTINATION].users) == 2
+    return bool(stage.vf_hosts) and len(stage.vf_hosts[End.DESTINATION].users) == 2
 
 
 def assert_vfs_are_given_back(stage: World) -> None:
     """The VF that the guest uses is its own, with its MAC; nobody has the MAC or a VF else."""
     source_runs = stage.source.run_state == "running"
-    here = Side.SOURCE if source_runs else Side.DESTINATION
-    for side, host in stage.vf_hosts.items():
+    here = End.SOURCE if source_runs else End.DESTINATION
+    for end, host in stage.vf_hosts.items():
         states = [(vf, state) for vf, state in host.states.items() if state != CLEAN]
-        if side is not here or (side is Side.DESTINATION and _nothing_free(stage)):
+        if end is not here or (end is End.DESTINATION and _nothing_free(stage)):
             assert (states, host.leases) == ([], {})
             continue
         ((vf, state),) = states
@@ -104,7 +104,7 @@ def _vfs_provided_and_cancelled(stage: World) -> None:
 def _no_vf_is_free(stage: World) -> None:
     """Both VFs of the destination are somebody else's."""
     stage.provide_vfs()
-    host = stage.vf_hosts[Side.DESTINATION]
+    host = stage.vf_hosts[End.DESTINATION]
     for vf in host.states:
         host.users[vf] = Process(pid=1, name="other")
 
@@ -150,7 +150,7 @@ def _kill_and_recover(directory: Path, way: Callable[[World], None], recorder: N
 
     async def scenario(stage: World) -> None:
         nonlocal killed
-        stage.guests = dict.fromkeys(Side, FakeGuest())  # it keeps its mind when it moves
+        stage.guests = dict.fromkeys(End, FakeGuest())  # it keeps its mind when it moves
         way(stage)
         stage.recorder = recorder
         try:
@@ -189,7 +189,7 @@ def test_attach_and_detach_are_recovered(tmp_path: Path, goal: Goal, number: int
             stage.source.devices.clear()
         stage.recorder = Notebook(end_before=number)
         try:
-            outcome: Outcome | None = await stage.drive(goal)
+            outcome: OperationResult | None = await stage.drive(goal)
         except KilledError:
             outcome = await recover(stage)
         reached = outcome is not None and outcome.state.phase is Phase.DONE
@@ -228,7 +228,7 @@ def test_a_migration_that_went_on_alone_is_finished(tmp_path: Path) -> None:
         outcome = await recover(stage)
         assert outcome is not None
         assert outcome.state.phase is Phase.DONE
-        assert outcome.state.guest_at is Side.DESTINATION
+        assert outcome.state.guest_at is End.DESTINATION
         assert stage.source.commands.count("migrate") == 1
 
     play(tmp_path, scenario)
@@ -254,7 +254,7 @@ def test_what_could_not_be_proved_is_recovered_once_it_can_be(tmp_path: Path) ->
     async def scenario(stage: World) -> None:
         stage.source.ending = Ending.FAILS_STOPPED
         stage.source.faults = {"cont": [Fault.REFUSE] * 99}
-        stage.limits = replace(EAGER, looks=4)
+        stage.limits = replace(EAGER, polls=4)
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.UNKNOWN
         assert "guestagent-host recover" in told(outcome)
@@ -270,9 +270,9 @@ def test_what_could_not_be_proved_is_recovered_once_it_can_be(tmp_path: Path) ->
 @pytest.mark.parametrize("phase", list(Phase))
 def test_every_phase_is_gone_on_with_and_ends(phase: Phase) -> None:
     """Nothing recovered repeats for ever, and a final state is left as it is."""
-    blind = Seen(
-        home=View(side=Side.SOURCE, unreachable="silent"),
-        away=View(side=Side.DESTINATION, unreachable="silent"),
+    blind = BothViews(
+        home=QemuState(end=End.SOURCE, unreachable="silent"),
+        away=QemuState(end=End.DESTINATION, unreachable="silent"),
     )
     current = resumed(state(phase))
     if phase in {Phase.DONE, Phase.FAILED, Phase.UNDONE}:
@@ -281,6 +281,6 @@ def test_every_phase_is_gone_on_with_and_ends(phase: Phase) -> None:
         if current.phase.final:
             break
         assert current.phase in {Phase.DECIDE, Phase.DETACH, Phase.TIDY}
-        event = blind if current.phase is Phase.DECIDE else Lost(detail="gone")
+        event = blind if current.phase is Phase.DECIDE else OutcomeUnknown(detail="gone")
         current, _ = step(current, event)
     assert current.phase.final

@@ -11,7 +11,7 @@ import pytest
 from guestagent.errors import PeerError
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.migration.state import Goal, Phase
-from guestagent.host.model import Side
+from guestagent.host.model import End
 from guestagent.host.sriov.core.model import Lease, Owner, Process, Standby, Want
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending, Guest
@@ -34,24 +34,24 @@ class GuestThatDiesOnTheStandby(FakeGuest):
         raise PeerError("no answer")
 
 
-def open_at(stage: World) -> dict[Side, bool]:
+def open_at(stage: World) -> dict[End, bool]:
     """Return whether each host lets frames to the standby in."""
-    return {side: bool(host.open) for side, host in stage.vf_hosts.items()}
+    return {end: bool(host.open) for end, host in stage.vf_hosts.items()}
 
 
 def test_the_path_is_open_before_the_guest_is_asked_to_use_it(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
-        seen: list[dict[Side, bool]] = []
+        seen: list[dict[End, bool]] = []
 
         class Watched(FakeGuest):
             async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
                 seen.append(open_at(stage))
                 await FakeGuest.to_standby(self, macs, hold_s=hold_s)
 
-        stage.guests[Side.SOURCE] = Watched()
+        stage.guests[End.SOURCE] = Watched()
         assert (await stage.drive(Goal.DETACH)).state.phase is Phase.DONE
-        assert seen == [{Side.SOURCE: True, Side.DESTINATION: False}]
+        assert seen == [{End.SOURCE: True, End.DESTINATION: False}]
 
     play(tmp_path, scenario)
 
@@ -60,10 +60,10 @@ def test_a_guest_that_will_not_leave_its_vf_has_its_path_closed_again(tmp_path: 
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
         stage.limits = replace(stage.limits, guest_must_agree=True)
-        stage.guests[Side.SOURCE] = guest = GuestThatStays()
+        stage.guests[End.SOURCE] = guest = GuestThatStays()
         assert (await stage.drive(Goal.DETACH)).state.phase is Phase.FAILED
         assert guest.on_standby == set(), "the pair that had left its VF was told to come back"
-        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+        assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: False}
 
     play(tmp_path, scenario, pairs=2)
 
@@ -75,10 +75,10 @@ def test_a_guest_that_does_not_answer_at_all_keeps_its_path_where_it_arrives(
 
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
-        stage.guests = {side: FakeGuest(failure=PeerError("no answer")) for side in Side}
+        stage.guests = {end: FakeGuest(failure=PeerError("no answer")) for end in End}
         outcome = await stage.drive()
         assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ("vf0",))
-        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: True}
+        assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: True}
 
     play(tmp_path, scenario)
 
@@ -89,10 +89,10 @@ def test_a_guest_that_does_not_answer_at_all_keeps_its_path_where_it_stays(
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
         stage.source.ending = Ending.FAILS
-        stage.guests = {side: FakeGuest(failure=PeerError("no answer")) for side in Side}
+        stage.guests = {end: FakeGuest(failure=PeerError("no answer")) for end in End}
         outcome = await stage.drive()
-        assert (outcome.state.guest_at, outcome.state.attached) == (Side.SOURCE, ("vf0",))
-        assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
+        assert (outcome.state.guest_at, outcome.state.attached) == (End.SOURCE, ("vf0",))
+        assert open_at(stage) == {End.SOURCE: True, End.DESTINATION: False}
 
     play(tmp_path, scenario)
 
@@ -111,11 +111,11 @@ def test_a_guest_that_may_still_release_its_vf_keeps_its_path(
             stage.guests = {}
         outcome = await stage.drive()
         assert (outcome.state.phase, outcome.state.attached) == (Phase.FAILED, ("vf0",))
-        assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
+        assert open_at(stage) == {End.SOURCE: True, End.DESTINATION: False}
         stage.source.guest = Guest.RELEASES
         assert (await stage.drive(Goal.DETACH)).state.phase is Phase.DONE
         assert (await stage.drive(Goal.ATTACH)).state.phase is Phase.DONE
-        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+        assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: False}
 
     play(tmp_path, scenario)
 
@@ -126,7 +126,7 @@ def test_a_guest_that_nobody_can_ask_has_its_path_closed(tmp_path: Path) -> None
         stage.guests = {}
         outcome = await stage.drive()
         assert outcome.state.attached == ("vf0",)
-        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+        assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: False}
 
     play(tmp_path, scenario)
 
@@ -141,12 +141,12 @@ def test_a_command_cancelled_before_the_guest_is_asked_leaves_the_path_as_it_is(
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
         if was_open:
-            await FakeVfPool(stage.vf_hosts[Side.SOURCE]).open_standby(
+            await FakeVfPool(stage.vf_hosts[End.SOURCE]).open_standby(
                 Standby(link="tap-vf0", mac=MAC)
             )
         stage.watcher.cancel_in = phase
         assert (await stage.drive()).state.phase is Phase.FAILED
-        assert open_at(stage) == {Side.SOURCE: was_open, Side.DESTINATION: False}
+        assert open_at(stage) == {End.SOURCE: was_open, End.DESTINATION: False}
 
     play(tmp_path, scenario)
 
@@ -156,7 +156,7 @@ def test_a_guest_keeps_its_path_where_nobody_waits_until_it_uses_its_vf(tmp_path
         stage.provide_vfs()
         stage.watcher.cancel_in = Phase.CONFIRM
         assert (await stage.drive()).state.phase is Phase.DONE
-        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: True}
+        assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: True}
 
     play(tmp_path, scenario)
 
@@ -165,12 +165,12 @@ def test_a_guest_that_gets_one_vf_of_two_is_asked_whether_it_uses_it(tmp_path: P
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
         stage.source.devices.clear()
-        stage.guests[Side.SOURCE] = GuestThatDiesOnTheStandby()
-        lacking = stage.vf_hosts[Side.SOURCE].users
+        stage.guests[End.SOURCE] = GuestThatDiesOnTheStandby()
+        lacking = stage.vf_hosts[End.SOURCE].users
         lacking["0000:01:10.2"] = Process(pid=1, name="another VM")
         outcome = await stage.drive(Goal.ATTACH)
         assert (outcome.state.phase, outcome.state.attached) == (Phase.FAILED, ("vf0",))
-        assert len(stage.vf_hosts[Side.SOURCE].open) == 2
+        assert len(stage.vf_hosts[End.SOURCE].open) == 2
 
     play(tmp_path, scenario, pairs=2)
 
@@ -180,7 +180,7 @@ def test_a_guest_that_has_moved_to_a_vf_leaves_no_path_behind(tmp_path: Path) ->
         stage.provide_vfs()
         outcome = await stage.drive()
         assert outcome.state.attached == ("vf0",)
-        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+        assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: False}
 
     play(tmp_path, scenario)
 
@@ -188,12 +188,12 @@ def test_a_guest_that_has_moved_to_a_vf_leaves_no_path_behind(tmp_path: Path) ->
 def test_a_guest_without_a_vf_where_it_arrives_has_its_path_there_alone(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
-        other = FakeVfPool(stage.vf_hosts[Side.DESTINATION])
+        other = FakeVfPool(stage.vf_hosts[End.DESTINATION])
         for number in range(2):
             await other.claim(Want(), Owner(vm=f"other{number}", operation="one"))
         outcome = await stage.drive()
         assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ())
-        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: True}
+        assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: True}
 
     play(tmp_path, scenario)
 
@@ -201,8 +201,8 @@ def test_a_guest_without_a_vf_where_it_arrives_has_its_path_there_alone(tmp_path
 def test_so_it_is_when_both_qemus_are_on_one_host(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
-        host = stage.vf_hosts[Side.SOURCE]
-        stage.vf_hosts[Side.DESTINATION] = host
+        host = stage.vf_hosts[End.SOURCE]
+        stage.vf_hosts[End.DESTINATION] = host
         await FakeVfPool(host).claim(Want(vf="0000:01:10.2"), Owner(vm="other", operation="one"))
         outcome = await stage.drive()
         assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ())
@@ -216,8 +216,8 @@ def test_a_migration_that_fails_leaves_the_path_as_it_was(tmp_path: Path) -> Non
         stage.provide_vfs()
         stage.source.ending = Ending.FAILS
         outcome = await stage.drive()
-        assert (outcome.state.guest_at, outcome.state.attached) == (Side.SOURCE, ("vf0",))
-        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: False}
+        assert (outcome.state.guest_at, outcome.state.attached) == (End.SOURCE, ("vf0",))
+        assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: False}
 
     play(tmp_path, scenario)
 
@@ -229,7 +229,7 @@ def test_so_it_does_where_the_other_host_has_gone_with_it(
 
     async def scenario(stage: World) -> None:
         async def or_gone(pool: FakeVfPool, vm: str | None = None) -> tuple[Lease, ...]:
-            there = pool.host is stage.vf_hosts[Side.DESTINATION]
+            there = pool.host is stage.vf_hosts[End.DESTINATION]
             if there and stage.source.migration == "failed":
                 raise PeerError("ssh://host2: no guestagent-host answers there")
             return await leases(pool, vm)
@@ -238,8 +238,8 @@ def test_so_it_does_where_the_other_host_has_gone_with_it(
         stage.provide_vfs()
         stage.source.ending = Ending.FAILS
         outcome = await stage.drive()
-        assert (outcome.state.guest_at, outcome.state.attached) == (Side.SOURCE, ("vf0",))
-        assert open_at(stage)[Side.SOURCE] is False
+        assert (outcome.state.guest_at, outcome.state.attached) == (End.SOURCE, ("vf0",))
+        assert open_at(stage)[End.SOURCE] is False
         assert "ssh://host2" in outcome.state.warnings[-1]
 
     play(tmp_path, scenario)
@@ -250,7 +250,7 @@ def test_a_guest_whose_vf_was_taken_away_keeps_its_path(tmp_path: Path) -> None:
         stage.provide_vfs()
         outcome = await stage.drive(Goal.DETACH)
         assert outcome.state.phase is Phase.DONE
-        assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
+        assert open_at(stage) == {End.SOURCE: True, End.DESTINATION: False}
 
     play(tmp_path, scenario)
 
@@ -258,11 +258,11 @@ def test_a_guest_whose_vf_was_taken_away_keeps_its_path(tmp_path: Path) -> None:
 def test_a_guest_that_does_not_say_that_it_uses_its_vf_keeps_its_path(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
-        stage.guests[Side.DESTINATION] = FakeGuest(failure=PeerError("no answer"))
+        stage.guests[End.DESTINATION] = FakeGuest(failure=PeerError("no answer"))
         outcome = await stage.drive()
         assert (outcome.state.phase, outcome.state.confirmed) == (Phase.DONE, False)
         assert outcome.state.attached == ("vf0",)
-        assert open_at(stage) == {Side.SOURCE: False, Side.DESTINATION: True}
+        assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: True}
         assert "standby" in outcome.state.warnings[-1]
 
     play(tmp_path, scenario)
@@ -272,9 +272,9 @@ def test_so_does_one_that_does_not_say_so_when_it_gets_its_vf_back(tmp_path: Pat
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
         stage.source.ending = Ending.FAILS
-        stage.guests[Side.SOURCE] = GuestThatDiesOnTheStandby()
+        stage.guests[End.SOURCE] = GuestThatDiesOnTheStandby()
         outcome = await stage.drive()
         assert outcome.state.attached == ("vf0",)
-        assert open_at(stage) == {Side.SOURCE: True, Side.DESTINATION: False}
+        assert open_at(stage) == {End.SOURCE: True, End.DESTINATION: False}
 
     play(tmp_path, scenario)

@@ -21,9 +21,9 @@ import pytest
 from guestagent.host.hypervisor.base import Hypervisor
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.migration.state import Goal, Phase
-from guestagent.host.model import Pair, Side
+from guestagent.host.model import End, Pair
 from guestagent.host.run.driver import Driver
-from guestagent.host.run.vf_steps import VfProvider
+from guestagent.host.run.vf_steps import VfProvisioner
 from guestagent.host.sriov.base import NoVfError
 from guestagent.host.sriov.core.model import NO_MAC, Owner, Provision, VfSettings, Want
 from guestagent.host.sriov.pool import Pool, SriovPool
@@ -134,16 +134,16 @@ def migrate(root: Path, number: int) -> Migrated:
 async def _migrate(root: Path, number: int) -> Migrated:
     directory = root / f"vm{number}"
     directory.mkdir()
-    makers: dict[Side, Callable[[], Pool]] = {
-        Side.SOURCE: lambda: on_time(source(root)),
-        Side.DESTINATION: lambda: on_time(destination(root)),
+    makers: dict[End, Callable[[], Pool]] = {
+        End.SOURCE: lambda: on_time(source(root)),
+        End.DESTINATION: lambda: on_time(destination(root)),
     }
-    pools = {side: SriovPool(make) for side, make in makers.items()}
+    pools = {end: SriovPool(make) for end, make in makers.items()}
     async with world(directory) as stage:
         _describe(stage, number)
-        hypervisors: dict[Side, Hypervisor] = {
-            Side.SOURCE: Qemu(stage.source.path, Side.SOURCE, timeout_s=MEETING_S),
-            Side.DESTINATION: Qemu(stage.destination.path, Side.DESTINATION, timeout_s=MEETING_S),
+        hypervisors: dict[End, Hypervisor] = {
+            End.SOURCE: Qemu(stage.source.path, End.SOURCE, timeout_s=MEETING_S),
+            End.DESTINATION: Qemu(stage.destination.path, End.DESTINATION, timeout_s=MEETING_S),
         }
         driver = Driver(
             stage.vm,
@@ -151,7 +151,7 @@ async def _migrate(root: Path, number: int) -> Migrated:
             stage.guests,
             observer=stage.watcher,
             recorder=stage.recorder,
-            provider=VfProvider(stage.vm, pools),
+            provider=VfProvisioner(stage.vm, pools),
             clock=time.monotonic,
         )
         meet(root, number)

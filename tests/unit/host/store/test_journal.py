@@ -10,26 +10,26 @@ import pytest
 
 from guestagent import codec
 from guestagent.errors import ConflictError, SystemLacksError
+from guestagent.findings import Finding
 from guestagent.host.migration.state import (
+    BothViews,
     Cancel,
-    Done,
     Event,
     Goal,
     Limits,
-    Lost,
-    Overdue,
+    OutcomeUnknown,
     Phase,
-    Problem,
-    Refused,
-    Seen,
+    Rejected,
     State,
+    Succeeded,
+    TimedOut,
 )
 from guestagent.host.migration.transitions import begin
-from guestagent.host.model import MigrationFigures, Moment, Side, View
+from guestagent.host.model import End, MigrationFigures, Moment, QemuState
 from guestagent.host.store.journal import (
     KEPT_OPERATIONS,
     Began,
-    CameTo,
+    EffectEnded,
     Entered,
     Journal,
     Observed,
@@ -42,30 +42,30 @@ from guestagent.json_fields import JsonError
 BEGAN = Began(command="migrate", program="1")
 FIRST, _ = begin(
     goal=Goal.MIGRATE,
-    home=Side.SOURCE,
+    home=End.SOURCE,
     home_vfs=("vf0",),
     target_vfs=("vf0",),
     limits=Limits(attach_tries=7),
-    reachable=frozenset(Side),
+    reachable=frozenset(End),
 )
 LATER = replace(
     FIRST,
     phase=Phase.RETURN,
-    problem=Problem(what="a", hint="b"),
+    problem=Finding(message="a", hint="b"),
     switched=True,
-    guest_at=Side.SOURCE,
+    guest_at=End.SOURCE,
     warnings=("é\n",),
 )
-SEEN = Seen(
-    home=View(side=Side.SOURCE, run_state="running", devices=frozenset({"vf0", "net0"})),
-    away=View(side=Side.DESTINATION, unreachable="gone", gone=True),
+SEEN = BothViews(
+    home=QemuState(end=End.SOURCE, run_state="running", devices=frozenset({"vf0", "net0"})),
+    away=QemuState(end=End.DESTINATION, unreachable="gone", gone=True),
 )
 EVENTS: tuple[Event, ...] = (
     SEEN,
-    Done(),
-    Refused(detail="no"),
-    Lost(detail="gone"),
-    Overdue(detail="late"),
+    Succeeded(),
+    Rejected(detail="no"),
+    OutcomeUnknown(detail="gone"),
+    TimedOut(detail="late"),
     Cancel(),
 )
 
@@ -76,7 +76,7 @@ def write(directory: Path, *states: State, end: Event | None = None) -> Path:
     for state in states:
         journal.entered(state)
     if end is not None:
-        journal.came_to(end)
+        journal.effect_ended(end)
     journal.close()
     return journal.path
 
@@ -116,18 +116,18 @@ def test_a_state_that_lacks_a_member_is_told() -> None:
 
 
 def test_all_lines_come_back_with_their_times(tmp_path: Path) -> None:
-    moment = Moment(name="stop", side=Side.SOURCE, vf=None, at_s=1.5, received_s=2.0)
+    moment = Moment(name="stop", end=End.SOURCE, vf=None, at_s=1.5, received_s=2.0)
     figures = MigrationFigures(total_ms=5, downtime_ms=1, setup_ms=None, transferred_bytes=9)
     journal = Journal.begin(tmp_path, BEGAN)
     journal.entered(FIRST)
-    journal.came_to(SEEN)
+    journal.effect_ended(SEEN)
     journal.observed([moment], figures)
     journal.close()
     operation = read(journal.path)
     assert tuple(operation.told) == (
         BEGAN,
         Entered(state=FIRST),
-        CameTo(event=SEEN),
+        EffectEnded(event=SEEN),
         Observed(moments=(moment,), figures=figures),
     )
     times = [record.mono_s for record in operation.records]
@@ -145,7 +145,7 @@ def test_it_stands_after_what_the_last_effect_came_to(tmp_path: Path) -> None:
 
 
 def test_a_crash_at_any_byte_is_a_crash_before_that_line(tmp_path: Path) -> None:
-    path = write(tmp_path, FIRST, LATER, end=Done())
+    path = write(tmp_path, FIRST, LATER, end=Succeeded())
     text = path.read_bytes()
     ends = [number + 1 for number, byte in enumerate(text) if byte == ord("\n")]
     for length in range(len(text) + 1):
