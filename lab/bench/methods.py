@@ -199,12 +199,12 @@ ip link set $VF master bond0
 ip link set bond0 type bond primary $VF
 """
 
-_AGENT_LEFT_OUT = "appear, adopt and agent-*: what agent-planned does there is the same"
+_AGENT_LEFT_OUT = "appear, adopt and agent-*: the result is that of agent-planned"
 
 METHODS = (
     Method(
         name="agent-planned",
-        about="This agent, in step with the host helper that takes and gives the VF (README.md).",
+        about="This agent, in step with the host helper, which moves the VF (README.md).",
         scenarios=tuple(Scenario),
         files=PAIR.network_file(),
         with_agent=True,
@@ -212,7 +212,7 @@ METHODS = (
     ),
     Method(
         name="agent-surprise",
-        about="This agent, told nothing; for migrate the host helper knows no channel.",
+        about="This agent, without a request from the host; the host helper has no channel to it.",
         scenarios=(Scenario.UNPLUG, Scenario.REPLUG, Scenario.MIGRATE),
         files=PAIR.network_file(),
         with_agent=True,
@@ -225,7 +225,7 @@ METHODS = (
         scenarios=HOT_PLUG,
         files={"etc/systemd/network/50-lan0.network": _FAILOVER_ADDRESSES},
         failover=True,
-        left_out="adopt: the pair is there from the boot on; agent-*: no agent",
+        left_out="adopt: the pair exists from the boot on; agent-*: no agent",
     ),
     Method(
         name="networkd",
@@ -237,7 +237,7 @@ METHODS = (
             "etc/systemd/network/21-vf.network": _NETWORKD_VF,
             "etc/systemd/network/30-bond0.network": _NETWORKD_ADDRESSES,
         },
-        left_out="adopt: the bond is there from the boot on; agent-*: no agent",
+        left_out="adopt: the bond exists from the boot on; agent-*: no agent",
     ),
     Method(
         name="networkmanager",
@@ -252,16 +252,16 @@ METHODS = (
         commands=f"chmod 600 /{_PROFILES}/*\nnmcli connection reload\n"
         "nmcli connection up standby\n",
         packages=("network-manager",),
-        left_out="adopt: the bond is there from the boot on; agent-*: no agent",
+        left_out="adopt: the bond exists from the boot on; agent-*: no agent",
     ),
     Method(
         name="hand-bond",
-        about="A bond made by hand (Documentation/networking/bonding.rst, in iproute2's words).",
+        about="A bond made by hand (Documentation/networking/bonding.rst, with iproute2).",
         scenarios=(Scenario.UNPLUG, Scenario.REPLUG),
         files={},
         commands=_HAND_BOND,
         at_plug=_HAND_PLUG,
-        left_out="appear, adopt: nobody is there to type; agent-*: no agent",
+        left_out="appear, adopt: the commands are typed by hand; agent-*: no agent",
     ),
     Method(
         name="virtio-only",
