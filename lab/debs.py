@@ -15,7 +15,7 @@ from lab.process import run
 DIRECTORY = BUILD / "debs"
 NEWER_VERSION = "999~lab"
 AGENT_NEEDS = ("python3-pyudev", "python3-systemd")
-"""But for python3-pyroute2: an emulated guest takes two minutes to compile that."""
+"""Packages that the agent's package depends on or recommends."""
 
 
 def repository(suite: Suite) -> Path:

@@ -95,7 +95,7 @@ def neighbours_that_were_set_are_told_and_no_others(kernel: Kernel, ground: Grou
     known = {STATIC, STATIC6, PROXY}
     for neighbour in known:
         kernel.put_neighbour(port, neighbour)
-    kernel.solicit(port, socket.AF_INET, "192.0.2.1")
+    kernel.solicit_neighbour(port, socket.AF_INET, "192.0.2.1")
     assert set(kernel.neighbours(port)) == known
     for _ in range(2):
         for neighbour in known:
@@ -122,13 +122,13 @@ def a_setting_is_the_links_own(kernel: Kernel, ground: Ground) -> None:
     assert STRICT in kernel.settings("ens1")
     assert STRICT not in kernel.settings("ens2")
     assert STRICT not in kernel.settings("default")
-    assert kernel.is_filtering("ens1")
+    assert kernel.has_rp_filter("ens1")
     kernel.write_setting("ens2", replace(STRICT, value="0"))
-    assert not kernel.is_filtering("ens2")
+    assert not kernel.has_rp_filter("ens2")
     kernel.write_setting("ens1", replace(STRICT, value="2"))
-    assert kernel.is_filtering("ens1"), "a link without an address drops it all the same"
-    kernel.loosen("ens1")
-    assert not kernel.is_filtering("ens1")
+    assert kernel.has_rp_filter("ens1"), "a link without an address drops it all the same"
+    kernel.loosen_rp_filter("ens1")
+    assert not kernel.has_rp_filter("ens1")
     with refused(errno.ENOENT):
         kernel.write_setting("ens9", STRICT)
 
@@ -145,18 +145,18 @@ def a_new_link_has_the_settings_of_the_default(kernel: Kernel, ground: Ground) -
 @claim
 def what_cannot_be_moved_is_said(kernel: Kernel, ground: Ground) -> None:
     port, other = in_use(kernel, ground), in_use(kernel, ground, "ens2", ())
-    assert kernel.obstacles(port) == ()
+    assert kernel.unmovable(port) == ()
     ground.attach(port)
-    assert kernel.obstacles(port) == ("has the queueing discipline pfifo",)
-    assert kernel.obstacles(other) == ()
+    assert kernel.unmovable(port) == ("has the queueing discipline pfifo",)
+    assert kernel.unmovable(other) == ()
 
 
 @claim
 def what_a_nic_has_not_sent_yet_is_told(kernel: Kernel, ground: Ground) -> None:
     port, other = in_use(kernel, ground), in_use(kernel, ground, "ens2", ())
-    eventually(ground, lambda: kernel.unsent(port) == 0)
+    eventually(ground, lambda: kernel.tx_backlog(port) == 0)
     ground.hold_back(port)
-    assert kernel.unsent(port) > 0
-    assert kernel.unsent(other) == 0
+    assert kernel.tx_backlog(port) > 0
+    assert kernel.tx_backlog(other) == 0
     ground.unplug(port)
-    assert kernel.unsent(port) == 0
+    assert kernel.tx_backlog(port) == 0

@@ -32,7 +32,9 @@ from tests.contract.kernel_ground import (
 @claim
 def a_bond_is_made_down_as_it_was_ordered(kernel: Kernel, _: Ground) -> None:
     options = BondOptions(miimon_ms=50, fail_over_mac=1)
-    kernel.create_bond("bond7", mac=MAC, mtu=1400, options=options, group=GROUP, quiet=True)
+    kernel.create_bond(
+        "bond7", mac=MAC, mtu=1400, options=options, group=GROUP, ipv6_autoconf=False
+    )
     bond = named(kernel, "bond7")
     assert (bond.kind, bond.address, bond.mtu, bond.group) == ("bond", MAC, 1400, GROUP)
     assert (bond.up, bond.carrier, bond.quiet, bond.alias) == (False, False, True, None)
@@ -54,7 +56,9 @@ def a_bond_is_not_quiet_unless_that_is_ordered(kernel: Kernel, _: Ground) -> Non
 def a_name_that_is_taken_is_refused(kernel: Kernel, _: Ground) -> None:
     make_bond(kernel)
     with refused(errno.EEXIST):
-        kernel.create_bond("bond0", mac=MAC, mtu=1500, options=BondOptions(), group=0, quiet=False)
+        kernel.create_bond(
+            "bond0", mac=MAC, mtu=1500, options=BondOptions(), group=0, ipv6_autoconf=True
+        )
 
 
 @claim
@@ -203,11 +207,11 @@ def a_bond_can_be_told_to_write_no_mac_while_it_has_no_port(
 ) -> None:
     bond, port = make_bond(kernel).ifindex, ground.plug("ens1")
     assert state(kernel, bond).fail_over_mac == FAIL_OVER_MAC_NONE
-    kernel.write_no_mac(bond)
+    kernel.set_fail_over_mac_active(bond)
     assert state(kernel, bond).fail_over_mac == FAIL_OVER_MAC_ACTIVE
     kernel.set_upper(port, bond)
     with refused(errno.ENOTEMPTY):
-        kernel.write_no_mac(bond)
+        kernel.set_fail_over_mac_active(bond)
 
 
 @claim

@@ -73,7 +73,12 @@ def claim(function: Claim) -> Claim:
 def make_bond(kernel: Kernel, *, mtu: int = 1500) -> Link:
     """Make bond0."""
     kernel.create_bond(
-        "bond0", mac=MAC, mtu=mtu, options=BondOptions(miimon_ms=20), group=GROUP, quiet=False
+        "bond0",
+        mac=MAC,
+        mtu=mtu,
+        options=BondOptions(miimon_ms=20),
+        group=GROUP,
+        ipv6_autoconf=True,
     )
     return named(kernel, "bond0")
 
@@ -102,7 +107,7 @@ def in_use(
 ) -> int:
     """Plug a NIC in, bring it up with addresses, and return it."""
     port = ground.plug(name)
-    kernel.set_quiet(port, quiet=True)
+    kernel.set_ipv6_addr_gen(port, on=False)
     kernel.set_up(port, up=True)
     for address in addresses:
         kernel.add_address(port, address)

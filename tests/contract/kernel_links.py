@@ -44,7 +44,7 @@ def a_link_that_is_gone_is_said_to_be_gone(kernel: Kernel, ground: Ground) -> No
     ground.unplug(port)
     requests: list[Callable[[], None]] = [
         lambda: kernel.set_up(port, up=True),
-        lambda: kernel.set_quiet(port, quiet=True),
+        lambda: kernel.set_ipv6_addr_gen(port, on=False),
         lambda: kernel.set_upper(port, bond),
         lambda: kernel.delete_link(port),
         lambda: kernel.add_address(port, IPV4),
@@ -58,9 +58,9 @@ def a_link_that_is_gone_is_said_to_be_gone(kernel: Kernel, ground: Ground) -> No
 def a_link_can_be_kept_quiet(kernel: Kernel, ground: Ground) -> None:
     port = ground.plug("ens1")
     for quiet in (True, False):
-        kernel.set_quiet(port, quiet=quiet)
+        kernel.set_ipv6_addr_gen(port, on=not quiet)
         assert get(kernel, port).quiet is quiet
-    kernel.set_quiet(port, quiet=True)
+    kernel.set_ipv6_addr_gen(port, on=False)
     kernel.set_up(port, up=True)
     eventually(ground, lambda: get(kernel, port).carrier)
     assert kernel.addresses(port) == ()
@@ -91,7 +91,7 @@ def an_address_is_there_until_it_is_deleted(kernel: Kernel, ground: Ground) -> N
 @claim
 def an_address_that_is_there_is_updated(kernel: Kernel, ground: Ground) -> None:
     port = ground.plug("ens1")
-    kernel.set_quiet(port, quiet=True)
+    kernel.set_ipv6_addr_gen(port, on=False)
     kernel.set_up(port, up=True)
     kernel.add_address(port, IPV4)
     lease = Address(
@@ -117,7 +117,7 @@ def an_ipv6_address_is_usable_at_once(kernel: Kernel, ground: Ground) -> None:
 @claim
 def an_ipv6_address_that_was_refused_is_made_usable(kernel: Kernel, ground: Ground) -> None:
     port = ground.plug("ens1")
-    kernel.set_quiet(port, quiet=True)
+    kernel.set_ipv6_addr_gen(port, on=False)
     kernel.set_up(port, up=True)
     ground.refuse_address(port, IPV6)
     kernel.add_address(port, IPV6)

@@ -160,17 +160,24 @@ class FakeKernel:
         values = {**self.tuned["default"], **self.tuned.get(name, {})}
         return frozenset(Setting(key=key, value=value) for key, value in values.items())
 
-    def is_filtering(self, name: str) -> bool:
+    def has_rp_filter(self, name: str) -> bool:
         return Setting(key=RP_FILTER, value="0") not in self.settings(name)
 
-    def obstacles(self, ifindex: int) -> tuple[str, ...]:
+    def unmovable(self, ifindex: int) -> tuple[str, ...]:
         return self.in_the_way.get(ifindex, ())
 
-    def unsent(self, ifindex: int) -> int:
+    def tx_backlog(self, ifindex: int) -> int:
         return self.held_back.get(ifindex, 0)
 
     def create_bond(
-        self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
+        self,
+        name: str,
+        *,
+        mac: str,
+        mtu: int,
+        options: BondOptions,
+        group: int,
+        ipv6_autoconf: bool,
     ) -> None:
         self._maybe_refuse("create_bond")
         if not self.bonding:
@@ -178,9 +185,9 @@ class FakeKernel:
         if any(link.name == name for link in self.table.values()):
             raise KernelError(f"could not create {name}", errno.EEXIST)
         ifindex = self.add_virtual(name, mac, "bond")
-        if quiet:
+        if not ipv6_autoconf:
             self.tuned[name] = {ACCEPT_RA: "0"}
-        self._set(ifindex, mtu=mtu, group=group, quiet=quiet, carrier=False)
+        self._set(ifindex, mtu=mtu, group=group, quiet=not ipv6_autoconf, carrier=False)
         state = BondState(
             mode="active-backup",
             miimon_ms=options.miimon_ms,
@@ -206,9 +213,9 @@ class FakeKernel:
         if not up:
             self._went_down(ifindex)
 
-    def set_quiet(self, ifindex: int, *, quiet: bool) -> None:
-        self._maybe_refuse("set_quiet")
-        self._set(ifindex, quiet=quiet)
+    def set_ipv6_addr_gen(self, ifindex: int, *, on: bool) -> None:
+        self._maybe_refuse("set_ipv6_addr_gen")
+        self._set(ifindex, quiet=not on)
 
     def set_upper(self, ifindex: int, upper: int | None) -> None:
         self._maybe_refuse("set_upper")
@@ -231,8 +238,8 @@ class FakeKernel:
         self._maybe_refuse("tune_bond")
         self._set_bond(bond, miimon_ms=miimon_ms, announcements=announcements)
 
-    def write_no_mac(self, bond: int) -> None:
-        self._maybe_refuse("write_no_mac")
+    def set_fail_over_mac_active(self, bond: int) -> None:
+        self._maybe_refuse("set_fail_over_mac_active")
         if self._ports(bond):
             raise KernelError(f"could not set fail_over_mac of bond {bond}", errno.ENOTEMPTY)
         self._set_bond(bond, fail_over_mac=FAIL_OVER_MAC_ACTIVE)
@@ -300,18 +307,18 @@ class FakeKernel:
             raise KernelError(f"could not write to {name}", errno.ENOENT)
         self.tuned.setdefault(name, {})[setting.key] = setting.value
 
-    def loosen(self, name: str) -> None:
+    def loosen_rp_filter(self, name: str) -> None:
         self.write_setting(name, Setting(key=RP_FILTER, value="0"))
 
-    def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
-        self._maybe_refuse("solicit")
+    def solicit_neighbour(self, ifindex: int, family: int, address: str) -> None:
+        self._maybe_refuse("solicit_neighbour")
         self._get(ifindex)
-        if neighbour in self.answering:
-            self.proven.setdefault(ifindex, set()).add(neighbour)
+        if address in self.answering:
+            self.proven.setdefault(ifindex, set()).add(address)
         else:
-            self.proven.get(ifindex, set()).discard(neighbour)
+            self.proven.get(ifindex, set()).discard(address)
 
-    def reachable(self, ifindex: int) -> frozenset[str]:
+    def reachable_neighbours(self, ifindex: int) -> frozenset[str]:
         return frozenset(self.proven.get(ifindex, ()))
 
     # inside

@@ -37,7 +37,8 @@ RATE_HZ = 100.0
 APT_S = 600
 APT = "DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes"
 PLAIN = (
-    f"dpkg --purge {' '.join(AGENT_NEEDS)} && "
+    # pyroute2 is in the image for the host helper; the agent works without it.
+    f"dpkg --purge python3-pyroute2 {' '.join(AGENT_NEEDS)} && "
     "echo 'deb [trusted=yes] file:/srv/debian ./' >/etc/apt/sources.list && "
     "mkdir /srv/debian && tar --extract --file=/run/repository.tar --directory=/srv/debian && "
     f"{APT} update"

@@ -58,15 +58,18 @@ def test_the_host_package_carries_the_library_that_was_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = project["optional-dependencies"]["host"]
     vendored = (ROOT / "packaging" / "vendor.txt").read_text()
-    assert pinned == re.findall(r"^(qemu\.qmp==\S+) --hash=", vendored, re.MULTILINE)
+    (library,) = re.findall(r"^(qemu\.qmp==\S+) --hash=", vendored, re.MULTILINE)
+    assert library in pinned
 
 
 def test_the_packages_need_the_versions_that_the_project_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     control = (DEBIAN / "control").read_text()
-    oldest = [item.split(">=")[1] for item in project["dependencies"] if "pyroute2" in item]
-    packaged = re.findall(r"python3-pyroute2 \(>= (.+?)\)", control)
-    assert packaged == oldest * 2
+    spec = (ROOT / "packaging" / "rpm" / "guestagent.spec").read_text()
+    needed = project["optional-dependencies"]["host"]
+    oldest = [item.split(">=")[1] for item in needed if "pyroute2" in item]
+    assert re.findall(r"python3-pyroute2 \(>= (.+?)\)", control) == oldest
+    assert re.findall(r"^Requires: +python3-pyroute2 >= (.+)$", spec, re.MULTILINE) == oldest
     oldest_python = project["requires-python"].removeprefix(">=")
     assert set(re.findall(r" python3 \(>= (.+?)\)", control)) == {oldest_python}
 

@@ -1,1 +1,1 @@
-"""The only importers of pyroute2 and pyudev: kernel spellings stay in here."""
+"""The kernel: rtnetlink, sysctl, sysfs, udev, packet sockets. The only importer of pyudev."""

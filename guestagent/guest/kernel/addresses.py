@@ -1,4 +1,4 @@
-"""IP addresses of links: read whole, and written so that they are the same elsewhere."""
+"""IP addresses of links, read completely so that they can be moved to another link unchanged."""
 
 from __future__ import annotations
 
@@ -8,41 +8,44 @@ import struct
 
 from guestagent.guest.core.model import Address
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.kernel.rtnetlink import (
-    NLM_F_CREATE,
-    NLM_F_REPLACE,
-    Message,
-    RtNetlink,
+from guestagent.netlink import uapi
+from guestagent.netlink.codec import (
+    NetlinkMessage,
     ip_address,
     number,
-    packed,
+    pack,
+    string,
+    text,
+    u8,
     u32,
 )
+from guestagent.netlink.rtnetlink import RtnetlinkSocket
 
-RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO = 1, 2, 3, 4, 6
-IFA_FLAGS, IFA_RT_PRIORITY, IFA_PROTO = 8, 9, 11
-IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x02, 0x08, 0x40
-_KEPT_FLAGS = 0x10 | 0x100 | 0x200 | 0x400  # home, managetempaddr, noprefixroute, mcautojoin
-_UNUSABLE = IFA_F_DADFAILED | IFA_F_TENTATIVE
-_FOR_EVER = 0xFFFFFFFF
-_FIXED = struct.Struct("=BBBBI")
+_KEPT_FLAGS = (
+    uapi.IFA_F_HOMEADDRESS
+    | uapi.IFA_F_MANAGETEMPADDR
+    | uapi.IFA_F_NOPREFIXROUTE
+    | uapi.IFA_F_MCAUTOJOIN
+)
+_UNUSABLE = uapi.IFA_F_DADFAILED | uapi.IFA_F_TENTATIVE
+_FOREVER = 0xFFFFFFFF
+_IFADDRMSG = struct.Struct("=BBBBI")
 _CACHEINFO = struct.Struct("=IIII")
 _GONE = {errno.ENODEV, errno.EADDRNOTAVAIL}
 
 
-def addresses(rtnetlink: RtNetlink, ifindex: int) -> tuple[Address, ...]:
+def addresses(rtnetlink: RtnetlinkSocket, ifindex: int) -> tuple[Address, ...]:
     """Return the addresses of a link, in the kernel's order."""
-    request = _FIXED.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    found = rtnetlink.dump("list addresses", RTM_GETADDR, request, _FIXED.size)
-    return tuple(_decoded(m) for m in found if _FIXED.unpack(m.fixed)[4] == ifindex)
+    request = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    found = rtnetlink.dump("list addresses", uapi.RTM_GETADDR, request, _IFADDRMSG.size)
+    return tuple(_decode(m) for m in found if _IFADDRMSG.unpack(m.fixed)[4] == ifindex)
 
 
-def add_address(rtnetlink: RtNetlink, ifindex: int, address: Address) -> None:
-    """Add an address; one that is there already is updated. IPv6 without DAD.
+def add_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -> None:
+    """Add an address, or update one that exists already; IPv6 without DAD.
 
-    An update does not end what DAD has begun or found (K: net/ipv6/addrconf.c,
-    inet6_addr_modify (6.12)), so such an address is made anew.
+    An update neither ends a DAD that runs nor clears a failed one (K: net/ipv6/addrconf.c,
+    inet6_addr_modify (6.12)): such an address is deleted and added again.
     """
     if address.family == socket.AF_INET6:
         present = (a for a in addresses(rtnetlink, ifindex) if a.address == address.address)
@@ -50,76 +53,76 @@ def add_address(rtnetlink: RtNetlink, ifindex: int, address: Address) -> None:
             delete_address(rtnetlink, ifindex, address)
     flags = address.flags & _KEPT_FLAGS
     if address.family == socket.AF_INET6:
-        flags |= IFA_F_NODAD
-    attributes = _naming(address) | {IFA_FLAGS: u32(flags)}
+        flags |= uapi.IFA_F_NODAD
+    attributes = _identity(address) | {uapi.IFA_FLAGS: u32(flags)}
     if address.broadcast is not None:
-        attributes[IFA_BROADCAST] = socket.inet_pton(address.family, address.broadcast)
+        attributes[uapi.IFA_BROADCAST] = socket.inet_pton(address.family, address.broadcast)
     if address.metric:
-        attributes[IFA_RT_PRIORITY] = u32(address.metric)
+        attributes[uapi.IFA_RT_PRIORITY] = u32(address.metric)
     if address.protocol:
-        attributes[IFA_PROTO] = bytes([address.protocol])
+        attributes[uapi.IFA_PROTO] = u8(address.protocol)
     if address.label is not None:
-        attributes[IFA_LABEL] = address.label.encode() + b"\0"
+        attributes[uapi.IFA_LABEL] = string(address.label)
     if address.valid_s is not None or address.preferred_s is not None:
         valid, preferred = (
-            _FOR_EVER if seconds is None else seconds
+            _FOREVER if seconds is None else seconds
             for seconds in (address.valid_s, address.preferred_s)
         )
-        attributes[IFA_CACHEINFO] = _CACHEINFO.pack(preferred, valid, 0, 0)
+        attributes[uapi.IFA_CACHEINFO] = _CACHEINFO.pack(preferred, valid, 0, 0)
     rtnetlink.send(
         f"add {address.address}/{address.prefix_length} to link {ifindex}",
-        RTM_NEWADDR,
-        _fixed(ifindex, address) + packed(attributes),
-        NLM_F_CREATE | NLM_F_REPLACE,
+        uapi.RTM_NEWADDR,
+        _header(ifindex, address) + pack(attributes),
+        uapi.NLM_F_CREATE | uapi.NLM_F_REPLACE,
     )
 
 
-def delete_address(rtnetlink: RtNetlink, ifindex: int, address: Address) -> None:
-    """Delete an address; one that is gone already is fine."""
+def delete_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -> None:
+    """Delete an address; one that is gone already is no error."""
     what = f"delete {address.address}/{address.prefix_length} from link {ifindex}"
-    payload = _fixed(ifindex, address) + packed(_naming(address))
+    payload = _header(ifindex, address) + pack(_identity(address))
     try:
-        rtnetlink.send(what, RTM_DELADDR, payload)
+        rtnetlink.send(what, uapi.RTM_DELADDR, payload)
     except KernelError as error:
         if error.code not in _GONE:
             raise
 
 
-def _fixed(ifindex: int, address: Address) -> bytes:
-    return _FIXED.pack(address.family, address.prefix_length, 0, address.scope, ifindex)
+def _header(ifindex: int, address: Address) -> bytes:
+    return _IFADDRMSG.pack(address.family, address.prefix_length, 0, address.scope, ifindex)
 
 
-def _naming(address: Address) -> dict[int, bytes]:
-    """Return the attributes that tell one address from another."""
+def _identity(address: Address) -> dict[int, bytes]:
+    """Return the attributes that identify an address on its link."""
     own = socket.inet_pton(address.family, address.address)
     if address.family == socket.AF_INET6 and address.peer is None:
-        return {IFA_ADDRESS: own}
+        return {uapi.IFA_ADDRESS: own}
     other = own if address.peer is None else socket.inet_pton(address.family, address.peer)
-    return {IFA_LOCAL: own, IFA_ADDRESS: other}
+    return {uapi.IFA_LOCAL: own, uapi.IFA_ADDRESS: other}
 
 
-def _decoded(message: Message) -> Address:
-    family, prefix_length, flags, scope, _ = _FIXED.unpack(message.fixed)
+def _decode(message: NetlinkMessage) -> Address:
+    family, prefix_length, flags, scope, _ = _IFADDRMSG.unpack(message.fixed)
     attributes = message.attributes
-    local = ip_address(family, attributes, IFA_LOCAL)
-    address = ip_address(family, attributes, IFA_ADDRESS)
-    lifetimes = attributes.get(IFA_CACHEINFO)
+    local = ip_address(family, attributes, uapi.IFA_LOCAL)
+    address = ip_address(family, attributes, uapi.IFA_ADDRESS)
+    lifetimes = attributes.get(uapi.IFA_CACHEINFO)
     preferred, valid = (
-        _CACHEINFO.unpack(lifetimes)[:2] if lifetimes is not None else (_FOR_EVER, _FOR_EVER)
+        _CACHEINFO.unpack(lifetimes)[:2] if lifetimes is not None else (_FOREVER, _FOREVER)
     )
-    label = attributes.get(IFA_LABEL, b"").rstrip(b"\0").decode(errors="replace")
-    wide = number(attributes, IFA_FLAGS)
+    label = text(attributes, uapi.IFA_LABEL)
+    all_flags = number(attributes, uapi.IFA_FLAGS)
     return Address(
         family=family,
         address=local or address or "",
         prefix_length=prefix_length,
-        broadcast=ip_address(family, attributes, IFA_BROADCAST),
+        broadcast=ip_address(family, attributes, uapi.IFA_BROADCAST),
         peer=address if local is not None and address != local else None,
         scope=scope,
-        flags=flags if wide is None else wide,
-        protocol=attributes.get(IFA_PROTO, b"\0")[0],
-        metric=number(attributes, IFA_RT_PRIORITY) or 0,
-        label=label if ":" in label else None,
-        preferred_s=None if preferred == _FOR_EVER else preferred,
-        valid_s=None if valid == _FOR_EVER else valid,
+        flags=flags if all_flags is None else all_flags,
+        protocol=attributes.get(uapi.IFA_PROTO, b"\0")[0],
+        metric=number(attributes, uapi.IFA_RT_PRIORITY) or 0,
+        label=label if label is not None and ":" in label else None,
+        preferred_s=None if preferred == _FOREVER else preferred,
+        valid_s=None if valid == _FOREVER else valid,
     )

@@ -1,8 +1,8 @@
-"""A place where nobody sees a NIC: an empty network namespace that this process alone holds.
+"""Hides NICs in an empty network namespace that this process alone holds.
 
-Nothing names the namespace but an open descriptor, so it ends with the process, however that
-ends, and the kernel then gives the NICs in it back to the namespace that the system started in,
-under the names that they had (K: net/core/dev.c, default_device_exit_net (6.12)).
+The namespace has no name, only an open descriptor. It therefore ends with the process, however
+that ends, and the kernel returns the NICs in it to the initial network namespace under their
+former names (K: net/core/dev.c, default_device_exit_net (6.12)).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.kernel import encode
+from guestagent.guest.kernel import link_messages
 from guestagent.guest.kernel.netlink import NetlinkKernel
 
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
@@ -20,46 +20,46 @@ _OWN_NAMESPACE = Path("/proc/self/ns/net")
 
 
 class HidingKernel(NetlinkKernel):
-    """The kernel with a hideaway; it is made, and ends, with this object.
+    """The kernel with a namespace for hidden NICs, which lives as long as this object.
 
     :raise SystemLacksError: the kernel has no network namespaces, or CAP_SYS_ADMIN is missing.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._hideaway = _empty_namespace()
+        self._hidden = _empty_namespace()
 
     def hide(self, ifindex: int) -> None:
-        """Take a NIC out of sight. Raises KernelError; the NIC is then where it was."""
-        self._change(f"hide link {ifindex}", ifindex, encode.namespace(self._hideaway))
+        """Move a NIC to the namespace. Raises KernelError; the NIC then stays in its namespace."""
+        self._change(f"hide link {ifindex}", ifindex, link_messages.namespace(self._hidden))
 
     def close(self) -> None:
-        """Give back what is hidden, and close the socket."""
-        os.close(self._hideaway)
+        """Return the hidden NICs and close the socket."""
+        os.close(self._hidden)
         super().close()
 
 
 def _empty_namespace() -> int:
-    """Return a descriptor of a new network namespace, leaving this thread where it is.
+    """Return a descriptor of a new network namespace; this thread stays in its own.
 
     ctypes, because os.unshare and os.setns came with Python 3.12.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _done(libc.unshare(CLONE_NEWNET), "make a network namespace")
+        _check(libc.unshare(CLONE_NEWNET), "make a network namespace")
         made = os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
-        _done(libc.setns(home, CLONE_NEWNET), "return from a new network namespace")
+        _check(libc.setns(home, CLONE_NEWNET), "return from a new network namespace")
     finally:
         os.close(home)
     return made
 
 
-def _done(result: int, what: str) -> None:
+def _check(result: int, what: str) -> None:
     if result != 0:
-        said = os.strerror(ctypes.get_errno())
+        reason = os.strerror(ctypes.get_errno())
         raise SystemLacksError(
-            f"could not {what}: {said}",
-            hint="it needs CAP_SYS_ADMIN, which guestagent-hide.service has, and a kernel with"
+            f"could not {what}: {reason}",
+            hint="run it with CAP_SYS_ADMIN, as guestagent-hide.service does, on a kernel with"
             " CONFIG_NET_NS",
         )

@@ -1,4 +1,4 @@
-"""Sending ready-made Ethernet frames (packet(7)); needs CAP_NET_RAW."""
+"""Sends complete Ethernet frames (packet(7)); needs CAP_NET_RAW."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _log = logging.getLogger("guestagent.packet")
 
 
 def send(frames: tuple[Frame, ...]) -> int:
-    """Send frames and return how many went out; one that an interface refuses is logged.
+    """Send frames and return the number sent; a frame that an interface refuses is logged.
 
-    Raises OSError when no such socket may be opened.
+    Raises OSError if the socket cannot be opened.
     """
     sent = 0
     # Protocol 0: the socket receives nothing.

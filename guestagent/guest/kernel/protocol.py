@@ -1,7 +1,7 @@
-"""What the agent asks of the kernel: the narrow border that a fake can stand behind.
+"""The agent's interface to the kernel, which a fake implements too.
 
-Every call is synchronous and made from one thread. A refused request raises
-KernelError with the errno; nothing else crosses the border.
+Every call is synchronous and made from one thread. A refused request raises KernelError with the
+errno, and no other exception.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from guestagent.guest.core.model import Address, BondOptions, Link, Neighbour, R
 class KernelError(GuestAgentError):
     """The kernel refused a request. ``code`` is the errno."""
 
-    def __init__(self, what: str, code: int, *, detail: str | None = None) -> None:
-        said = f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
-        super().__init__(f"{what}: {said}{': ' + detail if detail else ''}", hint=_HINTS.get(code))
+    def __init__(self, what: str, code: int) -> None:
+        reason = f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
+        super().__init__(f"{what}: {reason}", hint=_HINTS.get(code))
         self.code = code
 
 
@@ -31,112 +31,120 @@ _HINTS = {
 
 
 class Kernel(Protocol):
-    """Links, addresses and routes of the network namespace the agent lives in."""
+    """Links, addresses and routes of the agent's network namespace."""
 
     def links(self) -> tuple[Link, ...]:
-        """Return every link, without addresses and routes; udev's word is not in it."""
+        """Return every link with its device, without addresses, routes and udev's properties."""
 
     def link(self, name: str) -> Link | None:
-        """Return the link of that name, without what sysfs says of it; None without one."""
+        """Return the link with this name, without its device; None without one."""
 
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         """Return the addresses of a link, in the kernel's order."""
 
     def routes(self, ifindex: int) -> tuple[Route, ...]:
-        """Return the routes through a link that the kernel did not make by itself."""
+        """Return the routes through a link, without those that the kernel derived itself."""
 
     def rules(self, name: str) -> tuple[Rule, ...]:
         """Return the rules that name a link."""
 
     def neighbours(self, ifindex: int) -> tuple[Neighbour, ...]:
-        """Return the neighbours of a link that somebody set, and those it answers for."""
+        """Return the permanent and the proxy neighbours of a link."""
 
     def settings(self, name: str) -> frozenset[Setting]:
-        """Return the settings of a link, or those that a new link gets for ``default``."""
+        """Return the settings of a link; those of ``default`` apply to new links."""
 
-    def is_filtering(self, name: str) -> bool:
-        """Whether a link may drop what would not be answered through it (rp_filter)."""
+    def has_rp_filter(self, name: str) -> bool:
+        """Whether a link may drop packets whose replies would leave through another."""
 
-    def obstacles(self, ifindex: int) -> tuple[str, ...]:
-        """Return what a link has that cannot be moved to another, in words."""
+    def unmovable(self, ifindex: int) -> tuple[str, ...]:
+        """Describe the parts of a link that cannot be moved to another link."""
 
-    def unsent(self, ifindex: int) -> int:
-        """Return how much a link holds of what it was given to send: 0 is nothing."""
+    def tx_backlog(self, ifindex: int) -> int:
+        """Return packets and bytes that are queued for transmission on a link; 0 for none."""
 
     def create_bond(
-        self, name: str, *, mac: str, mtu: int, options: BondOptions, group: int, quiet: bool
+        self,
+        name: str,
+        *,
+        mac: str,
+        mtu: int,
+        options: BondOptions,
+        group: int,
+        ipv6_autoconf: bool,
     ) -> None:
         """Create an active-backup bond, down and without ports.
 
-        ``quiet``: the kernel makes no IPv6 address on it, and takes no router advertisements.
-        EEXIST when the name is taken; SystemLacksError without the bonding module.
+        Without ``ipv6_autoconf`` the kernel makes no IPv6 address on it and ignores router
+        advertisements. Raises KernelError with EEXIST if the name is taken, and
+        SystemLacksError without the bonding module.
         """
 
     def delete_link(self, ifindex: int) -> None:
         """Delete a virtual link."""
 
     def set_alias(self, ifindex: int, alias: str) -> None:
-        """Set the alias and return the link to group 0, in one message."""
+        """Set the alias of a link and its group to 0, in one message."""
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
         """Bring a link up or down."""
 
-    def set_quiet(self, ifindex: int, *, quiet: bool) -> None:
-        """Keep the kernel from making IPv6 addresses on a link (addrgenmode none), or let it."""
+    def set_ipv6_addr_gen(self, ifindex: int, *, on: bool) -> None:
+        """Have the kernel make IPv6 addresses on a link or not (addrgenmode eui64 or none)."""
 
     def set_upper(self, ifindex: int, upper: int | None) -> None:
-        """Make a link a port of ``upper``, or release it. EPERM when it is up."""
+        """Make a link a port of ``upper``, or of no link. EPERM if it is up."""
 
     def tune_bond(self, bond: int, *, miimon_ms: int, announcements: int) -> None:
-        """Set how often a bond looks at its ports and how often it announces a change."""
+        """Set the interval of a bond's port checks and the number of its announcements."""
 
-    def write_no_mac(self, bond: int) -> None:
+    def set_fail_over_mac_active(self, bond: int) -> None:
         """Have a bond take the MAC of its active port and write none; refused if it has ports."""
 
     def set_primary(self, bond: int, port: int | None) -> None:
         """Set or clear the primary of a bond."""
 
     def set_all_ports_active(self, bond: int, *, enabled: bool) -> None:
-        """Deliver or drop what arrives on the inactive port."""
+        """Have a bond deliver or drop what arrives on the inactive port."""
 
     def add_address(self, ifindex: int, address: Address) -> None:
-        """Add an address; one that is there already is updated. IPv6 without DAD."""
+        """Add an address, or update one that exists already; IPv6 without DAD."""
 
     def delete_address(self, ifindex: int, address: Address) -> None:
-        """Delete an address; one that is gone already is fine."""
+        """Delete an address; one that is gone already is no error."""
 
     def put_route(self, ifindex: int, route: Route) -> None:
-        """Add a route through a link, in place of the first to the same destination and metric.
+        """Add a route through a link, in place of the first with its destination and metric.
 
-        One that is ``behind`` another is added as the last, and takes nothing's place.
+        A route that is ``behind`` another is appended and replaces none.
         """
 
     def delete_route(self, ifindex: int, route: Route) -> None:
-        """Delete a route; one that is gone already is fine."""
+        """Delete a route; one that is gone already is no error."""
 
     def add_rule(self, rule: Rule) -> None:
-        """Add a rule; one that is there already is fine."""
+        """Add a rule; one that exists already is no error."""
 
     def delete_rule(self, rule: Rule) -> None:
-        """Delete a rule; one that is gone already is fine."""
+        """Delete a rule; one that is gone already is no error."""
 
     def put_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
-        """Set a neighbour on a link for good, in place of what is known of it."""
+        """Set a permanent or a proxy neighbour on a link, in place of a known one."""
 
     def delete_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
-        """Delete a neighbour; one that is gone already is fine."""
+        """Delete a neighbour; one that is gone already is no error."""
 
     def write_setting(self, name: str, setting: Setting) -> None:
         """Write a setting of a link."""
 
-    def loosen(self, name: str) -> None:
-        """Let a link take what is answered through another, as far as ``all`` links may."""
+    def loosen_rp_filter(self, name: str) -> None:
+        """Have a link accept packets whose replies leave through another, as ``all`` permits."""
 
-    def solicit(self, ifindex: int, family: int, neighbour: str) -> None:
+    def solicit_neighbour(self, ifindex: int, family: int, address: str) -> None:
         """Make a neighbour on a link prove that it can be reached."""
 
-    def reachable(self, ifindex: int) -> frozenset[str]:
-        """Return the addresses of the neighbours that have proven it lately."""
+    def reachable_neighbours(self, ifindex: int) -> frozenset[str]:
+        """Return the addresses of the neighbours whose reachability is confirmed."""
 
     def close(self) -> None:
-        """Release what the adapter holds."""
+        """Close the sockets."""

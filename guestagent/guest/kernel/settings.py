@@ -1,8 +1,8 @@
 """Settings of one link below /proc/sys/net: read all, write a few.
 
-They have no other door: rtnetlink tells some (RTM_GETNETCONF, IFLA_AF_SPEC) and
-takes almost none. A kernel without IPv6 has fewer. K: Documentation/networking/
-ip-sysctl.rst (6.12).
+There is no other interface: rtnetlink reports some of them (RTM_GETNETCONF, IFLA_AF_SPEC) and
+accepts almost none. A kernel without IPv6 has fewer.
+K: Documentation/networking/ip-sysctl.rst (6.12).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SYSCTL_NET = Path("/proc/sys/net")
 _VALUE_BYTES = 256
 _GROUPS = ("ipv4/conf", "ipv4/neigh", "ipv6/conf", "ipv6/neigh")
 _NOT_CARRIED = {
-    # A state of the link, or read-only.
+    # State of the link, or read-only.
     *("ipv6/conf/mtu", "ipv4/conf/mc_forwarding", "ipv6/conf/mc_forwarding"),
-    # How IPv6 addresses are made is said over rtnetlink; a secret would change it too.
+    # Address generation is set over rtnetlink; writing a secret would change it too.
     *("ipv6/conf/addr_gen_mode", "ipv6/conf/stable_secret"),
-    # The same value in a coarser unit; it would undo the finer one.
+    # The same value in a coarser unit, which would overwrite the finer one.
     *("ipv4/neigh/base_reachable_time", "ipv4/neigh/retrans_time"),
     *("ipv6/neigh/base_reachable_time", "ipv6/neigh/retrans_time"),
     *("ipv4/neigh/unres_qlen", "ipv6/neigh/unres_qlen"),
@@ -30,7 +30,7 @@ _NOT_CARRIED = {
 
 
 def settings(name: str, root: Path = SYSCTL_NET) -> frozenset[Setting]:
-    """Return the settings of a link, or those that a new link gets for ``default``."""
+    """Return the settings of a link; those of ``default`` apply to new links."""
     found: set[Setting] = set()
     for group in _GROUPS:
         directory = root / group / name
@@ -47,7 +47,7 @@ def settings(name: str, root: Path = SYSCTL_NET) -> frozenset[Setting]:
 
 
 def _read(path: str) -> str:
-    """Return the value in a file: a hundred are read at boot, and open() costs four times this."""
+    """Return the value in a file, without open(): it takes four times as long, for 100 files."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -71,7 +71,7 @@ def write_setting(name: str, setting: Setting, root: Path = SYSCTL_NET) -> None:
 
 
 def ignore_routers(name: str, root: Path = SYSCTL_NET) -> None:
-    """Have a link take no router advertisements; where there is no IPv6 there are none."""
+    """Have a link ignore router advertisements; a kernel without IPv6 is no error."""
     try:
         write_setting(name, Setting(key=ACCEPT_RA, value="0"), root)
     except KernelError as error:
@@ -80,9 +80,9 @@ def ignore_routers(name: str, root: Path = SYSCTL_NET) -> None:
 
 
 def hears_routers(name: str, root: Path = SYSCTL_NET) -> bool:
-    """Whether the kernel itself takes router advertisements on a link.
+    """Whether the kernel itself accepts router advertisements on a link.
 
-    Where it forwards, 1 is not enough (ip-sysctl.rst, accept_ra).
+    On a link that forwards it needs accept_ra 2 (ip-sysctl.rst, accept_ra).
     """
     try:
         accepts, forwards = (
@@ -94,27 +94,27 @@ def hears_routers(name: str, root: Path = SYSCTL_NET) -> bool:
     return accepts >= 2 if forwards else accepts >= 1
 
 
-def is_filtering(name: str, root: Path = SYSCTL_NET) -> bool:
-    """Whether a link may drop what would not be answered through it (rp_filter).
+def has_rp_filter(name: str, root: Path = SYSCTL_NET) -> bool:
+    """Whether a link may drop packets whose replies would leave through another (rp_filter).
 
-    The larger of the values for all links and for this one counts (ip-sysctl.rst). A loose one
-    drops it too where the link has no IPv4 address, as a NIC that has lost its own and a bond
-    that has none yet (K: net/ipv4/fib_frontend.c, __fib_validate_source, no_addr (6.12)).
+    The larger of the values for ``all`` and for the link applies (ip-sysctl.rst). The loose mode
+    drops them too on a link without IPv4 address, such as a NIC that has lost its addresses and a
+    bond that has none yet (K: net/ipv4/fib_frontend.c, __fib_validate_source, no_addr (6.12)).
     """
     return max(_rp_filter("all", root), _rp_filter(name, root)) > 0
 
 
-def loosen(name: str, root: Path = SYSCTL_NET) -> None:
-    """Let a link take what is answered through another, as far as ``all`` links may.
+def loosen_rp_filter(name: str, root: Path = SYSCTL_NET) -> None:
+    """Have a link accept packets whose replies leave through another, as far as ``all`` permits.
 
-    Where a filter is set for ``all``, the loose one is the least that a link can have.
+    With a filter set for ``all``, the loose mode is the least that a link can have.
     """
     least = "2" if _rp_filter("all", root) else "0"
     write_setting(name, Setting(key=RP_FILTER, value=least), root)
 
 
 def _rp_filter(name: str, root: Path) -> int:
-    """Return the value of a link, 0 for one without IPv4."""
+    """Return the value of a link, 0 for a link without IPv4."""
     try:
         return int((root / "ipv4/conf" / name / "rp_filter").read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What sysfs says of the device behind a link."""
+"""The device behind a link, from sysfs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class DeviceFacts:
 
 
 def device_facts(name: str, ifindex: int, root: Path = SYS_CLASS_NET) -> DeviceFacts:
-    """Return what is behind a link, nothing when it vanished or was renamed meanwhile.
+    """Return the device behind a link; an empty one if the link vanished or was renamed.
 
-    The ifindex is compared because sysfs knows links by name only. The feature
+    The ifindex is compared because sysfs identifies links by name only. The feature
     bits of a virtio device are a string of 0 and 1 from bit 0 on
     (K: drivers/virtio/virtio.c, features_show (6.12)); VIRTIO_NET_F_STANDBY is
-    what gives a NIC to net_failover (K: drivers/net/virtio_net.c, virtnet_probe).
+    what binds a NIC to net_failover (K: drivers/net/virtio_net.c, virtnet_probe).
     """
-    # Asked for every NIC at every event, and pathlib takes five times as long.
+    # Called for every NIC at every event; pathlib takes five times as long.
     link = f"{root}/{name}"
     try:
         path = os.readlink(link)  # noqa: PTH115
@@ -49,7 +49,7 @@ def device_facts(name: str, ifindex: int, root: Path = SYS_CLASS_NET) -> DeviceF
 
 
 def lost_carriers(name: str, root: Path = SYS_CLASS_NET) -> int | None:
-    """Return how often a port has lost its carrier since it joined its bond; None for no port.
+    """Count the losses of carrier of a port since it joined its bond; None for another link.
 
     K: drivers/net/bonding/bond_sysfs_slave.c, link_failure_count (6.12).
     """
@@ -60,7 +60,7 @@ def lost_carriers(name: str, root: Path = SYS_CLASS_NET) -> int | None:
 
 
 def _read(path: str) -> str:
-    """Return an attribute, which the kernel gives whole at the first read."""
+    """Return an attribute, which the first read returns completely."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, _PAGE_BYTES).decode()

@@ -1,7 +1,7 @@
-"""udev: a hint when a NIC comes, and its word that it has finished with one.
+"""udev's events about NICs, and its database.
 
-The truth is rtnetlink and sysfs. udev may fail to rename a NIC and then keeps
-no properties of it, while its database still calls it initialised.
+The truth is in rtnetlink and sysfs: udev may fail to rename a NIC and then keeps no properties of
+it, while its database still calls it initialised.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Any
 
 
 class UdevDatabase:
-    """What udev knows of NICs. Each instance belongs to one thread."""
+    """udev's records of NICs. Each instance belongs to one thread."""
 
     @cached_property
     def _context(self) -> Any:
-        # Loaded at the first question: at boot, where time counts, none is asked.
+        # Loaded at the first query: the boot path makes none.
         import pyudev
 
         return pyudev.Context()
 
     def finished_with(self, name: str) -> bool:
-        """Whether udev has processed a NIC, its renaming included; False when it is gone."""
+        """Whether udev has processed a NIC, including its renaming; False if it is gone."""
         device = self._device(name)
         return device is not None and bool(device.is_initialized)
 
     def properties(self, name: str) -> dict[str, str]:
-        """Return what udev knows of a NIC, empty when it is gone."""
+        """Return udev's properties of a NIC, none if it is gone."""
         device = self._device(name)
         return dict(device.properties) if device is not None else {}
 
@@ -42,9 +42,9 @@ class UdevDatabase:
 class UdevEvents:
     """A socket that becomes readable when udev has processed a NIC or a virtio-serial port.
 
-    It is drained without waiting, never by a thread of the library's own. An
-    overflow wedges a pyudev monitor for ever (github.com/pyudev/pyudev issue
-    194): ``drain`` then opens a new one, so ask ``fileno`` again after it.
+    It is drained without waiting, and without a thread of the library. A pyudev monitor never
+    works again after an overflow (github.com/pyudev/pyudev issue 194): ``drain`` then opens a new
+    one, so read ``fileno`` again after it.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class UdevEvents:
         return int(self._monitor.fileno())
 
     def drain(self) -> None:
-        """Take all pending events; they only say that something changed."""
+        """Take all pending events; they only mark the observation as stale."""
         try:
             while self._monitor.poll(timeout=0) is not None:
                 pass

@@ -169,7 +169,7 @@ class Applier:
                     mtu=action.mtu,
                     options=action.options,
                     group=BIRTHMARK,
-                    quiet=action.quiet,
+                    ipv6_autoconf=not action.quiet,
                 )
             case TuneBond():
                 kernel.tune_bond(
@@ -194,11 +194,11 @@ class Applier:
                     self._bond(action.bond).ifindex, enabled=isinstance(action, OpenWindow)
                 )
             case QuietPort():
-                kernel.set_quiet(action.port.ifindex, quiet=True)
+                kernel.set_ipv6_addr_gen(action.port.ifindex, on=False)
             case FreeBond():
-                kernel.set_quiet(self._bond(action.bond).ifindex, quiet=False)
+                kernel.set_ipv6_addr_gen(self._bond(action.bond).ifindex, on=True)
             case FreePort():
-                kernel.set_quiet(action.port.ifindex, quiet=False)
+                kernel.set_ipv6_addr_gen(action.port.ifindex, on=True)
             case PortDown():
                 kernel.set_up(action.port.ifindex, up=False)
             case PortUp():
@@ -219,7 +219,7 @@ class Applier:
                 for setting in action.settings:
                     kernel.write_setting(self._bond(action.bond).name, setting)
                 if action.loosen:
-                    kernel.loosen(self._bond(action.bond).name)
+                    kernel.loosen_rp_filter(self._bond(action.bond).name)
             case RemoveStackFiles():
                 self._stack.remove(action.bond)
             case RememberPair():
@@ -261,7 +261,7 @@ class Applier:
                 )
                 raise
             _log.warning("%s; trying again with fail-over-mac = active", error)
-            kernel.write_no_mac(bond.ifindex)
+            kernel.set_fail_over_mac_active(bond.ifindex)
             kernel.set_upper(port.ifindex, bond.ifindex)
 
     def _up(self, action: PortUp) -> None:
@@ -301,7 +301,7 @@ class Applier:
         """Let a link take what is answered through another; return what it had before."""
         kernel = self._kernel
         former = next(item for item in kernel.settings(link.name) if item.key == RP_FILTER)
-        kernel.loosen(link.name)
+        kernel.loosen_rp_filter(link.name)
         back.callback(_undo, partial(kernel.write_setting, link.name, former))
         return former
 

@@ -97,18 +97,18 @@ class Engine:
 
     def unsent(self, ifindexes: frozenset[int]) -> int:
         """Return what links hold of what they were given to send. Raises KernelError."""
-        return sum(self._kernel.unsent(ifindex) for ifindex in ifindexes)
+        return sum(self._kernel.tx_backlog(ifindex) for ifindex in ifindexes)
 
     def solicit_gateways(self, ifindex: int) -> bool:
         """Make the default gateways of a link prove themselves; False without any."""
         gateways = self._gateways(ifindex)
         for family, gateway in gateways:
-            self._kernel.solicit(ifindex, family, gateway)
+            self._kernel.solicit_neighbour(ifindex, family, gateway)
         return bool(gateways)
 
     def gateway_reached(self, ifindex: int) -> bool:
         """Whether one of the default gateways of a link has answered lately."""
-        reachable = self._kernel.reachable(ifindex)
+        reachable = self._kernel.reachable_neighbours(ifindex)
         return any(gateway in reachable for _, gateway in self._gateways(ifindex))
 
     def _gateways(self, ifindex: int) -> tuple[tuple[int, str], ...]:

@@ -212,7 +212,7 @@ class Observer:
             routes=routes,
             rules=self._kernel.rules(link.name),
             neighbours=self._kernel.neighbours(link.ifindex),
-            filtering=self._kernel.is_filtering(link.name),
+            filtering=self._kernel.has_rp_filter(link.name),
             bond=state,
         )
 
@@ -262,7 +262,7 @@ class Observer:
         standby = replace(standby, settings=tuple(sorted(settings, key=lambda item: item.key)))
         if not addresses:
             # Not the guest's own traffic, but somebody's: a sensor, a router in user space.
-            obstacles = kernel.obstacles(standby.ifindex) if standby.up else ()
+            obstacles = kernel.unmovable(standby.ifindex) if standby.up else ()
             return replace(standby, obstacles=obstacles)
         return replace(
             standby,
@@ -270,8 +270,8 @@ class Observer:
             routes=kernel.routes(standby.ifindex),
             rules=kernel.rules(standby.name),
             neighbours=kernel.neighbours(standby.ifindex),
-            filtering=kernel.is_filtering(standby.name),
-            obstacles=kernel.obstacles(standby.ifindex),
+            filtering=kernel.has_rp_filter(standby.name),
+            obstacles=kernel.unmovable(standby.ifindex),
         )
 
 

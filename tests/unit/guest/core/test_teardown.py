@@ -73,7 +73,7 @@ def test_the_nic_gets_its_network_back_and_the_vf_is_left_alone(begin: Begin) ->
 
 def test_a_nic_whose_stack_makes_its_ipv6_addresses_gets_none_of_the_kernel() -> None:
     system, standby, _ = on_the_vf()
-    system.kernel.set_quiet(system.kernel.named("bond0").ifindex, quiet=True)
+    system.kernel.set_ipv6_addr_gen(system.kernel.named("bond0").ifindex, on=False)
     undone(system)
     name = system.kernel.table[standby].name
     assert Setting(key=ACCEPT_RA, value="0") in system.kernel.settings(name)

@@ -7,7 +7,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guestagent.guest.kernel.events import asking_to_announce
+from guestagent.guest.kernel.events import announcement_requests
 
 
 def message(ifindex: int, *, event: int | None, kind: int = 16) -> bytes:
@@ -20,15 +20,15 @@ def message(ifindex: int, *, event: int | None, kind: int = 16) -> bytes:
 
 def test_notify_peers_is_found_among_other_messages() -> None:
     data = message(2, event=None) + message(3, event=4) + message(4, event=2)
-    assert asking_to_announce(data) == {3}
+    assert announcement_requests(data) == {3}
 
 
 def test_a_link_that_goes_asks_for_nothing() -> None:
-    assert asking_to_announce(message(3, event=4, kind=17)) == set()
+    assert announcement_requests(message(3, event=4, kind=17)) == set()
 
 
 @given(st.binary(max_size=200), st.integers(min_value=0, max_value=60))
 def test_no_bytes_break_the_reader(noise: bytes, cut: int) -> None:
-    asking_to_announce(noise)
-    asking_to_announce(message(3, event=4)[:cut])
-    asking_to_announce(message(3, event=4) + noise)
+    announcement_requests(noise)
+    announcement_requests(message(3, event=4)[:cut])
+    announcement_requests(message(3, event=4) + noise)

@@ -10,7 +10,9 @@ from typing import cast
 import pytest
 
 from guestagent.guest.kernel import routes, settings
-from guestagent.guest.kernel.rtnetlink import Message, RtNetlink, u32, unpacked
+from guestagent.netlink import uapi
+from guestagent.netlink.codec import NetlinkMessage, u32, unpack
+from guestagent.netlink.rtnetlink import RtnetlinkSocket
 
 ROUTER = socket.inet_pton(socket.AF_INET6, "fe80::1")
 FIXED = struct.Struct("=BBBBBBBBI")
@@ -18,24 +20,24 @@ BY_RA, STATIC = 9, 4
 
 
 class Wire:
-    """An RtNetlink with one default route through link 2; keeps what it is sent."""
+    """An RtnetlinkSocket with one default route through link 2; keeps what it is sent."""
 
     def __init__(self, protocol: int) -> None:
         self._fixed = FIXED.pack(socket.AF_INET6, 0, 0, 0, 254, protocol, 0, 1, 0)
         self.sent: list[dict[int, bytes]] = []
 
-    def dump(self, _what: str, kind: int, request: bytes, _size: int) -> list[Message]:
-        if (kind, request[0]) != (routes.RTM_GETROUTE, socket.AF_INET6):
+    def dump(self, _what: str, kind: int, request: bytes, _size: int) -> list[NetlinkMessage]:
+        if (kind, request[0]) != (uapi.RTM_GETROUTE, socket.AF_INET6):
             return []
         attributes = {
-            routes.RTA_OIF: u32(2),
-            routes.RTA_GATEWAY: ROUTER,
-            routes.RTA_PRIORITY: u32(1024),
+            uapi.RTA_OIF: u32(2),
+            uapi.RTA_GATEWAY: ROUTER,
+            uapi.RTA_PRIORITY: u32(1024),
         }
-        return [Message(fixed=self._fixed, attributes=attributes)]
+        return [NetlinkMessage(fixed=self._fixed, attributes=attributes)]
 
     def send(self, _what: str, _kind: int, payload: bytes, _flags: int = 0) -> None:
-        self.sent.append(unpacked(payload[FIXED.size :]))
+        self.sent.append(unpack(payload[FIXED.size :]))
 
 
 @pytest.mark.parametrize(
@@ -46,13 +48,13 @@ def test_a_route_to_a_router_leaves_its_place_to_the_kernel_on_the_other_link(
     protocol: int, metric: int, *, hears_routers: bool
 ) -> None:
     wire = Wire(protocol)
-    rtnetlink = cast("RtNetlink", wire)
+    rtnetlink = cast("RtnetlinkSocket", wire)
     (route,) = routes.routes(rtnetlink, 2, hears_routers=hears_routers)
     routes.put_route(rtnetlink, 3, route)
     routes.delete_route(rtnetlink, 2, route)
     put, deleted = wire.sent
-    assert (put[routes.RTA_PRIORITY], put[routes.RTA_GATEWAY]) == (u32(metric), ROUTER)
-    assert deleted[routes.RTA_PRIORITY] == u32(1024)
+    assert (put[uapi.RTA_PRIORITY], put[uapi.RTA_GATEWAY]) == (u32(metric), ROUTER)
+    assert deleted[uapi.RTA_PRIORITY] == u32(1024)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_everything_that_a_nic_has_goes_to_the_bond_and_back() -> None:
     standby, _ = in_use(system)
     assert system.engine().converge().error is None
     assert_has_everything(system, "bond0")
-    assert not system.kernel.is_filtering("ens2"), "what still arrives there must not be dropped"
+    assert not system.kernel.has_rp_filter("ens2"), "what still arrives there must not be dropped"
     system.released.macs.add(MAC)
     for _ in range(3):
         assert system.engine().converge().error is None
@@ -199,11 +199,11 @@ def test_the_bond_of_a_nic_that_filters_takes_everything_until_the_routes_have_m
     system.kernel.tuned["ens2"] = {RP_FILTER: rp_filter}
     system.kernel.set_carrier(vf, carrier=False)
     assert system.engine().converge().error is None
-    assert not system.kernel.is_filtering("bond0")
+    assert not system.kernel.has_rp_filter("bond0")
     system.kernel.set_carrier(vf, carrier=True)
     assert system.engine().converge().error is None
     assert_has_everything(system, "bond0", rp_filter)
-    assert not system.kernel.is_filtering("ens2"), "it has no address, and frames still come"
+    assert not system.kernel.has_rp_filter("ens2"), "it has no address, and frames still come"
 
 
 @pytest.mark.parametrize("wanted", ["0", "1", "2"])

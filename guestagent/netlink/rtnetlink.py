@@ -1,0 +1,96 @@
+"""One rtnetlink socket: requests and dumps. netlink(7), rtnetlink(7)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+from guestagent.errors import GuestAgentError
+from guestagent.netlink.codec import HEADER, NetlinkMessage, RawMessage, messages
+from guestagent.netlink.uapi import (
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+)
+
+_ERROR = struct.Struct("=i")
+_DUMP_TRIES = 20
+_TIMEOUT_S = 10.0
+_RECEIVE_BYTES = 1 << 18
+
+
+class RtnetlinkSocket:
+    """A socket whose requests are answered before the next one is sent; for one thread.
+
+    A failed request raises the result of ``error``, which gets the message and the errno.
+    ``what`` completes the message "could not …".
+    """
+
+    def __init__(self, error: Callable[[str, int], GuestAgentError]) -> None:
+        self._error = error
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.settimeout(_TIMEOUT_S)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def send(self, what: str, kind: int, payload: bytes, flags: int = 0) -> None:
+        """Send a change and wait for its acknowledgement."""
+        for _ in self._exchange(what, kind, payload, NLM_F_REQUEST | NLM_F_ACK | flags):
+            pass
+
+    def get(self, what: str, kind: int, payload: bytes, fixed_size: int) -> NetlinkMessage | None:
+        """Return one object, or None if the kernel answers ENODEV."""
+        found: NetlinkMessage | None = None
+        flags = NLM_F_REQUEST | NLM_F_ACK
+        for message in self._exchange(what, kind, payload, flags, absent=errno.ENODEV):
+            found = message.decode(fixed_size)
+        return found
+
+    def dump(self, what: str, kind: int, payload: bytes, fixed_size: int) -> list[NetlinkMessage]:
+        """Return all objects; a dump that a concurrent change interrupted is repeated."""
+        for _ in range(_DUMP_TRIES):
+            found = list(self._exchange(what, kind, payload, NLM_F_REQUEST | NLM_F_DUMP))
+            if not any(message.flags & NLM_F_DUMP_INTR for message in found):
+                return [m.decode(fixed_size) for m in found if m.kind != NLMSG_DONE]
+        raise self._error(f"could not {what}", errno.EAGAIN)
+
+    def _exchange(
+        self, what: str, kind: int, payload: bytes, flags: int, *, absent: int | None = None
+    ) -> Iterator[RawMessage]:
+        """Send a request and yield its answers; errno ``absent`` ends them like success."""
+        code = 0
+        try:
+            sequence = self._put(kind, payload, flags)
+            for message in self._answers(sequence):
+                if message.kind == NLMSG_ERROR:
+                    code = -_ERROR.unpack_from(message.body)[0]
+                    break
+                yield message
+                if message.kind == NLMSG_DONE:
+                    return
+        except OSError as error:
+            raise self._error(f"could not {what}", error.errno or errno.EIO) from error
+        if code not in {0, absent}:
+            raise self._error(f"could not {what}", code)
+
+    def _put(self, kind: int, payload: bytes, flags: int) -> int:
+        self._sequence += 1
+        size = HEADER.size + len(payload)
+        self._socket.send(HEADER.pack(size, kind, flags, self._sequence, 0) + payload)
+        return self._sequence
+
+    def _answers(self, sequence: int) -> Iterator[RawMessage]:
+        """Yield the answers to one request; late answers to earlier requests are skipped."""
+        while True:
+            for message in messages(self._socket.recv(_RECEIVE_BYTES)):
+                if message.sequence == sequence:
+                    yield message
