@@ -7,8 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from lab.debian import package_source
 from lab.flavour import Suite
-from lab.image import ensure_agent_package, package_source
+from lab.image import ensure_agent_package
 from lab.paths import BUILD
 from lab.process import run
 

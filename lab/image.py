@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.errors import SystemLacksError
+from lab.debian import ENVIRONMENT, bootstrap
 from lab.flavour import PLAIN, Flavour, Suite
 from lab.paths import IMAGES, LAB, PACKAGES, ROOT
 from lab.process import run
@@ -154,36 +154,12 @@ def _ensure_base(suite: Suite, packages: tuple[str, ...]) -> Path:
     if base.exists():
         return base
     _say(f"making the base of the guest image, Debian {suite}: about a minute")
+    excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED]
     with tempfile.TemporaryDirectory(dir=IMAGES, prefix="tmp-") as work:
-        settings = Path(work) / "apt.conf"
-        settings.write_text(run("apt-config", "dump", "--no-empty", "Acquire"))
         archive = Path(work) / "base.tar"
-        run(
-            *("mmdebstrap", "--variant=minbase", "--mode=root", f"--aptopt={settings}"),
-            *(f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED),
-            f"--include={','.join(packages)}",
-            # How this machine reaches its mirror is nobody else's business.
-            '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
-            '--customize-hook=rm -f "$1/etc/apt/sources.list"',
-            *(suite, archive, "-"),
-            stdin=package_source(suite),
-            # The initramfs is made once, with the settings of lab/rootfs.
-            env=os.environ | _ENV | {"INITRD": "No"},
-        )
+        bootstrap(suite, packages, archive, options=excluded)
         archive.replace(base)
     return base
-
-
-def package_source(suite: Suite) -> str:
-    """Return a source line for the suite, on the mirror that this machine's Debian comes from."""
-    targets = run("apt-get", "indextargets", "Created-By: Packages", "Label: Debian")
-    for line in targets.splitlines():
-        name, _, value = line.partition(": ")
-        if name == "Repo-URI":
-            return f"deb {value} {suite} main\n"
-    raise SystemLacksError(
-        "no package source of Debian is configured", hint="add one and run apt-get update"
-    )
 
 
 def _make_image(image: Image, base: Path, package: Path | None) -> None:
@@ -226,7 +202,7 @@ def _customize(root: Path) -> None:
 
 def _chroot(root: Path, *argv: str) -> None:
     private = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
-    run(*private, f"--mount-proc={root}/proc", "chroot", root, *argv, env=_ENV)
+    run(*private, f"--mount-proc={root}/proc", "chroot", root, *argv, env=ENVIRONMENT)
 
 
 # Half a gigabyte that no guest of the lab loads: Debian 12 does not compress its modules.
@@ -238,12 +214,6 @@ _EXCLUDED = (
                      "drivers/net/wireless", "drivers/scsi", "drivers/staging")
     ),
 )  # fmt: skip
-
-_ENV = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LC_ALL": "C.UTF-8",
-    "DEBIAN_FRONTEND": "noninteractive",
-}
 
 
 def _tree(directory: Path) -> list[Path]:
