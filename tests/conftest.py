@@ -5,6 +5,9 @@
 - ``guests``: starts others: ``start(Setup(…))``, ``boot(Setup(…))``, ``destination(guest)``.
 - ``network``: their wires, and the peer.
 
+Without root or QEMU the tests of these tiers are skipped, and the reason is printed; where CI=true
+they fail. What the unit tests need of this file is the standard library and pytest.
+
 Logs: ``build/logs/<tier>/<test>/``.
 
 A test whose emulated machine failed by itself (lab/emulator.py), or that waited to a deadline, is
@@ -25,24 +28,33 @@ import shutil
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from guestagent.errors import DeadlineError
+from lab.dev.tiers import TIERS, in_ci
 from lab.emulator import EmulatorFault, fault
-from lab.guests import Freezer, Guests
-from lab.image import ensure_image
-from lab.machine import Machine
-from lab.network import Network
 from lab.paths import LOGS, ROOT
+
+if TYPE_CHECKING:
+    from lab.guests import Freezer, Guests
+    from lab.machine import Machine
+    from lab.network import Network
 
 LOGS_OF_TEST = pytest.StashKey[Path]()
 RERUNS_MAX = 3
+TESTS = ROOT / "tests"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
-    """Tell the failure to start a machine from the emulator's."""
+    """Skip what cannot run here, and tell the failure to start a machine from the emulator's."""
+    reason = _lacks(item)
+    if reason and in_ci():
+        pytest.fail(reason, pytrace=False)
+    if reason:
+        pytest.skip(reason)
     return (yield from _told_apart(item))
 
 
@@ -50,6 +62,17 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Tell the failure of a test from the emulator's."""
     return (yield from _told_apart(item))
+
+
+def _lacks(item: pytest.Item) -> str | None:
+    """Return why a test of a tier that boots guests cannot run here."""
+    if not item.path.is_relative_to(TESTS):
+        return None
+    if item.path.relative_to(TESTS).parts[0] not in {tier.name for tier in TIERS if tier.guests}:
+        return None
+    there = {"root": os.geteuid() == 0, "QEMU": shutil.which("qemu-system-x86_64") is not None}
+    missing = " and ".join(name for name, is_there in there.items() if not is_there)
+    return f"needs {missing}; run: sudo ./dev test" if missing else None
 
 
 def _told_apart(item: pytest.Item) -> Generator[None]:
@@ -81,6 +104,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def freezer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Freezer]:
     """Guests booted once in this session."""
+    from lab.guests import Freezer
+    from lab.image import ensure_image
+
     directory = tmp_path_factory.mktemp("frozen")
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     yield Freezer(make_image=ensure_image, directory=directory, logs=LOGS / "frozen" / worker)
@@ -90,7 +116,7 @@ def freezer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Freezer]:
 @pytest.fixture
 def logs(request: pytest.FixtureRequest) -> Path:
     """Return the empty directory for the logs of this test."""
-    tier = request.path.relative_to(ROOT / "tests").parts[0]
+    tier = request.path.relative_to(TESTS).parts[0]
     again = "-again" if getattr(request.node, "execution_count", 1) > 1 else ""
     directory = LOGS / tier / (re.sub(r"[^\w.-]+", "-", request.node.name) + again)
     shutil.rmtree(directory, ignore_errors=True)
@@ -102,6 +128,8 @@ def logs(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def network() -> Iterator[Network]:
     """Two hosts, a switch and a peer, for this test alone."""
+    from lab.network import Network
+
     with Network() as made:
         yield made
 
@@ -109,6 +137,8 @@ def network() -> Iterator[Network]:
 @pytest.fixture
 def guests(freezer: Freezer, network: Network, logs: Path) -> Iterator[Guests]:
     """Start guests that end with the test."""
+    from lab.guests import Guests
+
     with ExitStack() as stack:
         yield Guests(freezer=freezer, network=network, logs=logs, stack=stack)
 

@@ -1,4 +1,4 @@
-"""Which tiers run for which words, and that those left out are said."""
+"""The words of ``./dev``: which tiers run for which of them, and that those left out are named."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import tiers
-from lab.tiers import Result, Tier
+from lab.dev import commands, tiers
+from lab.dev.prepare import Need
+from lab.dev.tiers import Result, Tier
 
-CI = ["lint", "unit", "guest", "vm", "sriov"]
+CI = ["lint", "unit", "trixie", "guest", "vm", "sriov"]
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,56 @@ def test_tests_run_side_by_side_where_processors_and_the_reader_allow_it(
     assert tiers._run(Tier(name="x", workers=workers), arguments).passed
     (argv,) = seen
     assert (argv[argv.index("-n") + 1] if "-n" in argv else None) == expected
+
+
+def test_a_run_ends_with_the_time_of_each_tier(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tiers, "_run", lambda *_: Result(passed=True, summary="1 passed in 2.00s"))
+    tiers.run_tiers([])
+    lines = capsys.readouterr().out.splitlines()
+    assert [f"{name}: 1 passed in 2.00s" for name in CI] == lines[1 : len(CI) + 1]
+    assert lines[len(CI) + 1].startswith("all of these: ")
+
+
+@pytest.mark.parametrize("words", [["tests"], ["test", "units"], ["test", "unit", "-k", "plan"]])
+def test_an_unknown_word_prints_the_usage_and_does_nothing(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "prepare", lambda _: pytest.fail("prepares"))
+    assert commands.main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"{commands.usage()}\n")
+
+
+@pytest.mark.parametrize("words", [[], ["help"], ["-h"], ["--help"]])
+def test_help_prints_the_usage_and_does_nothing(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "prepare", lambda _: pytest.fail("prepares"))
+    assert commands.main(words) == 0
+    assert capsys.readouterr().out == f"{commands.usage()}\n"
+
+
+def test_the_usage_lists_each_command_and_each_tier() -> None:
+    listed = {line.split()[0] for line in commands.usage().splitlines() if line.startswith("  ")}
+    assert {*commands.COMMANDS, *(tier.name for tier in tiers.TIERS)} <= listed
+
+
+def test_what_needs_root_says_so_without_it_and_tiers_that_do_are_left_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared: list[object] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "execv", _run_instead)
+    monkeypatch.setattr(commands, "VENV", Path("nowhere"))
+    monkeypatch.setattr(commands, "prepare", prepared.append)
+    assert commands.main(["demo"]) == 1
+    assert capsys.readouterr().err == "dev: demo needs root\ndev: run: sudo ./dev demo\n"
+    with pytest.raises(SystemExit):
+        commands.main(["test", "unit", "lint", "guest"])
+    assert prepared == [{Need.LINT}]
+
+
+def _run_instead(*_: object) -> None:
+    raise SystemExit
