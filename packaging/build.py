@@ -1,4 +1,4 @@
-"""Builds what is published: two Debian packages, two RPMs, a wheel and a source archive.
+"""Build the published files: two Debian packages, two RPMs, a wheel and a source archive.
 
 ::
 
@@ -6,8 +6,8 @@
 
 Nothing is built in the checkout: the inputs are copied under the output
 directory and built there. The same inputs give the same .deb byte for byte
-(dates come from packaging/debian/changelog), because the guest image of the
-lab is cached by the hash of the agent's package. With unchanged inputs nothing
+(dates come from packaging/debian/changelog), because the lab caches its guest
+image by the hash of the agent's package. If the inputs are unchanged, nothing
 is built.
 """
 
@@ -39,14 +39,14 @@ DEBIAN_TOOLS = {
     "dh_python3": "dh-python",
 }
 
-# legacy.py is GPL-2 only, unlike the rest; the other two are programs.
+# legacy.py is under GPL-2 only, unlike the other modules; the other two files are programs.
 NOT_VENDORED = ("legacy.py", "qmp_shell.py", "qmp_tui.py")
 
 
 def build_packages(out: Path) -> list[Path]:
     """Build everything into ``out`` and return the files.
 
-    A failed build leaves the files of the last one, and its log beside them.
+    A failed build keeps the files of the previous build, and leaves its log beside them.
 
     :raise SystemLacksError: a build tool is missing, or a build failed.
     """
@@ -69,7 +69,7 @@ def build_debian(out: Path) -> list[Path]:
             return kept
         shutil.copytree(tree / "packaging" / "debian", tree / "debian")
         _vendor(tree)
-        # The tools were looked for above; Debian's own check would ask for a C compiler too.
+        # The tools were checked above; Debian's own check also requires a C compiler.
         build = ["dpkg-buildpackage", "--build=binary", "--no-sign", "--no-check-builddeps"]
         _run(build, cwd=tree)
         return _publish(out, "debian", digest, sorted(work.glob("*.deb")))
@@ -93,7 +93,7 @@ def build_python(out: Path) -> list[Path]:
 def build_rpm(out: Path) -> list[Path]:
     """Build ``guestagent-*.noarch.rpm`` and ``guestagent-host-*.noarch.rpm`` into ``out``.
 
-    What a distribution's macros would add is left out where they are missing, as on Debian.
+    Scripts of macros that are missing, as on Debian, are left out.
 
     :raise SystemLacksError: see ``build_packages``.
     """
@@ -113,7 +113,7 @@ def build_rpm(out: Path) -> list[Path]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Let one build at a time work in ``out``."""
+    """Hold the lock of ``out``, so that one build at a time uses it."""
     (out / ".work").mkdir(parents=True, exist_ok=True)
     with (out / ".work" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -123,8 +123,8 @@ def _locked(out: Path) -> Iterator[None]:
 def _copy(inputs: tuple[str, ...], tree: Path) -> Path:
     """Copy ``inputs`` into a new directory ``tree``.
 
-    Copies carry the time of copying, and dpkg-deb lowers every time that is
-    later than the changelog's to it: so all files of a package have that time.
+    The copies have the time of the copy, and dpkg-deb lowers each time that is later than
+    that of the changelog to it. All files of a package therefore have the changelog's time.
     """
     shutil.rmtree(tree.parent, ignore_errors=True)
     tree.mkdir(parents=True)
@@ -151,13 +151,13 @@ def _digest(tree: Path) -> str:
 
 
 def _kept(out: Path, kind: str, digest: str) -> list[Path]:
-    """Return the files of the last build if it had the same inputs, else nothing."""
+    """Return the files of the previous build if it had the same inputs, else none."""
     last_digest, files = _last_build(out, kind)
     return files if digest == last_digest and all(file.exists() for file in files) else []
 
 
 def _publish(out: Path, kind: str, digest: str, built: list[Path]) -> list[Path]:
-    """Move ``built`` into ``out``, in place of what the last build of this kind left there."""
+    """Move ``built`` into ``out``, in place of the files of the previous build of this kind."""
     for file in _last_build(out, kind)[1]:
         file.unlink(missing_ok=True)
     files = [file.replace(out / file.name) for file in built]
@@ -176,7 +176,7 @@ def _stamp(out: Path, kind: str) -> Path:
 
 
 def _vendor(tree: Path) -> None:
-    """Fetch the library that the host package carries, checked against its pinned hash."""
+    """Download the library that the host package contains, and check its pinned hash."""
     target = tree / "vendor"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     checks = ["--require-hashes", "--only-binary=:all:", "--no-deps", "--no-compile"]
@@ -188,7 +188,7 @@ def _vendor(tree: Path) -> None:
 def _run(argv: list[str], *, cwd: Path) -> None:
     """Run a build step with its output in a log beside the tree."""
     log = cwd.parent / "build.log"
-    # One thread, because xz writes other bytes with several.
+    # One thread, because the output of xz depends on the number of threads.
     env = os.environ | {"LC_ALL": "C.UTF-8", "DPKG_DEB_THREADS_MAX": "1"}
     with log.open("ab") as output:
         done = subprocess.run(
@@ -205,7 +205,7 @@ def main() -> int:
     """Build and print the paths of the files, one a line."""
     parser = argparse.ArgumentParser(description="Build the packages.")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "packages")
-    parser.add_argument("--debian-only", action="store_true", help="nothing but these two")
+    parser.add_argument("--debian-only", action="store_true", help="build the .deb files only")
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
     try:

@@ -1,7 +1,7 @@
 #!/bin/bash
-# dracut(8) module: the rule that tells the VF of a pair, for NICs that udev meets in the
-# initramfs; see packaging/debian/guestagent.initramfs-hook, which does the same for
-# initramfs-tools. The udev-rules module copies no rule by itself that it does not know.
+# dracut(8) module. It installs the rule that recognises the VF of a pair, because udev
+# names NICs in the initramfs already; packaging/debian/guestagent.initramfs-hook does the
+# same for initramfs-tools. dracut's udev-rules module copies only the rules in its own list.
 
 check() {
 	return 0

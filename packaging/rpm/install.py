@@ -1,4 +1,4 @@
-"""Puts into an RPM's build root what the Debian packages install, so that there is one list.
+"""Install the files of the Debian packages into an RPM's build root, so that there is one list.
 
 python3 packaging/rpm/install.py BUILDROOT SITE_PACKAGES
 """
@@ -12,12 +12,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEBIAN_SITE = "usr/lib/python3/dist-packages"
 DEBIAN_UNITS = "lib/systemd/system"
-# ifupdown is Debian's alone: its hooks and the drop-ins of its units have nothing to do elsewhere.
+# Only Debian has ifupdown: its hooks and the drop-ins of its units are not for other systems.
 OF_IFUPDOWN = ("packaging/ifupdown/", "ifup@", "ifupdown@", "networking.service.d")
 
 
 def install(buildroot: Path, site: str) -> None:
-    """Copy every file of ``packaging/debian/*.install`` to where this distribution has it."""
+    """Copy every file of ``packaging/debian/*.install`` to its directory in this distribution."""
     for listed in sorted((ROOT / "packaging" / "debian").glob("*.install")):
         for line in listed.read_text().splitlines():
             pattern, target = line.split()
