@@ -19,9 +19,13 @@ from guestagent.clock import Deadline
 from guestagent.errors import DeadlineError, PeerError
 
 
+class QemuGoneError(PeerError):
+    """The QEMU of a guest has closed its end of the port."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """What became of one command."""
+    """The result of one command."""
 
     code: int | None
     """The exit code; None for one that was killed because its time was over."""
@@ -50,7 +54,7 @@ class Commands:
         self._reader.start()
 
     def close(self) -> None:
-        """Let go of the port; waiting calls fail with PeerError."""
+        """Close the port; waiting calls fail with QemuGoneError."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join()
         self._socket.close()
@@ -63,7 +67,7 @@ class Commands:
         seconds more is held to be stuck.
 
         :raise DeadlineError: the guest does not answer.
-        :raise PeerError: QEMU is gone.
+        :raise QemuGoneError: QEMU has ended.
         """
         number = next(self._ids)
         request = {"id": number, "script": script, "stdin": stdin, "timeout_s": timeout_s}
@@ -71,11 +75,11 @@ class Commands:
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
-            raise PeerError(f"{self._name}: QEMU is gone: {error}") from error
+            raise QemuGoneError(f"{self._name}: QEMU is gone: {error}") from error
         with self._changed:
             while number not in self._replies:
                 if self._closed:
-                    raise PeerError(f"{self._name}: QEMU is gone, while running: {script}")
+                    raise QemuGoneError(f"{self._name}: QEMU is gone, while running: {script}")
                 if not self._changed.wait(deadline.remaining_s):
                     raise DeadlineError(f"{self._name}: the guest does not answer to: {script}")
             reply = self._replies.pop(number)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from lab.emulator import QemuEndedFault
 from lab.flavour import Flavour
 from lab.image import Image
 from lab.machine import Frozen, Machine
@@ -46,27 +48,41 @@ class Freezer:
         return self._images[flavour]
 
     def frozen(self, setup: Setup) -> Frozen:
-        """Return the frozen guest of a setup, booting it the first time."""
+        """Return the frozen guest of a setup, booting it the first time.
+
+        A boot during which QEMU ends is begun once more, for this reason alone; the logs of both
+        stay.
+        """
         key = repr(setup)
         if key not in self._frozen:
-            number = len(self._frozen)
-            logs = self._logs / f"frozen-{number}"
-            image = self.image(setup.flavour)
-            with Network() as network, ExitStack() as stack:
-                _serve(setup, network)
-                machine = stack.enter_context(
-                    Machine(image=image, network=network, setup=setup, logs=logs)
-                )
-                machine.wait_ready()
-                machine.run("udevadm settle")
-                wait_until(
-                    "the network is configured",
-                    lambda: not machine.execute(UNSETTLED).stdout,
-                    timeout_s=SETTLED_TIMEOUT_S,
-                )
-                machine.collect_logs()
-                self._frozen[key] = machine.freeze(self._directory / str(number))
+            number = str(len(self._frozen))
+            try:
+                self._frozen[key] = self._boot_and_freeze(setup, number)
+            except QemuEndedFault as error:
+                print(f"lab: {setup.name} is booted once more: {error}", file=sys.stderr)
+                self._frozen[key] = self._boot_and_freeze(setup, f"{number}-again")
         return self._frozen[key]
+
+    def _boot_and_freeze(self, setup: Setup, name: str) -> Frozen:
+        with Network() as network, ExitStack() as stack:
+            _serve(setup, network)
+            machine = stack.enter_context(
+                Machine(
+                    image=self.image(setup.flavour),
+                    network=network,
+                    setup=setup,
+                    logs=self._logs / f"frozen-{name}",
+                )
+            )
+            machine.wait_ready()
+            machine.run("udevadm settle")
+            wait_until(
+                "the network is configured",
+                lambda: not machine.execute(UNSETTLED).stdout,
+                timeout_s=SETTLED_TIMEOUT_S,
+            )
+            machine.collect_logs()
+            return machine.freeze(self._directory / name)
 
 
 class Guests:

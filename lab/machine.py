@@ -22,17 +22,17 @@ import shutil
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from guestagent.errors import DeadlineError, GuestAgentError, PeerError
+from guestagent.errors import DeadlineError, GuestAgentError, PeerError, UnknownOutcomeError
 from lab import seed
 from lab.accelerator import TCG, accelerator
-from lab.commands import Commands
-from lab.emulator import EmulatorFault, fault
-from lab.guest import BOOT_TIMEOUT_S, Guest
+from lab.commands import Commands, Completed, QemuGoneError
+from lab.emulator import EmulatorFault, QemuEndedFault, epitaph, fault
+from lab.guest import BOOT_TIMEOUT_S, COMMAND_TIMEOUT_S, Guest
 from lab.image import Image
 from lab.monitor import EVENT_TIMEOUT_S, Event, Json, Monitor
 from lab.network import Network
@@ -144,17 +144,29 @@ class Machine(Guest):
     def wait_ready(self, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """See ``Guest.wait_ready``.
 
+        :raise QemuEndedFault: QEMU ended meanwhile.
         :raise EmulatorFault: the start-up does not end, and the emulator is why.
         """
         sound_s = min(timeout_s, SOUND_BOOT_S)
         try:
             super().wait_ready(timeout_s=sound_s)
+        except QemuGoneError as error:
+            raise QemuEndedFault(f"{error}\n{self._epitaph()}") from error
         except DeadlineError:
             if said := fault(self._logs):
                 raise EmulatorFault(said) from None
             if timeout_s == sound_s:
                 raise
             super().wait_ready(timeout_s=timeout_s - sound_s)
+
+    def execute(
+        self, script: str, *, stdin: str = "", timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> Completed:
+        """See ``Guest.execute``; where QEMU has ended, the error says how."""
+        try:
+            return super().execute(script, stdin=stdin, timeout_s=timeout_s)
+        except QemuGoneError as error:
+            raise QemuGoneError(f"{error}\n{self._epitaph()}") from error
 
     def reboot(self) -> None:
         """Reboot the guest from inside and wait until it is ready again.
@@ -182,8 +194,13 @@ class Machine(Guest):
     # -- QEMU ----------------------------------------------------------------------------------
 
     def qmp(self, command: str, **arguments: Json) -> Json:
-        """Run a QMP command; see ``Monitor.execute``."""
-        return self._monitor.execute(command, **arguments)
+        """Run a QMP command; see ``Monitor.execute``. Where QEMU has ended, the error says how."""
+        try:
+            return self._monitor.execute(command, **arguments)
+        except UnknownOutcomeError as error:
+            if self.alive:
+                raise
+            raise UnknownOutcomeError(f"{error}\n{self._epitaph()}") from error
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -357,6 +374,16 @@ class Machine(Guest):
 
     def _stop(self) -> None:
         end(self._process, QUIT_TIMEOUT_S)
+
+    def _epitaph(self) -> str:
+        """Describe the end of QEMU, which closes its sockets a moment before it is gone."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(QUIT_TIMEOUT_S)
+        return epitaph(
+            self._process.poll(),
+            qemu_log=self._log("qemu.log"),
+            serial_log=self._log("serial.log"),
+        )
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{self.setup.name}-{name}"

@@ -49,19 +49,19 @@ TESTS = ROOT / "tests"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
-    """Skip what cannot run here, and tell the failure to start a machine from the emulator's."""
+    """Skip what cannot run here, and name a fault of the emulator in the set-up."""
     reason = _lacks(item)
     if reason and in_ci():
         pytest.fail(reason, pytrace=False)
     if reason:
         pytest.skip(reason)
-    return (yield from _told_apart(item))
+    return (yield from _faults_named(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Tell the failure of a test from the emulator's."""
-    return (yield from _told_apart(item))
+    """Name a fault of the emulator in the test."""
+    return (yield from _faults_named(item))
 
 
 def _lacks(item: pytest.Item) -> str | None:
@@ -75,9 +75,12 @@ def _lacks(item: pytest.Item) -> str | None:
     return f"needs {missing}; run: sudo ./dev test" if missing else None
 
 
-def _told_apart(item: pytest.Item) -> Generator[None]:
+def _faults_named(item: pytest.Item) -> Generator[None]:
     try:
         return (yield)
+    except EmulatorFault as error:
+        # By its own name: those that are run again are chosen by that.
+        raise EmulatorFault(str(error)) from error
     except Exception as error:
         logs = item.stash.get(LOGS_OF_TEST, None)
         said = fault(logs) if logs else None
