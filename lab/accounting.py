@@ -44,7 +44,7 @@ class Flow:
     """When the packets that arrived more than once were sent; once for each duplicate."""
 
     def lost_between(self, begin_s: float, end_s: float) -> tuple[Loss, ...]:
-        """Return what was lost of what was sent in ``[begin_s, end_s)``."""
+        """Return the packets that were sent in ``[begin_s, end_s)`` and lost."""
         return tuple(loss for loss in self.lost if begin_s <= loss.sent_at_s < end_s)
 
     def sent_between(self, begin_s: float, end_s: float) -> int:

@@ -1,4 +1,4 @@
-"""Who gives guests their addresses: DHCPv4, router advertisements and DHCPv6 from the peer.
+"""Address service for guests: DHCPv4, router advertisements and DHCPv6 from the peer.
 
 dnsmasq, in the peer's network namespace alone, without DNS. Each NIC pair always gets the IPv4
 address that it has in the static setups, so that whatever knows it goes on; the IPv6 address is
@@ -93,7 +93,7 @@ class AddressServer:
 
     @property
     def log(self) -> str:
-        """What it said: every request and every answer."""
+        """Log of the server: every request and every answer."""
         return (self._directory / "log").read_text(errors="replace")
 
     def leases(self) -> tuple[Lease, ...]:

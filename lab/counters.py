@@ -1,4 +1,4 @@
-"""What the kernels of guest and peer counted meanwhile: to tell which of the two lost a packet."""
+"""Counters of the kernels of guest and peer, which show the one that lost a packet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TELLING = (
 
 
 class Counters:
-    """What was counted on both sides from now on, and since the last look."""
+    """Counters of both kernels, as differences since the last reading."""
 
     def __init__(self, network: Network, guest: Machine) -> None:
         self._network = network

@@ -1,4 +1,4 @@
-"""What kinds of Debian a guest is: its release, and who configures its network.
+"""Flavours of a guest: its release of Debian and its network stack.
 
 ::
 
@@ -31,7 +31,7 @@ class Suite(StrEnum):
 
 
 class Stack(StrEnum):
-    """Who configures the network."""
+    """Network stack of a guest."""
 
     NETWORKD = "networkd"
     """systemd-networkd with a file for each pair."""
@@ -118,12 +118,12 @@ class Flavour:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """What its image has besides what every image has."""
+        """Packages of its image besides those of every image."""
         return () if self.stack is None else (*STACK_PACKAGES, DHCP_CLIENTS[self.suite])
 
     @property
     def kernel_arguments(self) -> str:
-        """What keeps the other stacks of the image still."""
+        """Kernel arguments that disable the other stacks of the image."""
         if self.stack is None:
             return ""
         own = _UNITS[self.stack]
@@ -132,7 +132,7 @@ class Flavour:
         return " ".join([*masks, *(["cloud-init=disabled"] if self.stack != "cloud-init" else [])])
 
     def network_files(self, pairs: Iterable[Nics]) -> Files:
-        """Return what a user's image has for the virtio NICs, the only ones it knows of."""
+        """Return the network files of a user's image, for the virtio NICs alone."""
         pairs = tuple(pairs)
         match self.stack:
             case None | Stack.NETWORKD:

@@ -1,4 +1,4 @@
-"""What the lab does in a guest, wherever its QEMU runs: commands, as root."""
+"""Commands that the lab runs in a guest as root, wherever its QEMU runs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Guest:
         return json.loads(out) if out.strip() else None
 
     def ip(self, *arguments: str) -> Json:
-        """Return what ``ip -json -details ARGUMENTS`` prints."""
+        """Return the output of ``ip -json -details ARGUMENTS``."""
         return self.run_json(f"ip -json -details {shlex.join(arguments)}")
 
     def write_file(self, path: str, content: str) -> None:

@@ -58,7 +58,7 @@ class Frozen:
 
     @property
     def memory(self) -> Path:
-        """What QEMU wrote: the state of memory and devices."""
+        """File that QEMU wrote: the state of memory and devices."""
         return self.directory / "memory"
 
     @property

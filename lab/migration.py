@@ -28,7 +28,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What ``guestagent-host migrate --json`` reported."""
+    """Report of ``guestagent-host migrate --json``."""
 
     exit_code: int
     result: str

@@ -59,7 +59,7 @@ def mac_of_pair(index: int) -> str:
 
 
 def station_of_pair(index: int) -> Station:
-    """Return what the peer knows of the guests' pair ``index``."""
+    """Return the peer's view of pair ``index`` of the guests."""
     ipv4, ipv6 = Subnet.of_pair(index).addresses(GUEST_STATION)
     return Station(
         mac=mac_of_pair(index), ipv4=ipv4.partition("/")[0], ipv6=ipv6.partition("/")[0]
@@ -146,7 +146,7 @@ class Network:
         self._server = self._cleanup.enter_context(server)
 
     def leases(self) -> tuple[Lease, ...]:
-        """Return which addresses were given to whom: none where nothing is served."""
+        """Return the leases of the DHCP server; none without a server."""
         return self._server.leases() if self._server else ()
 
     def peer(self, *argv: str) -> tuple[str, ...]:

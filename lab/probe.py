@@ -53,7 +53,7 @@ class Pace:
     sample_s: float = 0.01
     """How often the guest looks which port is active."""
     linger_s: float = 1.0
-    """What is under way when sending ends has this long to arrive."""
+    """Time for packets in flight to arrive after the last one was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +69,14 @@ class ActivePort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tcp:
-    """What became of the TCP connection."""
+    """Fate of the TCP connection."""
 
     bytes_sent: int
     bytes_echoed: int
     longest_stall_ms: float
     longest_stall_at_s: float
     error: str = ""
-    """What ended it before its time."""
+    """Error that ended it early."""
 
     @property
     def survived(self) -> bool:
@@ -86,7 +86,7 @@ class Tcp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What the probe saw between ``begin_s`` and ``end_s`` (CLOCK_MONOTONIC of this machine)."""
+    """Observations of a probe from ``begin_s`` to ``end_s`` (this machine's CLOCK_MONOTONIC)."""
 
     rate_hz: float
     begin_s: float

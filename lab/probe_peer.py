@@ -104,7 +104,7 @@ def _checksum(data: bytes) -> bytes:
 
 
 class Arrivals:
-    """What arrives from the guest: number, the guest's time of sending, the time of arrival."""
+    """Packets from the guest: number, time of sending in the guest, time of arrival."""
 
     def __init__(self, udp: socket.socket) -> None:
         self._udp = udp
@@ -134,7 +134,7 @@ class Stream:
     sent: int = 0
     received: int = 0
     error: str = ""
-    """What ended it before its time."""
+    """Error that ended it early."""
     longest_stall_ns: int = 0
     longest_stall_at_ns: int = 0
     _open: bool = True

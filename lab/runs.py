@@ -1,4 +1,4 @@
-"""What one run of the lab leaves in the system: all named by its process, none stays.
+"""Objects of one run of the lab in the system, named by its process and removed at its end.
 
 A run that is killed cannot clean up; the next one does it, as a name carries its owner's PID.
 """

@@ -1,4 +1,4 @@
-"""What a guest is made of: its NIC pairs, its ports, its files; and QEMU's words for that.
+"""Set-up of a guest: its NIC pairs, ports and files, and the QEMU arguments for them.
 
 ::
 
@@ -101,7 +101,7 @@ class Pair:
         }
 
     def network_file(self) -> Files:
-        """Return what a user's image has for the one NIC it knows of: a networkd file."""
+        """Return the networkd file of a user's image, for the virtio NIC alone."""
         return PLAIN.network_files((self,))
 
 
@@ -156,7 +156,7 @@ class Setup:
         return f"{self.name}-p{number}"
 
     def netdevs(self) -> Iterator[str]:
-        """Return what is behind the NICs, as QEMU's ``-netdev``."""
+        """Return QEMU's ``-netdev`` arguments for the back ends of the NICs."""
         for pair in self.pairs:
             for kind, netdev in (("s", f"standby{pair.index}"), ("v", pair.vf)):
                 yield _tap(netdev, self.tap(pair, kind))

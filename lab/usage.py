@@ -1,4 +1,4 @@
-"""What the agent's process takes of a guest."""
+"""Resources that the agent's process uses in a guest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RESIDENT = re.compile(r"Rss:\s+(\d+) kB")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What the running agent takes at one moment."""
+    """Resources of the running agent at one moment."""
 
     resident_kib: int
     descriptors: int
@@ -23,7 +23,7 @@ class Usage:
 
 
 def agent_usage(guest: Machine) -> Usage:
-    """Return what the running agent takes now."""
+    """Return the resources that the running agent uses now."""
     words = guest.run(
         f"{_ENTER} && sed -n 's/^VmRSS:\\s*\\([0-9]*\\).*/\\1/p' status && ls fd | wc -l && "
         "sed -n 's/^voluntary_ctxt_switches:\\s*//p' task/*/status"

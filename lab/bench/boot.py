@@ -1,4 +1,4 @@
-"""What the agent adds to a boot: ``./dev bench boot``.
+"""Time that the agent adds to a boot: ``./dev bench boot``.
 
 Four kinds of guests take turns, so that a busy spell of this machine hits all of them: with one
 NIC, as most guests are, and with a pair to bond; each without the agent and with it.
@@ -47,7 +47,7 @@ class Boot:
     finished_ms: int
     """Until systemd says that the boot is over."""
     early_ms: int | None
-    """What the boot waited for the early unit, be it to find nothing to do; None without it."""
+    """Time for which the boot waited for the early unit, with work or without; None without it."""
 
 
 def parse(shown: str) -> Boot:

@@ -1,4 +1,4 @@
-"""Which methods race in which scenarios. Pure."""
+"""Choice of the methods and scenarios of a run. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATE_HZ = 1000.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What the command line asks for."""
+    """Methods and scenarios of a command line."""
 
     methods: tuple[Method, ...]
     scenarios: tuple[Scenario, ...]
@@ -30,7 +30,7 @@ class Choice:
                 yield method, wanted
 
     def left_out(self) -> Iterator[str]:
-        """Say what is asked for and does not apply."""
+        """Yield a line for each method with requested scenarios that do not apply to it."""
         for method in self.methods:
             missing = [item for item in self.scenarios if item not in method.scenarios]
             if missing:

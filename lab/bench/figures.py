@@ -13,7 +13,7 @@ from lab.probe import Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowFigures:
-    """What became of the packets of one flow."""
+    """Fate of the packets of one flow."""
 
     name: str
     sent: int

@@ -1,4 +1,4 @@
-"""Who takes part, and how each guest is set up: as its own documentation says.
+"""Methods of the benchmark, and the set-up of each guest according to its documentation.
 
 Every guest is the same Debian with the same pair of NICs. What is in ``files`` and ``commands``
 is the whole of what differs, and ``describe`` prints it.
@@ -14,7 +14,7 @@ from lab.setup import Pair, Setup
 
 
 class Scenario(StrEnum):
-    """What happens to the guest."""
+    """Scenario that a guest goes through."""
 
     UNPLUG = "unplug"
     REPLUG = "replug"
@@ -41,7 +41,7 @@ class Method:
 
     name: str
     about: str
-    """What it is and which documentation it follows; a sentence."""
+    """Description of the method, with the documentation that it follows; a sentence."""
     scenarios: tuple[Scenario, ...]
     files: Files
     """In the guest's root before it boots."""
@@ -64,7 +64,7 @@ class Method:
 
     @property
     def guest(self) -> tuple[str, ...]:
-        """What tells this method's frozen guest from others'."""
+        """Values that distinguish the frozen guest of this method from others."""
         return repr(self.setup), self.commands, str(self.with_agent), *self.packages
 
     def describe(self) -> str:
@@ -92,7 +92,7 @@ def _indented(text: str) -> str:
 
 PAIR = Pair()
 VF_NAME = "enp2s0"
-"""What udev calls a NIC behind the port rp1."""
+"""Name that udev gives to a NIC behind the port rp1."""
 
 _ADDRESSES = "\n".join(f"Address={address}" for address in PAIR.addresses)
 

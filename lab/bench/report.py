@@ -1,4 +1,4 @@
-"""What the race came to, as JSON and as a table."""
+"""Results of the benchmark, as JSON and as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the agent takes while nothing happens: ``./dev bench rest``.
+"""Memory and wake-ups of an idle agent: ``./dev bench rest``.
 
 A guest whose pair is on its VF is left alone. The agent is woken by systemd's watchdog once a
 minute, and by its own look without an event every ten.

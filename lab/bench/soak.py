@@ -24,7 +24,7 @@ from lab.usage import Usage, agent_usage
 CYCLES = 1000
 SAMPLES = 20
 GROWTH_KIB = 1024
-"""What the agent may grow by from the first sample, which is after the first cycles."""
+"""Limit of the agent's growth after the first sample, which is taken after the first cycles."""
 
 # Prints for each cycle how long it took, in microseconds: until the bond has lost its VF, and
 # from the search for it until the VF is primary and active again.
@@ -54,7 +54,7 @@ _OPTIONS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What was noted after so many cycles."""
+    """Sample of the agent and the bond after a number of cycles."""
 
     cycles: int
     usage: Usage

@@ -105,7 +105,7 @@ class Chroot:
         stamp.write_text(digest)
 
     def _argv(self, command: str) -> list[str]:
-        """Return what runs a shell command in the chroot, with mounts and a network of its own."""
+        """Return arguments that run a command in the chroot, with its own mounts and network."""
         devices = f"mount --rbind /dev {shlex.quote(str(self.root / 'dev'))}"
         inside = f"ip link set lo up && {command}"
         chroot = f"exec chroot {shlex.quote(str(self.root))} sh -c {shlex.quote(inside)}"

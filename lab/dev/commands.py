@@ -113,7 +113,7 @@ def _are_tiers(words: Sequence[str]) -> bool:
 
 
 def _needs_of_tiers(words: Sequence[str]) -> frozenset[Need]:
-    """Return what the named tiers need; one that needs root is skipped without, and says so."""
+    """Return the needs of the named tiers; a tier that needs root is skipped without root."""
     tiers = chosen(_split(words)[0])
     runnable = [tier for tier in tiers if os.geteuid() == 0 or not tier.needs_root]
     return frozenset().union(*(tier.needs for tier in runnable))

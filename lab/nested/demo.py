@@ -12,7 +12,7 @@ from lab.probe import Pace, Probe
 
 CALM_S = 5.0
 PACE = Pace(rate_hz=20.0, chunks_hz=5.0, sample_s=0.2, linger_s=3.0)
-"""What a guest that is emulated with its host carries beside its own work."""
+"""Pace of a probe of a guest that is emulated together with its host."""
 
 
 def run(logs: Path) -> DemoRun:

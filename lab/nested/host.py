@@ -95,12 +95,12 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrated:
-    """What the helper reported of a migration, as it is and by this machine's clock."""
+    """Report of the helper on a migration, as it is and by the clock of this machine."""
 
     report: Json
     helper: migration.Report
     margin_s: float
-    """What may lie around the downtime and is lost in it."""
+    """Margin around the downtime in which a loss counts as one of the downtime."""
 
 
 class Hosts:

@@ -119,7 +119,7 @@ class Inside(Guest):
         return self._monitor.execute(command, **arguments)
 
     def status(self) -> Json:
-        """Return what the agent inside says; None while it does not answer."""
+        """Return the answer of the agent inside; None while it does not answer."""
         done = self._host.execute(f"python3 -I -S - {self.directory}/agent.sock", stdin=_ASK)
         return json.loads(done.stdout)["result"] if done.code == 0 else None
 

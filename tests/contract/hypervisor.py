@@ -1,4 +1,4 @@
-"""What every QEMU does: claims that hold for the fake one and for the real one.
+"""Contract of a QEMU: claims that hold for the fake and for the real one.
 
 A claim gets a pair of QEMUs: the source has a guest that releases devices and
 no VF, the destination waits for it.

@@ -1,4 +1,4 @@
-"""What every Kernel does: claims that hold for the fake one and for the real one."""
+"""Contract of a Kernel: claims that hold for the fake and for the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every Kernel does with what belongs to a NIC besides addresses and plain routes."""
+"""Contract of a Kernel: addressing of a NIC besides addresses and plain routes."""
 
 from __future__ import annotations
 

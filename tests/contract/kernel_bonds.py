@@ -1,4 +1,4 @@
-"""What every Kernel does with bonds and their ports."""
+"""Contract of a Kernel: bonds and their ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a claim about a Kernel stands on, and the words that the claims are made of.
+"""Ground of the claims about a Kernel: their fixtures and helpers.
 
 A claim is a function of a kernel without links of its own making and of the
 ground, which makes the NICs. It uses plain assertions and nothing of a test
@@ -30,7 +30,7 @@ TENTATIVE_OR_REFUSED = 0x40 | 0x08  # IFA_F_TENTATIVE, IFA_F_DADFAILED
 
 
 class Ground(Protocol):
-    """What happens to a guest from outside."""
+    """Events that happen to a guest from outside."""
 
     patience_s: float
     """How long the kernel may take to notice."""

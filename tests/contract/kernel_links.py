@@ -1,4 +1,4 @@
-"""What every Kernel does with links, addresses and routes."""
+"""Contract of a Kernel: links, addresses and routes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every pool of VFs does: claims that hold for the fake one and for the real one.
+"""Contract of a VF pool: claims that hold for the fake and for the real one.
 
 A claim gets a host whose PF ``pf0`` (also ``physnet1``) has two free VFs, and two
 pools on it, as two processes would have them.
@@ -38,14 +38,14 @@ class Host:
     vfs: tuple[str, ...]
 
     async def state(self, vf: str) -> VfState:
-        """Return what the PF says of a VF now."""
+        """Return the values of a VF that the PF reports now."""
         found = (await self.other.inventory()).vf(vf)
         assert found is not None
         assert found[1].state is not None
         return found[1].state
 
     async def holders(self) -> dict[str, str | None]:
-        """Return who has each VF."""
+        """Return the owner of each VF."""
         inventory = await self.other.inventory()
         return {vf.address: vf.holder for pf in inventory.pfs for vf in pf.vfs}
 

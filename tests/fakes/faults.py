@@ -1,4 +1,4 @@
-"""What goes wrong with a QEMU: its answers, its guest, its migrations."""
+"""Faults of a fake QEMU: in its answers, its guest and its migrations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ HUGE_BYTES = 5 * 1024 * 1024
 
 
 class Fault(StrEnum):
-    """What goes wrong with one command."""
+    """Fault of one command."""
 
     REFUSE = "refuse"
     SILENT = "silent"
@@ -33,7 +33,7 @@ INSTEAD = {
 
 
 class Guest(StrEnum):
-    """What the guest does when it is asked to release a device."""
+    """Reaction of the guest to the unplug of a device."""
 
     RELEASES = "releases"
     RELEASES_FIRST = "releases-first"  # the event comes before the command's answer

@@ -83,7 +83,7 @@ class FakeHost:
         return FakeLinks(host=self)
 
     def vfio(self) -> Vfio:
-        """Return what binds the VFs of this host; its time passes by being waited for."""
+        """Return the binder of the VFs of this host; its clock advances with each wait."""
         clock = FakeClock()
         return Vfio(
             roots=self.roots,
@@ -106,7 +106,7 @@ class FakeHost:
         )
 
     def driver(self, address: str) -> str | None:
-        """Return what drives a device."""
+        """Return the driver of a device."""
         return self.vfio().driver(address)
 
     def bind(self, address: str, driver: str | None) -> None:

@@ -31,7 +31,7 @@ from tests.fakes.routing import Places, place, reaches, reported, unroute
 DEFAULTS = {RP_FILTER: "0", ACCEPT_RA: "1"}  # what a new link has below /proc/sys/net
 
 RANDOM_MAC = "02:00:00:00:00:01"
-"""What an empty bond takes in place of its own."""
+"""MAC address that an empty bond takes in place of its own."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class FakeKernel:
     places: Places = field(default_factory=dict)
     """Of routes of IPv4 with one key: which of them comes first; 0 where nothing is said."""
     own_mtus: dict[int, int] = field(default_factory=dict)
-    """What a port's MTU was before it joined, in the order of joining."""
+    """MTU of each port before it joined, in the order of joining."""
     refusals: list[tuple[str, int]] = field(default_factory=list)
     next_ifindex: int = 2
     stalled: set[int] = field(default_factory=set)
@@ -54,10 +54,10 @@ class FakeKernel:
     ruled: list[Rule] = field(default_factory=list)
     set_neighbours: dict[int, list[Neighbour]] = field(default_factory=dict)
     tuned: dict[str, dict[str, str]] = field(default_factory=lambda: {"default": DEFAULTS})
-    """What was set below /proc/sys/net, by the name of a link."""
+    """Settings below /proc/sys/net that were written, by the name of a link."""
     in_the_way: dict[int, tuple[str, ...]] = field(default_factory=dict)
     held_back: dict[int, int] = field(default_factory=dict)
-    """What a link has not sent yet."""
+    """Packets that are queued for transmission on a link."""
     answering: set[str] = field(default_factory=set)
     """Neighbours that answer when they are solicited."""
     proven: dict[int, set[str]] = field(default_factory=dict)

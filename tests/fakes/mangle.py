@@ -15,7 +15,7 @@ _TURNS = 10
 
 
 class Harm(StrEnum):
-    """What happens to the stream once ``at`` bytes have gone through."""
+    """Fault of the stream after ``at`` bytes."""
 
     CUT = "cut"  # the peer is gone
     SILENCE = "silence"  # nothing more comes, and nothing ends

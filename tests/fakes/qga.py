@@ -38,7 +38,7 @@ class FakeGuestAgent:
     stale: list[dict[str, Any]] = field(default_factory=list)
     raw: bytes | None = None
     program: str | None = None
-    """What a program that is run prints, in base64; None where guest-exec is blocked."""
+    """Output of a program that is run, in base64; None if guest-exec is disabled."""
     executed: list[dict[str, Any]] = field(default_factory=list)
     listed: int = 0
     """How often the interfaces were asked for."""

@@ -1,4 +1,4 @@
-"""What the fake kernel knows of routes. Pure."""
+"""Routes of the fake kernel. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Places = dict[tuple[int, tuple[object, ...]], int]
 
 
 def same_key(route: Route) -> tuple[object, ...]:
-    """Return what makes two routes the same to the kernel, whatever their next hop."""
+    """Return the key by which the kernel identifies a route, without its next hop."""
     where = (route.family, route.destination, route.prefix_length)
     return (*where, route.table, route.tos, route.metric)
 

@@ -28,7 +28,7 @@ CLEAN = VfState(mac=NO_MAC, spoof_check=True, trust=False)
 
 @dataclass(slots=True, kw_only=True)
 class FakeVfHost:
-    """What two helpers on one host share.
+    """State that two helpers on one host share.
 
     ``states`` is what the PF says of each VF, ``leases`` who was promised which,
     ``users`` the processes that have one open (a QEMU: until it is unplugged),

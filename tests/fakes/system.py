@@ -35,9 +35,9 @@ class FakeStack:
     loaded: dict[str, str] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)
-    """What it makes of a NIC, by its name."""
+    """Reason for which it cannot leave a NIC to a bond, by the name of the NIC."""
     before: str | None = None
-    """What the file of a bond must say until the bond takes over."""
+    """Content of the file of a bond until the bond takes over."""
     autoconfigures: Autoconfiguration = Autoconfiguration.KERNEL
 
     def files(
@@ -110,7 +110,7 @@ class FakeRelease:
 
 @dataclass
 class FakeSystem:
-    """What an engine needs, with the clock in the test's hand."""
+    """Surroundings of an engine, with a clock that the test sets."""
 
     kernel: FakeKernel = field(default_factory=FakeKernel)
     udev: FakeUdev = field(default_factory=FakeUdev)

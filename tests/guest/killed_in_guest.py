@@ -275,7 +275,7 @@ class Host:
     clean: tuple[Json, ...]
 
     def shown(self) -> tuple[Json, ...]:
-        """Return what iproute2 shows of the VFs."""
+        """Return the VFs as iproute2 shows them."""
         (link,) = _output_json("ip", "-json", "-details", "link", "show", "dev", self.pf)
         return tuple(link["vfinfo_list"])
 

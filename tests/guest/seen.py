@@ -1,4 +1,4 @@
-"""What the tests of this tier see of a guest's network, as values; and waiting for it."""
+"""Views of a guest's network as values, and waits for them, for the tests of this tier."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def wait_at_rest(guest: Machine) -> Usage:
 
 
 def probed(network: Wires, guest: Machine, change: Callable[[], object]) -> Result:
-    """Return what the probe saw while ``change`` was made, and for two seconds after it."""
+    """Return the probe's result during ``change`` and for two seconds after it."""
     with Probe(network) as probe:
         probe.start(guest)
         change()
@@ -247,7 +247,7 @@ def probed(network: Wires, guest: Machine, change: Callable[[], object]) -> Resu
 
 
 def assert_one_gap(result: Result) -> None:
-    """What carried went, and the other one took over: a gap, with an end, that TCP outlives."""
+    """Assert one gap that ends and that TCP survives, from the active port to the other one."""
     assert result.tcp.survived, result.tcp
     assert {
         flow.name: len(flow.lost)

@@ -1,4 +1,4 @@
-"""What a guest of any network stack and release goes through, and keeps its addresses in.
+"""Sequence through which a guest of any network stack and release keeps its addresses.
 
 From a NIC without a VF over hot-plug, what is done to the stack, unplug, re-plug, and boots
 without the VF and with it, to ``guestagent undo``; under one probe between the boots.
@@ -27,9 +27,9 @@ PAIR = Pair()
 SETTLED_S = 120.0
 LOOK_S = 0.5
 MEMORY_MIB = 768
-"""What cloud-init wants."""
+"""Memory of a guest with cloud-init."""
 GAP_MS = 50.0
-"""What each flow may lose at the hot-plug where a stack takes over with a gap."""
+"""Limit of the loss of each flow at the hot-plug, for a stack that takes over with a gap."""
 
 UNITS = {
     Stack.NETWORKD: "systemd-networkd",
@@ -53,7 +53,7 @@ SLOWER = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressing:
-    """What the outside knows of a guest, and on which of its links that is."""
+    """Addresses of a guest as seen from outside, with the link that has them."""
 
     link: str
     addresses: frozenset[str]
@@ -102,7 +102,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was lost in a phase.
+    """Losses of a phase.
 
     Without what was not on its way yet: the kernel's own socket for echo replies holds some 170
     of them, so a guest that had no processor for longer refuses to make the next (K:
@@ -119,7 +119,7 @@ class Seen:
 
     @classmethod
     def during(cls, phase: Phase, result: Result, refused: int) -> Seen:
-        """Return what a probe saw in a phase, in which the guest refused so many echo replies."""
+        """Return the losses of a phase, in which the guest refused that many echo replies."""
         losses = {
             flow.name: flow.lost_between(phase.begin_s, phase.end_s) for flow in result.flows
         }
@@ -212,7 +212,7 @@ class Story:
         self._say(f"boot on the {side}")
 
     def probed(self, *changes: tuple[str, Callable[[], object], str]) -> dict[str, Seen]:
-        """Return what the probe saw of changes, each with its name and the side it ends on."""
+        """Return the probe's result for changes, each with its name and the role at its end."""
         phases = []
         counted = {}
         with Probe(self.network) as probe:
@@ -244,12 +244,12 @@ class Story:
 
 
 def name_of(flavour: Flavour) -> str:
-    """Return what a flavour is called in the name of a test."""
+    """Return the name of a flavour for the name of a test."""
     return f"{flavour.suite}-{flavour.stack}-{'dhcp' if flavour.dhcp else 'static'}"
 
 
 def _taken_apart_by(flavour: Flavour) -> tuple[str, ...]:
-    """Return what has the stack itself take the addresses away and put them back.
+    """Return the commands at which the stack itself removes the addresses and restores them.
 
     That is what it does to any NIC: the story measures it there, before there is a VF.
 

@@ -118,7 +118,7 @@ def left_alone(guest: Machine, mac: str) -> Json:
 
 
 def where(status: Json) -> tuple[Json, list[Json]]:
-    """Return what is left alone, and which side of each pair carries."""
+    """Return the NICs that are left alone, and the role that carries each pair."""
     return status["left_alone"], [pair["active"] for pair in status["pairs"]]
 
 

@@ -72,7 +72,7 @@ def put(guest: Machine, name: str, content: bytes) -> None:
 
 
 def tarred(directory: Path) -> bytes:
-    """Return what is in a directory as an archive."""
+    """Return the content of a directory as an archive."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         archive.add(directory, arcname=".")

@@ -18,7 +18,7 @@ miimon-ms = 50
 
 
 def shown(guest: Machine, configuration: str) -> str:
-    """Return what the agent would do with another configuration."""
+    """Return the agent's plan under another configuration."""
     guest.write_file(NEW, configuration)
     return guest.run(f"guestagent plan --config {NEW}")
 

@@ -1,4 +1,4 @@
-"""What the agent cannot or must not do: it says so, and leaves the network as it was."""
+"""Configurations that the agent cannot or must not change: it reports them and changes nothing."""
 
 from __future__ import annotations
 

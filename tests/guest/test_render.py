@@ -22,7 +22,7 @@ from tests.guest.seen import (
 PAIR = Pair()
 STATIC = "/srv/static"
 PING = "ping -c 1 -W 5 198.18.0.1"
-"""What it sends may be lost: without the agent a VF is used as soon as it has a carrier, which is
+"""Its packets may be lost: without the agent a VF is used as soon as it has a carrier, which is
 before it takes what it is given to send."""
 PURGE_S = 600.0
 OWN = frozenset(str(ip_interface(address)) for address in PAIR.addresses)

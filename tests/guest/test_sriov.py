@@ -86,12 +86,12 @@ class Host:
         return found
 
     def shown(self, index: int) -> Json:
-        """Return what iproute2 shows of a VF."""
+        """Return a VF as iproute2 shows it."""
         (link,) = self.guest.ip("link", "show", "dev", self.pf)
         return link["vfinfo_list"][index]
 
     def driver(self, vf: str) -> str:
-        """Return what drives a VF."""
+        """Return the driver of a VF."""
         link = self.guest.run(f"readlink /sys/bus/pci/devices/{vf}/driver || :")
         return link.strip().rpartition("/")[2]
 

@@ -1,4 +1,4 @@
-"""What an operator sees of a running agent: changes as they happen, and the metrics."""
+"""Status of a running agent for an operator: changes as they happen, and the metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEEN = "/run/seen"
 
 
 def seen(guest: Machine) -> list[Json]:
-    """Return what the watch has shown so far, but for a line that it has not written yet."""
+    """Return the complete lines that the watch has written so far."""
     lines = guest.run(f"cat {SEEN}").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
 

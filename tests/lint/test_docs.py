@@ -1,4 +1,4 @@
-"""What the documents show can be typed, is read by our programs, and is what the files say."""
+"""The documents' commands can be typed, their configurations load, and their quotes are true."""
 
 from __future__ import annotations
 

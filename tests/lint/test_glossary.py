@@ -15,8 +15,8 @@ CODE = ("guestagent", "lab", "packaging", "tests")
 COLUMNS = 5
 
 # Numbers that only fall: lower them with each change that makes them smaller.
-SHARED_CLASS_NAMES = 13
-RELATIVE_DOCSTRINGS = 323
+SHARED_CLASS_NAMES = 8
+RELATIVE_DOCSTRINGS = 163
 _RELATIVE = re.compile(r"(?:Return |Say |Tell )?(?:what|who|whom|whose|which)\b", re.IGNORECASE)
 
 

@@ -129,7 +129,7 @@ def test_an_exposed_unit_is_found(tmp_path: Path) -> None:
 
 
 def _verify(directory: Path, name: str, text: str) -> str:
-    """Return what systemd-analyze says of a unit; its programs need not be installed here."""
+    """Return the findings of systemd-analyze on a unit; its programs need not be installed."""
     lines = [
         f"{line.partition('=')[0]}=/bin/true" if line.startswith("Exec") else line
         for line in text.splitlines()

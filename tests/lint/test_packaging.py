@@ -1,4 +1,4 @@
-"""What is said twice in the packaging is said alike."""
+"""Statements that the packaging makes twice agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What README.md shows can be typed."""
+"""The commands of README.md can be typed."""
 
 from __future__ import annotations
 

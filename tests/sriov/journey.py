@@ -1,4 +1,4 @@
-"""What the guest inside went through, and what was seen at each station.
+"""Journey of the guest inside, with the observations at each station.
 
 A station is made when it is first asked for, after those before it: one test alone can run, and
 all of them together make the journey once. Each notes how long it took.
@@ -62,14 +62,14 @@ class Journey:
 
     @cached_property
     def on_vf(self) -> Json:
-        """What the agent said when the guest had got its VF."""
+        """Status of the agent when the guest had got its VF."""
         report = self._helper("attach", self.hosts.describe(self.source))
         assert (report["result"], report["guest"]["confirmed"]) == ("done", True), report
         return self.hosts.wait_on_vf(self.source)
 
     @cached_property
     def failed(self) -> Json:
-        """What the helper reported of a migration whose destination died on the way."""
+        """Report of the helper on a migration whose destination died on the way."""
         assert self.on_vf
         doomed = self.hosts.start("b", awaits_state=True)
         description = self.hosts.describe(self.source, doomed, more_migration=SLOW)
@@ -128,7 +128,7 @@ class Journey:
 
     @cached_property
     def with_neighbour(self) -> Json:
-        """What the agent said when the guest had a VF beside its neighbour's."""
+        """Status of the agent when the guest had a VF beside its neighbour's."""
         self.neighbour.tag(0)
         report = self._helper("attach", self.hosts.describe(self.back))
         assert report["result"] == "done", report

@@ -84,7 +84,7 @@ def must_be_killed(process: subprocess.Popen[bytes]) -> None:
 
 
 def inspect(description: Path) -> Any:
-    """Return what the helper shows of the source."""
+    """Return the helper's view of the source."""
     argv = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""What a switch between the hosts learns: from which port, on which VLAN, a MAC address talks.
+"""MAC addresses that a switch between the hosts learns, each with its port and VLAN.
 
 The lab's own switch knows no VLANs (the kernel of the machine may have none), so this listens to
 what comes in on its ports and notes when one that knows them would have learned what.
@@ -78,7 +78,7 @@ class Listener:
         self._cleanup.close()
 
     def frames(self) -> tuple[Frame, ...]:
-        """Return what was heard so far."""
+        """Return the addresses that were learnt so far."""
         words = (line.split() for line in self._lines()[1:])
         return tuple(
             Frame(at_s=float(at_s), port=port, vlan=int(vlan)) for at_s, port, vlan in words

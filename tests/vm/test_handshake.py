@@ -18,7 +18,7 @@ from tests.vm.helper import describe, mortal, must_be_killed, run
 BLOCK_UNPLUG = "echo disable > /sys/firmware/acpi/interrupts/gpe01"  # Q: hw/acpi/ich9.c
 BRIEF = "[timeouts]\nunplug_s = 5\nunplug_requests = 1\n"
 HOLD_S = 1 * (5 + 5) + 30
-"""What the helper asks for with these timeouts: the unplug, a pause after it, and a margin."""
+"""Hold that the helper requests with these timeouts: the unplug, a pause and a margin."""
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_a_guest_goes_on_unaccelerated_where_there_is_no_vf(
 
 
 def ways(source: Machine, last: str) -> list[str]:
-    """Return what QEMU said of a migration once it has said this; nothing before."""
+    """Return QEMU's migration states when ``last`` is the last of them; none before."""
     said = [each.data["status"] for each in source.events if each.name == "MIGRATION"]
     return said if said[-1:] == [last] else []
 

@@ -114,7 +114,7 @@ class Site:
         return done.stdout
 
     def active(self, host: str) -> str:
-        """Return which side of the pair carries the traffic; nothing while there is no pair."""
+        """Return the NIC that carries the traffic of the pair; nothing while there is no pair."""
         pairs = json.loads(self.ask(host, "guestagent status --json"))["pairs"]
         return "".join(str(pair["active"]) for pair in pairs)
 

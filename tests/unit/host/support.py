@@ -264,7 +264,7 @@ def play(
 
 
 def told(outcome: OperationResult) -> str:
-    """Return what the operator reads when it went wrong."""
+    """Return the error message that the operator reads."""
     assert outcome.state.problem is not None
     return f"{outcome.state.problem.message} | {outcome.state.problem.hint}"
 

@@ -1,4 +1,4 @@
-"""What the probe counts as lost, and when it says that was."""
+"""Packets that the probe counts as lost, and their times."""
 
 from __future__ import annotations
 

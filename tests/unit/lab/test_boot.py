@@ -1,4 +1,4 @@
-"""What a boot took, out of what systemd says."""
+"""Time of a boot, from the output of systemd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells a guest's kernel and init who configures its network; what the peer gave to whom."""
+"""Kernel arguments and units that select the network stack of a guest, and the peer's leases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes from outside is taken or refused in words: nothing ends the agent."""
+"""Input from outside is accepted or refused with a message, and never ends the agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which NICs are a pair, and why the others are left alone."""
+"""NICs that are a pair, and the reasons for which others are left alone."""
 
 from __future__ import annotations
 

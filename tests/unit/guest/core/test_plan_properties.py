@@ -1,4 +1,4 @@
-"""What holds for every guest: plans converge, from any prefix, and touch only pairs."""
+"""Properties of plans for every guest: they converge, from any prefix, and change only pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor finds in a guest, and that it finds nothing in a healthy one."""
+"""Findings of the doctor in a guest, and none in a healthy one."""
 
 from __future__ import annotations
 

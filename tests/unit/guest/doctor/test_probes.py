@@ -1,4 +1,4 @@
-"""What the doctor reads of files and of what commands print."""
+"""Values that the doctor reads from files and from the output of commands."""
 
 from __future__ import annotations
 

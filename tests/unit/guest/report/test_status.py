@@ -1,4 +1,4 @@
-"""What an operator sees: the status at a glance, its changes, and the metrics."""
+"""Status for an operator: at a glance, its changes, and the metrics."""
 
 from __future__ import annotations
 

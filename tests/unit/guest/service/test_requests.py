@@ -50,7 +50,7 @@ class FakeAgent:
         return self.system.engine().converge(self.leases.current())
 
     def next_outcome(self) -> asyncio.Future[Outcome]:
-        """Return what is next: with a clock that goes on, an undo ends; a switch never does."""
+        """Return the next result: with an advancing clock an undo ends, a switch never does."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if self.released.macs:
             self.system.later(DRAIN_S)
@@ -58,7 +58,7 @@ class FakeAgent:
         return future
 
     async def unsent(self, ifindexes: frozenset[int]) -> int:
-        """Return what the VF has not sent, which gets less at each look."""
+        """Return the packets that are queued on the VF, fewer at each poll."""
         left = self.system.engine().unsent(ifindexes)
         self.looks.append(left)
         for ifindex in ifindexes & self.system.kernel.held_back.keys():

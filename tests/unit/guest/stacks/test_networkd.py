@@ -124,7 +124,7 @@ def test_a_bond_that_takes_over_a_nic_in_use_keeps_what_it_finds_until_the_next_
 
 
 def returned(disk: Disk) -> tuple[StackFile, ...]:
-    """Return what must be on disk when the NIC is taken out of its bond."""
+    """Return the files that must be on disk when the NIC is removed from its bond."""
     return disk.networkd.returned(bond="bond0", nic=NIC, properties=dict)
 
 

@@ -1,4 +1,4 @@
-"""Whose matter a NIC is."""
+"""The network stack that owns a NIC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pairs were seen and which taken apart: kept in files that may be absent or damaged."""
+"""Files of the pairs that were seen or undone, which may be absent or damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a description says of a pair's VF on each host."""
+"""Keys of a description for a pair's VF on each host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has the guest: only what the answers prove."""
+"""The location of the guest is what the answers prove, and nothing more."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ def test_a_far_end_with_nothing_to_do_shows_that_it_is_alive(
 
 
 def serve(directory: Path, *lines: bytes) -> list[dict[str, Any]]:
-    """Return what a far end answers to these lines."""
+    """Return the answers of a far end to these lines."""
     written: list[bytes] = []
 
     async def conversation() -> None:

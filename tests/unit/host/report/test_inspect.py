@@ -1,4 +1,4 @@
-"""What the guest sees, from query-pci and the object tree."""
+"""PCI addresses in the guest, from query-pci and the object tree."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_ten_helpers_never_get_one_vf(tmp_path: Path, processes: ProcessPoolExec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrated:
-    """What became of one VM: the VF that its QEMU at the destination was given, if any."""
+    """Result of one VM: the VF that its QEMU at the destination got, if any."""
 
     phase: Phase
     vf: object

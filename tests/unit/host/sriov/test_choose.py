@@ -1,4 +1,4 @@
-"""Which VF is promised, and what is said of those that are not."""
+"""The VF that is claimed, and the reasons against the others."""
 
 from __future__ import annotations
 

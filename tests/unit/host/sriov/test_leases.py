@@ -1,4 +1,4 @@
-"""Who has a VF, what of that survives a crash, and that no two helpers get one."""
+"""Leases on VFs: they survive a crash, and no two helpers get one VF."""
 
 from __future__ import annotations
 

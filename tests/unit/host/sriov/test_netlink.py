@@ -1,4 +1,4 @@
-"""What is written to a PF and read from it, as bytes of rtnetlink."""
+"""Values that are written to a PF and read from it, as bytes of rtnetlink."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOST = "00000000-0000-0000-0000-000000000001"
 
 
 def told(*attributes: tuple[str, object]) -> VfState:
-    """Return what is read from a message with these attributes of VF 3."""
+    """Return the values that are read from a message with these attributes of VF 3."""
     message = ifinfmsg()
     info = ("IFLA_VF_INFO", {"attrs": list(attributes)})
     message["attrs"] = [("IFLA_VFINFO_LIST", {"attrs": [info]})]
