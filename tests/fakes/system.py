@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from guestagent.guest.core.announcement import Frame
-from guestagent.guest.core.model import Autoconfiguration, Link, Policy, Remembered, StackFile
+from guestagent.guest.core.model import Autoconfiguration, Policy, Remembered, StackFile
 from guestagent.guest.reconcile.apply import Applier
 from guestagent.guest.reconcile.engine import Engine
 from guestagent.guest.reconcile.observe import Moments, Observer
+from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
+from guestagent.guest.stacks.select import Stacks
 from tests.fakes.kernel import FakeKernel
 
 
@@ -28,55 +31,49 @@ class FakeUdev:
 
 
 @dataclass
-class FakeStack:
-    """Wants one file for each bond; counts reloads."""
+class FakeStack(NetworkStack):
+    """Owns every NIC and wants one file for each bond, on a disk in memory."""
 
+    directories: tuple[Path, ...] = (Path("/run"),)
     disk: dict[str, str] = field(default_factory=dict)
     loaded: dict[str, str] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)
-    claimed: dict[str, str] = field(default_factory=dict)
-    """Reason for which it cannot leave a NIC to a bond, by the name of the NIC."""
+    detached: list[str] = field(default_factory=list)
+    conflicts: dict[str, str] = field(default_factory=dict)
+    """Reason why a NIC cannot be a port, by its name."""
     before: str | None = None
     """Content of the file of a bond until the bond takes over."""
     autoconfigures: Autoconfiguration = Autoconfiguration.KERNEL
 
-    def files(
-        self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> tuple[StackFile, ...]:
-        path, content = f"/run/{bond}", f"{bond} {mac}"
-        in_place = self.disk.get(path) == content
-        return (StackFile(path=path, content=content, in_place=in_place, before=self.before),)
+    def ownership(self, nic: Nic) -> Ownership:
+        return Ownership(Strength.CONFIGURED)
 
-    def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
-        return self.claimed.get(standby.name)
+    def conflict(self, nic: Nic) -> str | None:
+        return self.conflicts.get(nic.link.name)
 
-    def autoconfiguration(
-        self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> Autoconfiguration:
+    def autoconfiguration(self, nic: Nic) -> Autoconfiguration:
         return self.autoconfigures
 
-    def returned(
-        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> tuple[StackFile, ...]:
-        path, content = f"/run/{bond}-standby", f"{nic.name} as before"
-        in_place = self.disk.get(path) == content
-        return (StackFile(path=path, content=content, in_place=in_place),)
+    def files(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
+        return (self._file(f"/run/{nic.bond}", f"{nic.bond} {nic.mac}", self.before),)
+
+    def files_for_return(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
+        return (self._file(f"/run/{nic.bond}-standby", f"{nic.link.name} as before"),)
 
     def write(self, path: str, content: str) -> None:
         self.disk[path] = content
 
-    def hold_off(self, path: str, content: str) -> None:
-        self.write(path, content)
-        self.reload("")
-
-    def let_go(self, bond: str, nic: str) -> None:
-        self.left.append(nic)
+    def detach(self, bond: str, device: str) -> None:
+        self.detached.append(device)
 
     def reload(self, bond: str) -> None:
         self.loaded = dict(self.disk)
 
-    def remove(self, bond: str) -> None:
+    def give_back(self, bond: str) -> None:
         self.disk.pop(f"/run/{bond}", None)
+
+    def _file(self, path: str, content: str, before: str | None = None) -> StackFile:
+        in_place = self.disk.get(path) == content
+        return StackFile(path=path, content=content, in_place=in_place, before=before)
 
 
 @dataclass
@@ -110,7 +107,7 @@ class FakeRelease:
 
 @dataclass
 class FakeSystem:
-    """Surroundings of an engine, with a clock that the test sets."""
+    """Parts of an engine, with a clock that the test moves."""
 
     kernel: FakeKernel = field(default_factory=FakeKernel)
     udev: FakeUdev = field(default_factory=FakeUdev)
@@ -128,13 +125,16 @@ class FakeSystem:
         observer = Observer(
             kernel=self.kernel,
             udev=self.udev,
-            stack=self.stack,
+            stacks=Stacks((self.stack,)),
             memory=self.memory,
             released=self.released,
             moments=self.moments,
         )
         applier = Applier(
-            kernel=self.kernel, stack=self.stack, memory=self.memory, send=self._send
+            kernel=self.kernel,
+            stacks=Stacks((self.stack,)),
+            memory=self.memory,
+            send=self._send,
         )
         return Engine(
             policy=policy or Policy(), kernel=self.kernel, observer=observer, applier=applier

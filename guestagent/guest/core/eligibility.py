@@ -10,8 +10,8 @@ def hindrance(pair: Pair, bond: str) -> Refusal | None:
     standby = pair.standby
     if pair.bond is not None and standby.upper == pair.bond.ifindex:
         return None
-    if standby.claim is not None and (pair.bond is None or not pair.bond.complete):
-        reason = f"{standby.name} {standby.claim}"
+    if standby.conflict is not None and (pair.bond is None or not pair.bond.complete):
+        reason = f"{standby.name} {standby.conflict}"
         hint = (
             f"write {bond} in place of {standby.name} there and reboot; with"
             ' bond = "always" in guestagent.toml it is there without a VF as well. Or put'

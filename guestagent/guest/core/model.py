@@ -218,12 +218,10 @@ class Link:
     """Whether it may drop what would not be answered through it (rp_filter)."""
     obstacles: tuple[str, ...] = ()
     """What it has that cannot be moved to another link, in words."""
-    claim: str | None = None
-    """Why the network stack does not let it be a port of a bond, in words."""
+    conflict: str | None = None
+    """Reason why the configuration of its network stack keeps it out of a bond, or None."""
     other_names: tuple[str, ...] = ()
     """Alternative names, which udev gives it beside its own."""
-    twin: str | None = None
-    """The name of the VF that it is paired with, which a rule by MAC may have given to either."""
     autoconfiguration: Autoconfiguration = Autoconfiguration.KERNEL
     """Who makes its IPv6 addresses."""
 

@@ -60,31 +60,13 @@ from guestagent.guest.core.model import (
     bond_alias,
 )
 from guestagent.guest.kernel.protocol import Kernel, KernelError
+from guestagent.guest.stacks.select import Stacks
 
 MAC_REFUSED = {errno.EACCES, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EOPNOTSUPP, errno.EPERM}
 """What drivers answer who may not or cannot write a VF's MAC (K: ndo_set_mac_address of
 drivers/net/ethernet/intel/iavf, igbvf and ixgbevf (6.12))."""
 
 _log = logging.getLogger("guestagent.apply")
-
-
-class StackWriter(Protocol):
-    """The writing side of a network stack."""
-
-    def write(self, path: str, content: str) -> None:
-        """Put a file in place."""
-
-    def hold_off(self, path: str, content: str) -> None:
-        """Put a file in place and make the stack know it, before there is a bond."""
-
-    def let_go(self, bond: str, nic: str) -> None:
-        """Make the stack leave a NIC alone, with its addresses on it."""
-
-    def reload(self, bond: str) -> None:
-        """Make the stack configure the bond."""
-
-    def remove(self, bond: str) -> None:
-        """Take away the files of a bond, and let the stack have its NIC back."""
 
 
 class PairMemory(Protocol):
@@ -101,12 +83,12 @@ class Applier:
         self,
         *,
         kernel: Kernel,
-        stack: StackWriter,
+        stacks: Stacks,
         memory: PairMemory,
         send: Callable[[tuple[Frame, ...]], int],
     ) -> None:
         self._kernel = kernel
-        self._stack = stack
+        self._stacks = stacks
         self._memory = memory
         self._send = send
 
@@ -146,13 +128,13 @@ class Applier:
             links = self._kernel.links()
             bond = next((item for item in links if item.name == name), None)
             if bond is None and isinstance(failed, CreateBond):
-                self._stack.remove(name)
+                self._stacks.give_back(name)
             if bond is not None and bond.ours and not bond.complete:
                 ports = [link for link in links if link.upper == bond.ifindex]
                 if not ports:
                     self._delete(bond)
                 elif all(port.driver != STANDBY_DRIVER for port in ports):
-                    self._stack.remove(bond.name)
+                    self._stacks.give_back(bond.name)
         except (GuestAgentError, OSError) as error:
             # The failure that led here is what is reported; this is tried again with it.
             _log.warning("while going back from %s: %s, ignoring", name, error)
@@ -182,13 +164,13 @@ class Applier:
             case MarkBond():
                 kernel.set_alias(self._bond(action.bond).ifindex, bond_alias(action.mac))
             case HoldOffStack():
-                self._stack.hold_off(action.path, action.content)
+                self._stacks.hold_off(action.bond, action.path, action.content)
             case WriteStackFile():
-                self._stack.write(action.path, action.content)
+                self._stacks.write(action.path, action.content)
             case LetGo():
-                self._stack.let_go(action.bond, action.port.name)
+                self._stacks.detach(action.bond, action.port.name)
             case ReloadStack():
-                self._stack.reload(action.bond)
+                self._stacks.reload(action.bond)
             case OpenWindow() | CloseWindow():
                 kernel.set_all_ports_active(
                     self._bond(action.bond).ifindex, enabled=isinstance(action, OpenWindow)
@@ -221,12 +203,12 @@ class Applier:
                 if action.loosen:
                     kernel.loosen_rp_filter(self._bond(action.bond).name)
             case RemoveStackFiles():
-                self._stack.remove(action.bond)
+                self._stacks.give_back(action.bond)
             case RememberPair():
                 self._memory.add(Remembered(mac=action.mac, bond=action.bond))
 
     def _delete(self, bond: Link) -> None:
-        self._stack.remove(bond.name)
+        self._stacks.give_back(bond.name)
         self._kernel.delete_link(bond.ifindex)
 
     def _bond(self, name: str) -> Link:

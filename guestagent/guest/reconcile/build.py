@@ -11,7 +11,7 @@ from guestagent.guest.kernel.udev import UdevDatabase
 from guestagent.guest.reconcile.apply import Applier
 from guestagent.guest.reconcile.engine import Engine, Outcome
 from guestagent.guest.reconcile.observe import UDEV_GRACE_S, Moments, Observer, Released
-from guestagent.guest.stacks.select import Owners
+from guestagent.guest.stacks.registry import make_stacks
 from guestagent.guest.state.holds import Leases
 from guestagent.guest.state.known_pairs import PairStore
 from guestagent.guest.state.undone_pairs import ReleasedPairs
@@ -32,7 +32,7 @@ def make_engine(
     """Return an engine on the real system; call it in the thread that will own it."""
     kernel = NetlinkKernel()
     observer = make_observer(kernel, moments, udev_grace_s=udev_grace_s, released=released)
-    applier = Applier(kernel=kernel, stack=Owners(), memory=PairStore(), send=packet.send)
+    applier = Applier(kernel=kernel, stacks=make_stacks(), memory=PairStore(), send=packet.send)
     return Engine(policy=policy, kernel=kernel, observer=observer, applier=applier)
 
 
@@ -47,7 +47,7 @@ def make_observer(
     return Observer(
         kernel=kernel,
         udev=UdevDatabase(),
-        stack=Owners(),
+        stacks=make_stacks(),
         memory=PairStore(),
         released=released or ReleasedPairs(),
         moments=moments,

@@ -16,7 +16,6 @@ from typing import Protocol
 from guestagent.clock import Clock
 from guestagent.guest.core.model import (
     STANDBY_DRIVER,
-    Autoconfiguration,
     Link,
     Pair,
     Policy,
@@ -28,6 +27,8 @@ from guestagent.guest.core.model import (
 from guestagent.guest.core.pairing import bond_of, pair_up
 from guestagent.guest.core.plan import bond_name
 from guestagent.guest.kernel.protocol import Kernel
+from guestagent.guest.stacks.base import Nic
+from guestagent.guest.stacks.select import Stacks
 
 UDEV_GRACE_S = 3.0
 """After this a NIC counts as finished although udev never said so: a NIC whose
@@ -48,28 +49,6 @@ class UdevHints(Protocol):
 
     def properties(self, name: str) -> Mapping[str, str]:
         """Return what udev knows of a NIC."""
-
-
-class Stack(Protocol):
-    """A network stack: who owns the address configuration of a NIC."""
-
-    def files(
-        self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> tuple[StackFile, ...]:
-        """Return what must be on disk for a pair, and whether it is."""
-
-    def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
-        """Return why a NIC must not become a port of a bond, in words, or None."""
-
-    def autoconfiguration(
-        self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> Autoconfiguration:
-        """Return who makes the IPv6 addresses of a pair."""
-
-    def returned(
-        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> tuple[StackFile, ...]:
-        """Return what must be on disk when a NIC gets back what its bond has."""
 
 
 class Memory(Protocol):
@@ -129,7 +108,7 @@ class Observer:
         *,
         kernel: Kernel,
         udev: UdevHints,
-        stack: Stack,
+        stacks: Stacks,
         memory: Memory,
         released: Released,
         moments: Moments,
@@ -137,7 +116,7 @@ class Observer:
     ) -> None:
         self._kernel = kernel
         self._udev = udev
-        self._stack = stack
+        self._stacks = stacks
         self._memory = memory
         self._released = released
         self._moments = moments
@@ -193,9 +172,7 @@ class Observer:
             mac = nic.permanent_address
             bond = bond_of(snapshot, mac) if mac and mac in snapshot.released else None
             if bond is not None and nic.driver == STANDBY_DRIVER:
-                files[bond.name] = self._stack.returned(
-                    bond=bond.name, nic=nic, properties=partial(self._udev.properties, nic.name)
-                )
+                files[bond.name] = self._stacks.files_for_return(self._nic(bond.name, nic))
         return files
 
     def _emptying(self, link: Link, snapshot: Snapshot) -> Link:
@@ -224,26 +201,24 @@ class Observer:
         # A hundred files each; those of a new link are the same for every pair.
         settings = cache(self._kernel.settings)
         for pair in pair_up(snapshot, policy).pairs:
-            standby = replace(pair.standby, twin=pair.vf.name if pair.vf else None)
+            standby = pair.standby
             bond = bond_name(snapshot, policy, pair, taken)
             taken.add(bond)
-            properties = partial(self._udev.properties, standby.name)
+            nic = self._nic(bond, standby, vf_name=pair.vf.name if pair.vf else None)
             if pair.bond is None or standby.upper != pair.bond.ifindex:
-                details[standby.ifindex] = replace(
-                    self._in_use(replace(pair, standby=standby), settings),
-                    claim=self._stack.claim(standby, properties),
-                    autoconfiguration=self._stack.autoconfiguration(
-                        bond=bond, standby=standby, properties=properties
-                    ),
+                link = replace(
+                    self._in_use(pair, settings),
+                    conflict=self._stacks.conflict(nic),
+                    autoconfiguration=self._stacks.autoconfiguration(nic),
                 )
-            files[bond] = self._stack.files(
-                bond=bond,
-                mac=pair.mac,
-                standby=details.get(standby.ifindex, standby),
-                properties=properties,
-            )
+                details[link.ifindex], nic = link, replace(nic, link=link)
+            files[bond] = self._stacks.files(nic)
         links = tuple(details.get(link.ifindex, link) for link in snapshot.links)
         return replace(snapshot, links=links, stack_files=files)
+
+    def _nic(self, bond: str, link: Link, vf_name: str | None = None) -> Nic:
+        properties = partial(self._udev.properties, link.name)
+        return Nic(bond=bond, link=link, properties=properties, vf_name=vf_name)
 
     def _in_use(self, pair: Pair, settings_of: Callable[[str], frozenset[Setting]]) -> Link:
         """Return the standby with what it has; all that is moved, when that may come next.

@@ -15,13 +15,10 @@ from guestagent.guest.kernel.udev import UdevDatabase
 from guestagent.guest.reconcile.build import make_moments, make_observer
 from guestagent.guest.render.model import Settings, StaticPair, Vlan, settings
 from guestagent.guest.stacks.networkd.network_file import Matchable, NetworkFile
-from guestagent.guest.stacks.networkd.stack import (
-    CONFIGURATION_DIRS,
-    NETWORKD_STATE,
-    Networkd,
-)
+from guestagent.guest.stacks.networkd.stack import Networkd
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+NETWORKD_STATE = Path("/run/systemd/netif/state")
 VLAN_CONFIG = Path("/proc/net/vlan/config")
 _LOCAL_RESOLVER = "127."
 
@@ -74,7 +71,7 @@ def _networkd_file(udev: UdevDatabase, pair: Pair, bond: str) -> NetworkFile | N
     """Return the file by which networkd configures the pair now, None where it does not."""
     if not networkd_runs():
         return None
-    stack = Networkd(dirs=CONFIGURATION_DIRS)
+    stack = Networkd()
     file = stack.first_match(Matchable.bond(bond, pair.mac)) if pair.bond is not None else None
     if file is None and (pair.bond is None or pair.standby.upper != pair.bond.ifindex):
         file = stack.first_match(

@@ -1,7 +1,7 @@
-"""Whether configuration files have changed, without reading them.
+"""Configuration files that are read and parsed again only after a change.
 
-The files of a stack are looked at with every event, and reading and parsing them
-took half of the look.
+The agent asks the stacks after every event. Reading and parsing their files took half of the
+time of an observation.
 """
 
 from __future__ import annotations
@@ -12,42 +12,43 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-Stamps = tuple[tuple[str, int, int, int, int], ...]
-"""Path, inode, size and the times of the last change of each file."""
+Fingerprint = tuple[tuple[str, int, int, int, int], ...]
+"""Path, inode, size, modification time and change time of each file."""
 
 
-class Reading(Generic[T]):
-    """What files say: read by ``read`` when ``stamp`` gives other stamps than the last time."""
+class CachedFiles(Generic[T]):
+    """Result of ``read``, kept as long as ``fingerprint`` returns the same."""
 
-    def __init__(self, stamp: Callable[[], Stamps], read: Callable[[], T]) -> None:
-        self._stamp = stamp
+    def __init__(self, fingerprint: Callable[[], Fingerprint], read: Callable[[], T]) -> None:
+        self._fingerprint = fingerprint
         self._read = read
-        self._last: tuple[Stamps, T] | None = None
+        self._last: tuple[Fingerprint, T] | None = None
 
-    def now(self) -> T:
-        """Return what they say now. Raises what ``read`` raises."""
-        current = self._stamp()
-        if self._last is None or self._last[0] != current:
-            self._last = current, self._read()
+    def current(self) -> T:
+        """Return the result for the files as they are now. Raises what ``read`` raises."""
+        fingerprint = self._fingerprint()
+        if self._last is None or self._last[0] != fingerprint:
+            self._last = fingerprint, self._read()
         return self._last[1]
 
 
-def stamps(directories: Iterable[Path], suffix: str) -> Stamps:
-    """Return the stamps of the files with a suffix, and of those in their drop-in directories.
+def fingerprint_of(directories: Iterable[Path], suffix: str) -> Fingerprint:
+    """Return the fingerprint of all files with a suffix, and of their drop-in directories.
 
-    They are taken before the files are read: a change in between makes the next
-    ones differ.
+    Take it before the files are read: a change in between then alters the next fingerprint.
     """
     return tuple(
         sorted(
-            stamp
+            entry
             for directory in directories
-            for stamp in _stamps(str(directory), (suffix, f"{suffix}.d"))
+            for entry in _entries(str(directory), (suffix, f"{suffix}.d"))
         )
     )
 
 
-def _stamps(directory: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, int, int, int, int]]:
+def _entries(
+    directory: str, suffixes: tuple[str, ...]
+) -> Iterator[tuple[str, int, int, int, int]]:
     try:
         entries = os.scandir(directory)
     except OSError:
@@ -59,8 +60,8 @@ def _stamps(directory: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, in
             try:
                 status = entry.stat()
             except OSError:
-                continue  # it has gone, or a link leads nowhere
+                continue  # the file has gone, or is a dangling link
             times = (status.st_mtime_ns, status.st_ctime_ns)
             yield entry.path, status.st_ino, status.st_size, *times
             if entry.name.endswith(".d"):
-                yield from _stamps(entry.path, (".conf",))
+                yield from _entries(entry.path, (".conf",))

@@ -1,15 +1,16 @@
-"""Files of sections with keys and values, as systemd and NetworkManager write them."""
+"""Files of sections with keys and values, in the format of systemd and NetworkManager. Pure."""
 
 from __future__ import annotations
 
-Sections = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+Section = tuple[str, tuple[tuple[str, str], ...]]
+"""Name of a section; its keys and values in order."""
+Sections = tuple[Section, ...]
 
 
 def parse(text: str) -> Sections:
-    """Split a file into sections; repeated sections and keys stay apart, in order.
+    """Split a file into sections. Repeated sections and keys stay apart, in order.
 
-    systemd.syntax(7); nm-settings-keyfile(5) is the same but for quoting, which is
-    kept as it stands.
+    systemd.syntax(7). nm-settings-keyfile(5) differs in its quoting, which is kept unchanged.
     """
     sections: list[tuple[str, list[tuple[str, str]]]] = []
     for raw in text.replace("\\\n", " ").splitlines():
@@ -36,7 +37,7 @@ def value_of(sections: Sections, name: str, key: str) -> str | None:
 
 
 def write(sections: Sections) -> str:
-    """Return the text of sections."""
+    """Return the text of a file with these sections, a blank line between two of them."""
     return "\n".join(
         f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in pairs)
         for name, pairs in sections

@@ -1,133 +1,105 @@
-"""All network stacks of a system behind one: each NIC is a matter of those that own it.
-
-Who owns a NIC is asked in this order: NetworkManager, where it says so itself
-of the running system; ifupdown, by its stanza; networkd, by the first file
-that matches; NetworkManager again, which takes every NIC that nobody else
-does. A NIC whose addresses somebody has put there by hand is owned by nobody,
-and there is nothing to write for it.
-"""
+"""All network stacks of a system as one: each NIC is configured by the stacks that own it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 
-from guestagent.guest.core.model import Autoconfiguration, Link, StackFile
-from guestagent.guest.stacks.ifupdown.stack import Ifupdown
-from guestagent.guest.stacks.networkd.stack import Networkd
-from guestagent.guest.stacks.networkmanager.stack import NetworkManager
+from guestagent.errors import GuestAgentError, InternalError
+from guestagent.guest.core.model import Autoconfiguration, StackFile
+from guestagent.guest.stacks.base import NetworkStack, Nic, Strength
 
 
-class Owners:
-    """The stacks of one system."""
+class Stacks:
+    """The stacks of one system, in order of precedence among claims of equal strength."""
 
-    def __init__(
-        self,
-        *,
-        networkd: Networkd | None = None,
-        networkmanager: NetworkManager | None = None,
-        ifupdown: Ifupdown | None = None,
-    ) -> None:
-        self._networkd = networkd or Networkd()
-        self._networkmanager = networkmanager or NetworkManager()
-        self._ifupdown = ifupdown or Ifupdown()
+    def __init__(self, stacks: Sequence[NetworkStack]) -> None:
+        self._stacks = stacks
 
-    def files(
-        self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> tuple[StackFile, ...]:
-        """Return what must be on disk for a pair, and whether it is."""
-        files = self._networkd.files(bond=bond, mac=mac, standby=standby, properties=properties)
-        if self._is_networkmanagers(bond, standby, properties):
-            files += self._networkmanager.files(bond=bond, mac=mac, standby=standby)
-        return files
+    def conflict(self, nic: Nic) -> str | None:
+        """Return the reason why a NIC must not become a port of a bond, or None.
 
-    def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
-        """Return why a NIC must not become a port of a bond, or None.
-
-        That is what one of them makes of it that a port cannot be, or that its configuration
-        may be in a file of which it cannot be told whether it counts.
+        The configuration makes something of the NIC that a port cannot be, or it leaves open
+        whether a file applies. Such a doubt is settled by an earlier stack that is configured.
         """
-        made = (
-            self._ifupdown.claim(standby.name)
-            or self._networkd.claim(standby, properties)
-            or self._networkmanager.claim(standby)
-        )
-        if made is not None or self._ifupdown.configures(standby.name):
-            return made and f"{made}, which would lose it to a bond"
-        return self._networkd.doubt(standby, properties)
+        for stack in self._stacks:
+            reason = stack.conflict(nic)
+            if reason is not None:
+                return f"{reason}, which would lose it to a bond"
+        for stack in self._stacks:
+            ownership = stack.ownership(nic)
+            if ownership.doubt is not None or ownership.strength >= Strength.CONFIGURED:
+                return ownership.doubt
+        return None
 
-    def autoconfiguration(
-        self, *, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> Autoconfiguration:
-        """Return who makes the IPv6 addresses of a pair.
+    def autoconfiguration(self, nic: Nic) -> Autoconfiguration:
+        """Tell who makes the IPv6 addresses of a pair.
 
-        A bond is up before they start at boot, and what the kernel has made there meanwhile is
-        in their way. NetworkManager and dhcpcd leave it beside their own. networkd drops it,
-        and with it the route to a router of which it hears at that moment (252).
+        The bond is up before the stacks start at boot, and the addresses that the kernel has made
+        by then disturb them. NetworkManager and dhcpcd leave them beside their own. networkd drops
+        them, and with them the route to a router that it hears at that moment (252).
         """
-        if self._is_networkmanagers(bond, standby, properties):
-            makes = self._networkmanager.autoconfigures(standby)
-        elif self._ifupdown.configures(standby.name):
-            makes = self._ifupdown.autoconfigures(standby.name)
-        elif self._networkd.configures(standby, properties):
-            return Autoconfiguration.ROUTERS
-        else:
-            makes = False
-        return Autoconfiguration.STACK if makes else Autoconfiguration.KERNEL
+        for stack, owned in self._claims(nic):
+            if owned:
+                return stack.autoconfiguration(nic)
+        return Autoconfiguration.KERNEL
 
-    def returned(
-        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> tuple[StackFile, ...]:
-        """Return what must be on disk when a NIC gets back what its bond has."""
-        if self._is_networkmanagers(bond, nic, properties):
-            return ()
-        return self._networkd.returned(bond=bond, nic=nic, properties=properties)
+    def files(self, nic: Nic) -> tuple[StackFile, ...]:
+        """Return the files that must be on disk for a pair."""
+        files = (stack.files(nic, owned=owned) for stack, owned in self._claims(nic))
+        return tuple(chain.from_iterable(files))
+
+    def files_for_return(self, nic: Nic) -> tuple[StackFile, ...]:
+        """Return the files that must be on disk when a NIC gets its addresses back."""
+        files = (stack.files_for_return(nic, owned=owned) for stack, owned in self._claims(nic))
+        return tuple(chain.from_iterable(files))
 
     def write(self, path: str, content: str) -> None:
         """Put a file in place. Raises OSError."""
-        owner = self._networkd if self._networkd.owns(path) else self._networkmanager
-        owner.write(path, content)
+        self._writer(path).write(path, content)
 
-    def hold_off(self, path: str, content: str) -> None:
-        """Keep a bond that is not there yet from its owner. Raises PeerError, OSError.
+    def hold_off(self, bond: str, path: str, content: str) -> None:
+        """Keep a stack off a bond that is about to be made. Raises PeerError, OSError."""
+        stack = self._writer(path)
+        stack.write(path, content)
+        stack.reload(bond)
 
-        networkd alone configures what it was not told of: by a file that goes by MAC.
-        """
-        self._networkd.write(path, content)
-        self._networkd.reload()
-
-    def let_go(self, bond: str, nic: str) -> None:
-        """Have the owner leave a NIC with its addresses on it. Raises PeerError.
-
-        networkd lets go of a NIC that has lost its addresses by itself, and what
-        ifupdown has started is handed over afterwards.
-        """
-        self._networkmanager.let_go(bond, nic)
+    def detach(self, bond: str, device: str) -> None:
+        """Make the stacks leave a NIC or a bond alone, with its addresses."""
+        self._each(lambda stack: stack.detach(bond, device))
 
     def reload(self, bond: str) -> None:
-        """Make the owner configure the bond. Raises PeerError, OSError."""
-        self._networkd.reload()
-        self._networkmanager.reload(bond)
-        self._ifupdown.reload(bond)
+        """Make the stacks act on the files of a bond as they are now."""
+        self._each(lambda stack: stack.reload(bond))
 
-    def remove(self, bond: str) -> None:
-        """Take away the files of a bond and give its NIC back. Raises PeerError, OSError."""
-        self._networkd.remove(bond)
-        self._networkmanager.remove(bond)
-        self._ifupdown.remove(bond)
+    def give_back(self, bond: str) -> None:
+        """Remove the files of a bond and have its NIC configured again."""
+        self._each(lambda stack: stack.give_back(bond))
 
-    def _is_networkmanagers(
-        self, bond: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> bool:
-        manager = self._networkmanager
-        if not manager.installed:
-            return False
-        if manager.told(bond):
-            return True
-        word = manager.manages(standby)
-        if word is not None:
-            return word
-        return not (
-            self._ifupdown.configures(standby.name)
-            or self._networkd.told(bond)
-            or self._networkd.configures(standby, properties)
-        )
+    def _claims(self, nic: Nic) -> Iterator[tuple[NetworkStack, bool]]:
+        """Yield each stack, and whether it owns the NIC: its claim is the strongest."""
+        strengths = [stack.ownership(nic).strength for stack in self._stacks]
+        strongest = max(strengths, default=Strength.NO)
+        for stack, strength in zip(self._stacks, strengths, strict=True):
+            yield stack, strength == strongest != Strength.NO
+
+    def _writer(self, path: str) -> NetworkStack:
+        for stack in self._stacks:
+            if Path(path).parent in stack.directories:
+                return stack
+        raise InternalError(f"{path} is in no directory of a network stack")
+
+    def _each(self, request: Callable[[NetworkStack], None]) -> None:
+        """Make a request to every stack, then raise the first failure: PeerError, OSError.
+
+        A stack that fails keeps no other from its part; a request may be repeated.
+        """
+        failures: list[GuestAgentError | OSError] = []
+        for stack in self._stacks:
+            try:
+                request(stack)
+            except (GuestAgentError, OSError) as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]

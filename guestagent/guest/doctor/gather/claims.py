@@ -14,7 +14,7 @@ from guestagent.guest.core.model import Link
 from guestagent.guest.doctor.facts import Claim
 from guestagent.guest.doctor.gather.probes import ROOT, run
 from guestagent.guest.stacks.networkd.network_file import Matchable
-from guestagent.guest.stacks.networkd.stack import CONFIGURATION_DIRS, Networkd
+from guestagent.guest.stacks.networkd.stack import Networkd
 
 UNMANAGED_SINCE = 255
 """The first systemd-networkd that heeds ID_NET_MANAGED_BY (systemd: NEWS)."""
@@ -30,8 +30,7 @@ def claims(link: Link, properties: Mapping[str, str], root: Path = ROOT) -> Iter
 def _networkd(link: Link, properties: Mapping[str, str], root: Path) -> Iterator[Claim]:
     if not (root / "run/systemd/netif/state").exists():
         return
-    dirs = tuple(root / path.relative_to("/") for path in CONFIGURATION_DIRS)
-    file = Networkd(dirs=dirs).first_match(Matchable.nic(link, lambda: properties))
+    file = Networkd(root).first_match(Matchable.nic(link, lambda: properties))
     if file is None or file.unmanaged:
         return
     told = properties.get("ID_NET_MANAGED_BY") not in {None, "io.systemd.Network"}

@@ -1,16 +1,14 @@
-"""ifupdown: the bond is configured by the stanza of the NIC.
+"""ifupdown: the stanza of the NIC configures the bond.
 
-``ifup bond0=ens3`` configures ``bond0`` as the file says of ``ens3``
-(ifup(8), PHYSICAL=LOGICAL), so no file has to be written. Who does it is
-``/usr/lib/guestagent/ifupdown``, which is in the packages beside a drop-in of
-networking.service: at boot, after what is in the file, it brings up the bonds
-that the early unit has made, and leaves out their ports. When a bond takes
-over a NIC in use, its addresses are on the bond already: then only the DHCP
-client, which stays on the interface it was started on, is exchanged for one on
-the bond, and ifupdown's own notes are put right.
+``ifup bond0=ens3`` configures ``bond0`` by the stanza of ``ens3`` (ifup(8), PHYSICAL=LOGICAL), so
+that no file is written. The work is done by ``/usr/lib/guestagent/ifupdown``, which the packages
+install together with a drop-in of networking.service. At boot it brings up the bonds of the early
+unit after the other interfaces of the file, and leaves out their ports. When a bond takes over a
+NIC in use, its addresses are on the bond already. Only the DHCP client, which stays on the
+interface on which it was started, is replaced by one on the bond, and ifupdown's state file is
+corrected.
 
-The agent asks systemd for that, because what is started must not be a child
-of the agent.
+The agent starts a unit of systemd for this: the DHCP client must not be a child of the agent.
 """
 
 from __future__ import annotations
@@ -19,7 +17,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from guestagent.guest.stacks.tool import ask, standby_of, text_of
+from guestagent.guest.core.model import Autoconfiguration
+from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
+from guestagent.guest.stacks.commands import run_command
+from guestagent.guest.stacks.files import read_user_file, standby_of
 
 _MAX_DEPTH = 5
 _UNIT_TIMEOUT_S = 60.0
@@ -32,79 +33,89 @@ _PORTS = {"bridge-ports", "bond-slaves", "slaves"}
 _NO_IPV6 = {"ipv4only", "noipv6", "noipv6rs"}
 
 
-class Ifupdown:
-    """The interfaces file of one system; ``root`` is where its files are."""
+class Ifupdown(NetworkStack):
+    """The interfaces file of the system below ``root``."""
 
     def __init__(self, root: Path = Path("/")) -> None:
+        self.directories = ()
+        self._programs = root / "usr/sbin"
         self._root = root
         self._file = root / "etc/network/interfaces"
         self._state = root / "run/network/ifstate"
 
-    def configures(self, nic: str) -> bool:
-        """Whether there is a stanza for a NIC."""
-        if not (self._root / "usr/sbin/ifup").exists():
-            return False
-        return any(words[:2] == ["iface", nic] for words in self._lines(self._file))
+    def ownership(self, nic: Nic) -> Ownership:
+        """Own the NICs that have a stanza."""
+        configured = self._is_installed() and any(self._stanzas(nic.link.name))
+        return Ownership(Strength.CONFIGURED if configured else Strength.NO)
 
-    def autoconfigures(self, nic: str) -> bool:
-        """Whether the DHCP client of a stanza makes the IPv6 addresses, beside the kernel's.
+    def autoconfiguration(self, nic: Nic) -> Autoconfiguration:
+        """Tell whether dhcpcd makes the IPv6 addresses: it hears routers itself (dhcpcd.conf(5)).
 
-        dhcpcd takes them from routers itself, unless its file says not to (dhcpcd.conf(5)).
-        Where dhclient is installed as well, it is not known which of the two is started.
+        If dhclient is installed too, it is unknown which of the two ifupdown starts.
         """
-        programs = self._root / "usr/sbin"
-        if not (programs / "dhcpcd").exists() or (programs / "dhclient").exists():
-            return False
+        if not (self._programs / "dhcpcd").exists() or (self._programs / "dhclient").exists():
+            return Autoconfiguration.KERNEL
         options = {words[0] for words in self._lines(self._root / "etc/dhcpcd.conf")}
-        stanzas = [words for words in self._lines(self._file) if words[:2] == ["iface", nic]]
-        return any(words[-1] == "dhcp" for words in stanzas) and options.isdisjoint(_NO_IPV6)
+        by_dhcp = any(words[-1] == "dhcp" for words in self._stanzas(nic.link.name))
+        by_dhcpcd = by_dhcp and options.isdisjoint(_NO_IPV6)
+        return Autoconfiguration.STACK if by_dhcpcd else Autoconfiguration.KERNEL
 
-    def claim(self, nic: str) -> str | None:
-        """Return what a stanza makes of a NIC that a port of a bond cannot be, or None."""
-        if not (self._root / "usr/sbin/ifup").exists():
+    def conflict(self, nic: Nic) -> str | None:
+        """Find a stanza that makes the NIC a port, or puts a VLAN on it."""
+        if not self._is_installed():
             return None
-        stanza = ""
+        name, stanza = nic.link.name, ""
         for words in self._lines(self._file):
             key = words[0].replace("_", "-")
             if key == "iface" and len(words) > 1:
                 stanza = words[1]
-                if stanza.partition(".")[0] == nic != stanza:
+                if stanza.partition(".")[0] == name != stanza:
                     return f"has the VLAN {stanza} in {self._file}"
-            elif key in _PORTS and _names(words[1:], nic):
+            elif key in _PORTS and _names(words[1:], name):
                 return f"is a port of {stanza} in {self._file}"
-            elif key == "bond-master" and stanza == nic:
+            elif key == "bond-master" and stanza == name:
                 return f"is a port of {' '.join(words[1:])} in {self._file}"
-            elif key == "vlan-raw-device" and nic in words[1:]:
+            elif key == "vlan-raw-device" and name in words[1:]:
                 return f"has the VLAN {stanza} in {self._file}"
         return None
 
     def reload(self, bond: str) -> None:
-        """Have the bond configured as its standby was, if ifupdown did that. Raises PeerError."""
+        """Move the configuration from the standby to the bond, if ifupdown has configured it."""
         standby = standby_of(bond, self._root)
-        if standby is not None and standby in self._up():
-            self._systemd("adopt", bond)
+        if standby is not None and standby in self._configured():
+            self._start("adopt", bond)
 
-    def remove(self, bond: str) -> None:
-        """Have the NIC configured as the bond was. Raises PeerError."""
-        if bond in self._up():
-            self._systemd("release", bond)
+    def give_back(self, bond: str) -> None:
+        """Move the configuration from the bond to the standby."""
+        if bond in self._configured():
+            self._start("release", bond)
 
-    def _systemd(self, verb: str, bond: str) -> None:
+    def _start(self, verb: str, bond: str) -> None:
         unit = f"guestagent-ifupdown@{verb}-{bond}.service"
-        ask("systemctl", "start", unit, hint=_HINT, timeout_s=_UNIT_TIMEOUT_S)
+        run_command("systemctl", "start", unit, hint=_HINT, timeout_s=_UNIT_TIMEOUT_S)
 
-    def _up(self) -> frozenset[str]:
+    def _is_installed(self) -> bool:
+        return (self._programs / "ifup").exists()
+
+    def _configured(self) -> frozenset[str]:
         """Return the interfaces that ifupdown has configured."""
         try:
-            lines = text_of(self._state).splitlines()
+            lines = read_user_file(self._state).splitlines()
         except OSError:
             return frozenset()
         return frozenset(line.partition("=")[0] for line in lines)
 
+    def _stanzas(self, name: str) -> Iterator[list[str]]:
+        """Yield the words of the first line of each stanza of an interface."""
+        return (words for words in self._lines(self._file) if words[:2] == ["iface", name])
+
     def _lines(self, file: Path, depth: int = 0) -> Iterator[list[str]]:
-        """Return the words of each line, of the files it names too (interfaces(5))."""
+        """Yield the words of each line of a file and of those that it includes (interfaces(5)).
+
+        A file that cannot be read has no lines.
+        """
         try:
-            text = text_of(file)
+            text = read_user_file(file)
         except OSError:
             return
         for line in text.replace("\\\n", " ").splitlines():
@@ -125,21 +136,21 @@ class Ifupdown:
         return [item for place in found if place.is_dir() for item in sorted(place.iterdir())]
 
 
-def _names(ports: list[str], nic: str) -> bool:
-    """Whether a list of ports names a NIC (bridge-utils-interfaces(5), bridge_ports).
+def _names(ports: list[str], name: str) -> bool:
+    """Whether a list of ports contains a NIC (bridge-utils-interfaces(5), bridge_ports).
 
-    ``all`` stands for every NIC, ``regex`` makes what follows it patterns.
+    ``all`` stands for every NIC; the words after ``regex`` are patterns.
     """
     if ports[:1] == ["all"]:
         return True
     if "regex" not in ports:
-        return nic in ports
+        return name in ports
     at = ports.index("regex")
-    return nic in ports[:at] or any(_fits(pattern, nic) for pattern in ports[at + 1 :])
+    return name in ports[:at] or any(_fits(pattern, name) for pattern in ports[at + 1 :])
 
 
-def _fits(pattern: str, nic: str) -> bool:
+def _fits(pattern: str, name: str) -> bool:
     try:
-        return re.fullmatch(pattern, nic) is not None
+        return re.fullmatch(pattern, name) is not None
     except re.error:
         return False

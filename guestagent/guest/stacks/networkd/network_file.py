@@ -1,4 +1,4 @@
-"""The .network files of systemd-networkd: what they say, and which link they match.
+"""The .network files of systemd-networkd: which link they match, and how they configure it. Pure.
 
 Matching follows systemd.network(5), section [Match] (systemd: src/shared/net-condition.c,
 net_match_config, config_parse_match_strv (245, 257)).
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.guest.core.model import Link
-from guestagent.guest.stacks.ini import Sections, value_of
+from guestagent.guest.stacks.ini import Sections, parse, value_of
 
 _OFF = {"no", "false", "off", "0", "n", "f", "none"}
 _CONDITIONS = {
     *("Host", "Virtualization", "KernelCommandLine", "KernelVersion", "Credential"),
     *("Architecture", "Firmware"),
 }
-# A bridge or VRF takes the bond as it took the NIC; these want the NIC itself.
+# A bridge or a VRF takes the bond as it took the NIC. These two need the NIC itself.
 _TAKES_THE_NIC = ("Bond", "BatmanAdvanced")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matchable:
-    """What [Match] sections are held against."""
+    """Properties of a link that [Match] sections are compared with."""
 
     name: str
     type: str
@@ -34,9 +34,9 @@ class Matchable:
     permanent_address: str
     driver: str
     properties: Callable[[], Mapping[str, str]]
-    """udev's, asked for only when a file matches on them."""
+    """udev properties, read only if a file matches on them."""
     other_names: tuple[str, ...] = ()
-    """Alternative names, by which it is matched as well."""
+    """Alternative names, which Name= matches too."""
 
     @classmethod
     def nic(cls, link: Link, properties: Callable[[], Mapping[str, str]]) -> Matchable:
@@ -68,52 +68,45 @@ class Matchable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFile:
-    """A .network file with its drop-ins, as sections of key and value in order."""
+    """A .network file together with its drop-ins."""
 
     path: Path
     sections: Sections
+    match: Mapping[str, tuple[str, ...]]
+    """Words of each key of the [Match] sections."""
+
+    @classmethod
+    def parse(cls, path: Path, text: str) -> NetworkFile:
+        """Return the file with this text."""
+        sections = parse(text)
+        return cls(path=path, sections=sections, match=_match_keys(sections))
 
     def matches(self, link: Matchable) -> bool:
         """Whether every key of the [Match] sections holds for the link.
 
-        A file without [Match] matches nothing here (networkd warns of it), and
-        a key that cannot be judged here counts as no match.
+        A file without [Match] matches nothing (networkd warns of it). A key that the agent
+        cannot evaluate does not hold.
         """
-        keys = self._keys
-        return bool(keys) and all(_holds(key, words, link) for key, words in keys.items())
+        return bool(self.match) and _all_hold(self.match, link)
 
     def condition(self, link: Matchable) -> str | None:
-        """Return the key that alone keeps it from matching a link, and is not judged here.
+        """Return the condition on the machine that alone decides whether the file matches.
 
-        It is one about the machine; a file with nothing else in [Match] is for every link.
+        The agent does not evaluate such keys. A file with no other key in [Match] is for every
+        link.
         """
-        given = [key for key in self._keys if key in _CONDITIONS]
-        others = {key: words for key, words in self._keys.items() if key not in _CONDITIONS}
-        held = all(_holds(key, words, link) for key, words in others.items())
-        return given[0] if given and held else None
+        conditions = [key for key in self.match if key in _CONDITIONS]
+        others = {key: words for key, words in self.match.items() if key not in _CONDITIONS}
+        return conditions[0] if conditions and _all_hold(others, link) else None
 
     def is_of_mac(self, link: Matchable) -> bool:
-        """Whether it is of the link's MAC address, and matches it but for the name."""
-        keys = {key: words for key, words in self._keys.items() if key != "Name"}
+        """Whether the file goes by the link's MAC address, and matches it apart from the name."""
+        keys = {key: words for key, words in self.match.items() if key != "Name"}
         by_mac = not keys.keys().isdisjoint({"MACAddress", "PermanentMACAddress"})
-        return by_mac and all(_holds(key, words, link) for key, words in keys.items())
-
-    @property
-    def _keys(self) -> dict[str, tuple[str, ...]]:
-        """Return the words of each key: lines of one key add up, and an empty one clears it.
-
-        An exclamation mark before a line is one before each of its words.
-        """
-        keys: dict[str, tuple[str, ...]] = {}
-        for name, pairs in self.sections:
-            for key, value in pairs if name == "Match" else ():
-                mark = "!" if value.startswith("!") else ""
-                words = tuple(f"{mark}{word}" for word in value.removeprefix("!").split())
-                keys[key] = (*keys.get(key, ()), *words) if words else ()
-        return {key: words for key, words in keys.items() if words}
+        return by_mac and _all_hold(keys, link)
 
     def values(self, section: str, key: str) -> tuple[str, ...]:
-        """Return the words of a list that may be set in several lines; an empty line clears it."""
+        """Return the words of a list that several lines may set; an empty line clears it."""
         words: list[str] = []
         for name, pairs in self.sections:
             for found, value in pairs:
@@ -123,7 +116,7 @@ class NetworkFile:
 
     @property
     def unmanaged(self) -> bool:
-        """Whether it makes networkd leave the NIC alone."""
+        """Whether networkd leaves the NIC alone."""
         return any(
             name == "Link" and key == "Unmanaged" and value.lower() in {"yes", "1", "true"}
             for name, pairs in self.sections
@@ -132,14 +125,14 @@ class NetworkFile:
 
     @property
     def dynamic(self) -> bool:
-        """Whether addresses come from a DHCP server or a router."""
+        """Whether addresses may come from a DHCP server or a router."""
         dhcp = value_of(self.sections, "Network", "DHCP") or "no"
         accepts = value_of(self.sections, "Network", "IPv6AcceptRA") or "yes"
         return dhcp.lower() not in _OFF or accepts.lower() not in _OFF
 
     @property
     def stable_privacy(self) -> bool:
-        """Whether it makes addresses that depend on the name of the interface."""
+        """Whether some addresses depend on the name of the interface."""
         return any(
             is_stable_privacy(name, key, value)
             for name, pairs in self.sections
@@ -148,22 +141,40 @@ class NetworkFile:
 
     @property
     def movable(self) -> bool:
-        """Whether another link can have what it gives the NIC."""
+        """Whether another link can have the configuration of the NIC."""
         return not self.unmanaged and self.controller is None
 
     @property
     def controller(self) -> str | None:
-        """What it makes the NIC itself a port of, or None."""
-        given = (value_of(self.sections, "Network", key) for key in _TAKES_THE_NIC)
-        return next((name for name in given if name), None)
+        """Name of the device of which the NIC itself becomes a port, or None."""
+        names = (value_of(self.sections, "Network", key) for key in _TAKES_THE_NIC)
+        return next((name for name in names if name), None)
 
 
 def is_stable_privacy(section: str, key: str, value: str) -> bool:
-    """Whether a line asks for that: ``Token=``, or ``IPv6Token=`` as it was called before 250."""
+    """Whether a line asks for stable privacy: ``Token=``, named ``IPv6Token=`` before 250."""
     return value.startswith("prefixstable") and (section, key) in {
         ("IPv6AcceptRA", "Token"),
         ("Network", "IPv6Token"),
     }
+
+
+def _match_keys(sections: Sections) -> dict[str, tuple[str, ...]]:
+    """Return the words of each key in [Match]: lines of one key add up, an empty one clears it.
+
+    An exclamation mark before a line stands before each of its words.
+    """
+    keys: dict[str, tuple[str, ...]] = {}
+    for name, pairs in sections:
+        for key, value in pairs if name == "Match" else ():
+            mark = "!" if value.startswith("!") else ""
+            words = tuple(f"{mark}{word}" for word in value.removeprefix("!").split())
+            keys[key] = (*keys.get(key, ()), *words) if words else ()
+    return {key: words for key, words in keys.items() if words}
+
+
+def _all_hold(keys: Mapping[str, tuple[str, ...]], link: Matchable) -> bool:
+    return all(_holds(key, words, link) for key, words in keys.items())
 
 
 def _holds(key: str, words: tuple[str, ...], link: Matchable) -> bool:
@@ -192,7 +203,7 @@ def _macs(words: tuple[str, ...]) -> set[str]:
 
 
 def _fits(words: tuple[str, ...], subject: str) -> bool:
-    """Whether one of the globs fits, if there are any, and none of those with a mark does."""
+    """Whether a glob matches the subject, if there are any, and none with a mark does."""
     wanted = [word for word in words if not word.startswith("!")]
     refused = [word[1:] for word in words if word.startswith("!")]
 

@@ -1,292 +1,237 @@
-"""systemd-networkd: the bond gets the configuration that the NIC had.
+"""systemd-networkd: the bond is configured by a copy of the file that configured the NIC.
 
-networkd configures what a ``.network`` file matches. Two files in /run make
-it leave the ports alone and treat the bond as it treated the standby: one
-that declares every physical NIC of the pair's MAC unmanaged, one that is the
-standby's own file with another [Match] section. Both are derived from the
-files on disk, so they are the same before networkd has started, and they go
-with a reboot. A bond for which the user has a file of its own gets none.
-netplan's files for networkd are among them: it writes them to /run at boot.
+networkd configures an interface by the first ``.network`` file that matches it. Files are taken
+in the order of their base names; of two with one name the one in /etc counts before /run and
+/usr/lib (systemd.network(5)). netplan's files are among them: it writes them to /run at boot.
 
-Four things differ from the standby's own words. A stable-privacy address
-depends on the interface's name, so its token is a fixed one (``tokens``). The
-IAID, which networkd derives from that name too, is added: without it the bond
-would be another client to a DHCP server. So is ``KeepConfiguration=yes`` when
-the bond takes over a NIC in use: networkd drops what it finds on an interface
-that it begins to configure and asks for it anew, which leaves the guest without
-its address for as long as the servers take. Such a file stays as it is until the next
-boot; rewriting it would make networkd configure the bond anew (systemd:
-src/network/networkd-link.c, link_reconfigure_impl (252)). The same goes for
-a NIC that gets its configuration back: it has a file of its own then, which
-is no other file's business and comes after the one that makes it a port.
+The agent writes two files for each bond to /run. The first declares every physical NIC with the
+pair's MAC address unmanaged. The second configures the bond (``bond_file``). Both are derived from
+the files on disk, so they are the same before networkd has started, and a reboot removes them. A
+bond for which the user has a file gets no second file. A file that was written for a live
+take-over stays unchanged until the next boot: rewriting it would make networkd configure the bond
+anew (systemd: src/network/networkd-link.c, link_reconfigure_impl (252)).
 
-And the lease is not released when networkd stops its
-client on the bond. The address then is on the NIC again, and in use.
-
-Files are taken in the order of their base names, /etc before /run before /usr/lib
-for one name, and the first match wins (systemd.network(5)).
+A NIC that gets its addresses back has a file of its own, which sorts after the one that declares
+it a port.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from guestagent.guest.core.model import Link, StackFile
-from guestagent.guest.stacks.file_cache import Reading, stamps
-from guestagent.guest.stacks.iaid import iaid_of_nic
-from guestagent.guest.stacks.ini import parse, value_of
-from guestagent.guest.stacks.ipv6_interface_ids import Tokens
-from guestagent.guest.stacks.networkd.network_file import Matchable, NetworkFile, is_stable_privacy
-from guestagent.guest.stacks.tool import ask, make_directory, on_disk, runs, text_of
-from guestagent.guest.state.atomic_file import write_whole
+from guestagent.guest.core.model import Autoconfiguration, StackFile
+from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
+from guestagent.guest.stacks.commands import run_command, service_is_running
+from guestagent.guest.stacks.file_cache import CachedFiles, fingerprint_of
+from guestagent.guest.stacks.files import read_user_file, stack_file
+from guestagent.guest.stacks.ipv6_interface_ids import InterfaceIds
+from guestagent.guest.stacks.networkd import bond_file
+from guestagent.guest.stacks.networkd.network_file import Matchable, NetworkFile
 
+RUNTIME_DIR = "run/systemd/network"
 CONFIGURATION_DIRS = (
-    Path("/etc/systemd/network"),
-    Path("/run/systemd/network"),
-    Path("/usr/local/lib/systemd/network"),
-    Path("/usr/lib/systemd/network"),
+    "etc/systemd/network",
+    RUNTIME_DIR,
+    "usr/local/lib/systemd/network",
+    "usr/lib/systemd/network",
 )
-RUNTIME_DIR = Path("/run/systemd/network")
-NETWORKD_STATE = Path("/run/systemd/netif/state")
+"""In order of precedence, below the root."""
 PREFIX = "05-guestagent-"
 LATER_PREFIX = "06-guestagent-"
-"""Of what is for a bond that has no file of its own any more."""
+"""Prefix of a file that counts once the bond has no file with ``PREFIX`` any more."""
+_UNIT = "systemd-networkd.service"
 
 
-class Networkd:
-    """The files of one system's networkd; ``dirs`` in their order of precedence."""
+class Networkd(NetworkStack):
+    """systemd-networkd of the system below ``root``."""
 
-    def __init__(
-        self,
-        dirs: tuple[Path, ...] = CONFIGURATION_DIRS,
-        runtime: Path = RUNTIME_DIR,
-        root: Path = Path("/"),
-        *,
-        state_dir: Path | None = None,
-    ) -> None:
-        self._dirs = dirs
-        self._tokens = Tokens(state_dir or root / "var/lib/guestagent/networkd")
-        self._runtime = runtime
+    def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._network_files = Reading(
-            lambda: stamps(self._dirs, ".network"), lambda: tuple(self._read_network_files())
+        self._runtime = root / RUNTIME_DIR
+        self._ids = InterfaceIds(root / "var/lib/guestagent/networkd")
+        self.directories = (self._runtime, self._ids.directory)
+        configuration = tuple(root / path for path in CONFIGURATION_DIRS)
+        self._network_files = CachedFiles(
+            lambda: fingerprint_of(configuration, ".network"),
+            lambda: tuple(_read_network_files(configuration)),
         )
 
-    def files(
-        self, *, bond: str, mac: str, standby: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> tuple[StackFile, ...]:
-        """Return what must be on disk for a pair, and whether it is."""
-        ports = f"[Match]\nPermanentMACAddress={mac}\nKind=!bond\n\n[Link]\nUnmanaged=yes\n"
-        files = [
-            self._stack_file(
-                f"{PREFIX}{bond}-ports.network", f"{_header('the ports of ' + bond)}{ports}"
-            )
-        ]
-        source = self._of_nic(standby, properties)
-        taken = self._given(Matchable.bond(bond, mac))
-        # A file of the NIC that matches the bond as well will do, but for the identity.
-        lacking = taken is None or (taken is source and taken.dynamic)
-        if source is not None and lacking and source.movable:
-            token = self._tokens.of(mac, standby) if source.stable_privacy else None
-            if token is not None:
-                files.append(self._tokens.file(mac, token))
-            match = f"[Match]\nName={bond}\nKind=bond\n"
-            own = _copy(source, bond, match, token)
-            own += _identity(source, iaid_of_nic(mac, properties()))
-            kept = own + _keep(source)
-            content = kept if standby.addresses else own
-            # Of a file that is the bond's as well networkd would not wait for the take-over: it
-            # would ask for the NIC's addresses on the bond, and drop them when it is told.
-            before = _unmanaged(bond) if taken is source else None
-            # What was written for a live take-over holds until the next boot.
-            name = f"{PREFIX}{bond}.network"
-            files.append(self._stack_file(name, content, also=kept, before=before))
-        return tuple(files)
+    def ownership(self, nic: Nic) -> Ownership:
+        """Own the NICs that a file matches, and the bonds that have a file of the agent."""
+        configured = self._has_file_for(nic.bond) or self._configures(nic)
+        return Ownership(
+            Strength.CONFIGURED if configured else Strength.NO, doubt=self._doubt(nic)
+        )
 
-    def returned(
-        self, *, bond: str, nic: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> tuple[StackFile, ...]:
-        """Return what must be on disk when a NIC gets back what its bond has.
-
-        A NIC of which none of the user's files is true has to be told what its bond was
-        told: the name that the file goes by is the one that its VF got (``_of_nic``).
-        """
-        link = Matchable.nic(nic, properties)
-        source = self._given(link)
-        lacking = source is None and self.told(bond)
-        if lacking:
-            source = next((file for file in self._users() if file.is_of_mac(link)), None)
-        if source is None or not source.movable or not (lacking or _keep(source)):
-            return ()
-        match = f"[Match]\nPermanentMACAddress={nic.permanent_address}\nDriver={nic.driver}\n"
-        content = _copy(source, nic.name, match) + _keep(source)
-        files = [self._stack_file(f"{PREFIX}{bond}-standby.network", content)]
-        if self._given(Matchable.bond(bond, nic.address)) is source:
-            # By its MAC: the bond, until it is gone, would ask for an address as another client.
-            files.append(self._stack_file(f"{LATER_PREFIX}{bond}.network", _unmanaged(bond)))
-        return tuple(files)
-
-    def told(self, bond: str) -> bool:
-        """Whether it has been given a file for a bond."""
-        return (self._runtime / f"{PREFIX}{bond}.network").exists()
-
-    def configures(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> bool:
-        """Whether a file on disk gives the NIC a configuration."""
-        source = self._of_nic(standby, properties)
-        return source is not None and not source.unmanaged
-
-    def claim(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
-        """Return what the file of a NIC makes it a port of, in words, or None."""
-        source = self._of_nic(standby, properties)
+    def conflict(self, nic: Nic) -> str | None:
+        """Find a file that makes the NIC itself a port."""
+        source = self._source(nic)
         if source is None or source.controller is None:
             return None
         return f"is a port of {source.controller} in {source.path}"
 
-    def doubt(self, standby: Link, properties: Callable[[], Mapping[str, str]]) -> str | None:
-        """Return why it cannot be told which file is the NIC's, in words, or None."""
-        nic = Matchable.nic(standby, properties)
-        for file in self._users():
-            key = file.condition(nic)
-            if key is not None and self._is_used():
-                holds = f"if {key}= holds, which the agent cannot tell (without that key it can)"
-                return f"is configured by {file.path} {holds}"
-            if file.matches(nic):
-                break
-        return None
+    def autoconfiguration(self, nic: Nic) -> Autoconfiguration:
+        """Tell that networkd hears the routers of each NIC that it configures."""
+        return Autoconfiguration.ROUTERS if self._configures(nic) else Autoconfiguration.KERNEL
 
-    def _is_used(self) -> bool:
-        """Whether it runs, or will in this boot."""
-        units = ("etc/systemd/system", "usr/lib/systemd/system")
-        return runs("systemd-networkd.service", self._root) or any(
-            any((self._root / place).glob("*.wants/systemd-networkd.service")) for place in units
+    def files(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
+        """Return the file for the ports, and the one for the bond where the user has none.
+
+        networkd acts on each file that matches, whether another stack has the NIC or not.
+        """
+        path = self._runtime / f"{PREFIX}{nic.bond}-ports.network"
+        ports = stack_file(path, bond_file.ports_unmanaged(nic))
+        source = self._source(nic)
+        if source is None or not source.movable:
+            return (ports,)
+        users = self._users_file(Matchable.bond(nic.bond, nic.mac))
+        if users is not None and users is not source:
+            return (ports,)
+        # The NIC's file may match the bond too, by MAC address. It lacks the DHCP client's
+        # identity, and networkd would not wait for the take-over: it would request the NIC's
+        # addresses on the bond, and drop them when it reads the bond's file.
+        is_shared = users is source
+        if is_shared and not source.dynamic:
+            return (ports,)
+        interface_id = self._ids.of(nic.mac, nic.link) if source.stable_privacy else None
+        for_boot = bond_file.for_bond(source, nic, interface_id)
+        for_take_over = for_boot + bond_file.keep_addresses(source)
+        bond = stack_file(
+            self._bond_path(nic.bond),
+            for_take_over if nic.link.addresses else for_boot,
+            also=for_take_over,
+            before=bond_file.bond_unmanaged(nic.bond) if is_shared else None,
         )
+        if interface_id is None:
+            return ports, bond
+        return ports, self._ids.file(nic.mac, interface_id), bond
 
-    def owns(self, path: str) -> bool:
-        """Whether a file is one of this stack's."""
-        return Path(path).parent == self._runtime or self._tokens.owns(Path(path))
+    def files_for_return(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
+        """Return the file by which the NIC keeps the addresses of its bond.
 
-    def first_match(self, link: Matchable) -> NetworkFile | None:
-        """Return the file that networkd takes for a link, of all that are on disk."""
-        return next((file for file in self._network_files.now() if file.matches(link)), None)
-
-    def write(self, path: str, content: str) -> None:
-        """Put a file in place. Raises OSError."""
-        make_directory(Path(path).parent)
-        write_whole(Path(path), content)
-
-    def remove(self, bond: str) -> None:
-        """Take away the files of a bond; absent ones are fine. Raises OSError.
-
-        What the NIC has got back stays until the next boot, or networkd would ask anew.
+        If none of the user's files matches the NIC, the bond was configured by the one for the
+        name of the VF (``_source``). The NIC needs the same file, found by its MAC address.
         """
-        for name in (f"{PREFIX}{bond}.network", f"{PREFIX}{bond}-ports.network"):
-            (self._runtime / name).unlink(missing_ok=True)
+        if not owned:
+            return ()
+        link = Matchable.nic(nic.link, nic.properties)
+        source = self._users_file(link)
+        is_named_otherwise = source is None and self._has_file_for(nic.bond)
+        if is_named_otherwise:
+            source = next((file for file in self._users_files() if file.is_of_mac(link)), None)
+        if source is None or not source.movable:
+            return ()
+        if not is_named_otherwise and not bond_file.keep_addresses(source):
+            return ()
+        path = self._runtime / f"{PREFIX}{nic.bond}-standby.network"
+        file = stack_file(path, bond_file.for_nic(source, nic))
+        if self._users_file(Matchable.bond(nic.bond, nic.link.address)) is not source:
+            return (file,)
+        # The file matches the bond too, by MAC address: until the bond has gone, networkd would
+        # request an address there as another client.
+        path = self._runtime / f"{LATER_PREFIX}{nic.bond}.network"
+        return file, stack_file(path, bond_file.bond_unmanaged(nic.bond))
 
-    def reload(self) -> None:
-        """Make networkd read its files, when it runs. Raises PeerError.
+    def reload(self, bond: str) -> None:
+        """Make networkd read its files, if it runs.
 
-        ``networkctl reload`` returns when the new files are read and every link
-        that they concern is being reconfigured (networkctl(1)).
+        ``networkctl reload`` returns when the files are read and every interface that they concern
+        is being reconfigured (networkctl(1)).
         """
-        if runs("systemd-networkd.service", self._root):
-            ask(
+        if service_is_running(_UNIT, self._root):
+            run_command(
                 *("networkctl", "reload"),
                 hint="the files are in place; look at `journalctl -u systemd-networkd`",
             )
 
-    def _of_nic(
-        self, nic: Link, properties: Callable[[], Mapping[str, str]]
-    ) -> NetworkFile | None:
-        """Return the file of a NIC, without one that of the name that its VF has.
+    def give_back(self, bond: str) -> None:
+        """Remove the files of a bond; absent ones are fine. ``reload`` makes networkd notice.
 
-        netplan's set-name is by MAC: which of the two gets the name is chance where the
-        VF is found first at a boot, and the file goes by MAC and name.
+        The file of the NIC stays until the next boot: without it networkd would request the
+        NIC's addresses anew.
         """
-        own = self._given(Matchable.nic(nic, properties))
-        if own is None and nic.twin is not None:
-            own = self._given(Matchable.nic(replace(nic, name=nic.twin), properties))
+        self._bond_path(bond).unlink(missing_ok=True)
+        (self._runtime / f"{PREFIX}{bond}-ports.network").unlink(missing_ok=True)
+
+    def first_match(self, link: Matchable) -> NetworkFile | None:
+        """Return the file by which networkd configures a link, the agent's files included."""
+        return next((file for file in self._network_files.current() if file.matches(link)), None)
+
+    def _configures(self, nic: Nic) -> bool:
+        source = self._source(nic)
+        return source is not None and not source.unmanaged
+
+    def _doubt(self, nic: Nic) -> str | None:
+        """Return the reason why it is unknown which file the NIC has: a condition in [Match]."""
+        link = Matchable.nic(nic.link, nic.properties)
+        for file in self._users_files():
+            key = file.condition(link)
+            if key is not None and self._is_used():
+                return (
+                    f"is configured by {file.path} if {key}= holds, which the agent cannot tell"
+                    " (without that key it can)"
+                )
+            if file.matches(link):
+                break
+        return None
+
+    def _is_used(self) -> bool:
+        """Whether networkd runs, or will run in this boot."""
+        units = ("etc/systemd/system", "usr/lib/systemd/system")
+        return service_is_running(_UNIT, self._root) or any(
+            any((self._root / place).glob(f"*.wants/{_UNIT}")) for place in units
+        )
+
+    def _source(self, nic: Nic) -> NetworkFile | None:
+        """Return the NIC's .network file, or the one that matches its VF's name if it has none.
+
+        netplan's set-name goes by MAC address. If the VF is found first at a boot, chance decides
+        which of the two NICs gets the name, and the file matches MAC address and name.
+        """
+        link = Matchable.nic(nic.link, nic.properties)
+        own = self._users_file(link)
+        if own is None and nic.vf_name is not None:
+            own = self._users_file(replace(link, name=nic.vf_name))
         return own
 
-    def _given(self, link: Matchable) -> NetworkFile | None:
-        """Return the file that it would take without those of the agent."""
-        return next((file for file in self._users() if file.matches(link)), None)
+    def _users_file(self, link: Matchable) -> NetworkFile | None:
+        """Return the file by which networkd would configure a link without the agent's files."""
+        return next((file for file in self._users_files() if file.matches(link)), None)
 
-    def _users(self) -> Iterator[NetworkFile]:
-        return (file for file in self._network_files.now() if not _is_own(file.path.name))
+    def _users_files(self) -> Iterator[NetworkFile]:
+        own = (PREFIX, LATER_PREFIX)
+        files = self._network_files.current()
+        return (file for file in files if not file.path.name.startswith(own))
 
-    def _stack_file(
-        self, name: str, content: str, *, also: str | None = None, before: str | None = None
-    ) -> StackFile:
-        return on_disk(self._runtime / name, content, also=also, before=before)
+    def _has_file_for(self, bond: str) -> bool:
+        return self._bond_path(bond).exists()
 
-    def _read_network_files(self) -> Iterator[NetworkFile]:
-        """Yield the files in their order."""
-        paths: dict[str, Path] = {}
-        for directory in reversed(self._dirs):
-            if directory.is_dir():
-                paths.update({p.name: p for p in directory.iterdir() if p.suffix == ".network"})
-        for name in sorted(paths):
-            try:
-                text = text_of(paths[name])
-                drop_ins = "".join(f"\n{text_of(p)}" for p in self._drop_ins(name))
-            except OSError:
-                continue
-            # An empty file, or a link to /dev/null, masks those of its name.
-            if text.strip():
-                yield NetworkFile(path=paths[name], sections=parse(text + drop_ins))
-
-    def _drop_ins(self, name: str) -> list[Path]:
-        found: dict[str, Path] = {}
-        for directory in reversed(self._dirs):
-            drop = directory / f"{name}.d"
-            if drop.is_dir():
-                found.update({p.name: p for p in drop.iterdir() if p.suffix == ".conf"})
-        return [found[key] for key in sorted(found)]
+    def _bond_path(self, bond: str) -> Path:
+        return self._runtime / f"{PREFIX}{bond}.network"
 
 
-def _is_own(name: str) -> bool:
-    return name.startswith((PREFIX, LATER_PREFIX))
+def _read_network_files(directories: tuple[Path, ...]) -> Iterator[NetworkFile]:
+    """Yield the files in the order in which networkd takes them."""
+    for name, path in _by_name(directories, ".network"):
+        try:
+            text = read_user_file(path)
+            drop_ins = _by_name(tuple(item / f"{name}.d" for item in directories), ".conf")
+            more = "".join(f"\n{read_user_file(drop_in)}" for _, drop_in in drop_ins)
+        except OSError:
+            continue
+        # An empty file, or a link to /dev/null, masks the others of its name.
+        if text.strip():
+            yield NetworkFile.parse(path, text + more)
 
 
-def _header(what: str) -> str:
-    return f"# Written by guestagent for {what}; it goes with a reboot.\n"
-
-
-def _unmanaged(bond: str) -> str:
-    return f"{_header(bond)}[Match]\nName={bond}\nKind=bond\n\n[Link]\nUnmanaged=yes\n"
-
-
-def _copy(source: NetworkFile, link: str, match: str, token: str | None = None) -> str:
-    """Return the file for another link, with a token in place of stable-privacy addresses."""
-    lines = [_header(f"{link}, from {source.path}"), match]
-    for name, pairs in source.sections:
-        if name != "Match":
-            lines.append(f"\n[{name}]\n")
-            lines.extend(
-                f"{key}=static:{token}\n"
-                if token is not None and is_stable_privacy(name, key, value)
-                else f"{key}={value}\n"
-                for key, value in pairs
+def _by_name(directories: tuple[Path, ...], suffix: str) -> list[tuple[str, Path]]:
+    """Return the files with a suffix by name, each from the first directory that has the name."""
+    found: dict[str, Path] = {}
+    for directory in reversed(directories):
+        if directory.is_dir():
+            found.update(
+                {path.name: path for path in directory.iterdir() if path.suffix == suffix}
             )
-    return "".join(lines)
-
-
-def _identity(source: NetworkFile, number: int) -> str:
-    """Return what makes the bond the DHCP client that the NIC was, and will be again."""
-    if not source.dynamic:
-        return ""
-    unreleased = "\n[DHCPv4]\nSendRelease=no\n\n[DHCPv6]\nSendRelease=no\n"
-    set_already = any(
-        value_of(source.sections, section, "IAID") for section in ("DHCPv4", "DHCP", "DHCPv6")
-    )
-    if set_already:
-        return unreleased
-    return f"{unreleased}\n[DHCPv4]\nIAID={number}\n\n[DHCPv6]\nIAID={number}\n"
-
-
-def _keep(source: NetworkFile) -> str:
-    """Return what makes networkd take over addresses that are there already."""
-    given = value_of(source.sections, "Network", "KeepConfiguration")
-    return "" if given or not source.dynamic else "\n[Network]\nKeepConfiguration=yes\n"
+    return sorted(found.items())

@@ -167,16 +167,16 @@ def test_a_nic_that_was_given_another_mac_keeps_it_and_its_network() -> None:
 def test_a_nic_that_the_stack_makes_a_port_of_something_is_left_alone_at_boot_too() -> None:
     system = FakeSystem()
     nics = {system.kernel.plug("ens2", MAC, driver="virtio_net"), system.kernel.plug("ens3", MAC)}
-    system.stack.claimed["ens2"] = "is a port of br0 in /etc/network/interfaces"
+    system.stack.conflicts["ens2"] = "is a port of br0 in /etc/network/interfaces"
     outcome = system.engine().converge()
     (refusal,) = outcome.plan.refusals
     assert "is a port of br0" in refusal.reason
     assert refusal.hint.startswith("write bond0 in place of ens2 there and reboot")
     assert set(system.kernel.table) == nics
     # The bond is there already: it is not taken apart for what a file says now.
-    system.stack.claimed.clear()
+    system.stack.conflicts.clear()
     system.engine().converge()
-    system.stack.claimed["ens2"] = "is a port of br0 in /etc/network/interfaces"
+    system.stack.conflicts["ens2"] = "is a port of br0 in /etc/network/interfaces"
     assert system.engine().look().plan.refusals == ()
 
 

@@ -25,7 +25,7 @@ def deafen(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(bond: str) -> None:
         raise PeerError(f"nmcli says nothing of {bond}")
 
-    monkeypatch.setattr(system.stack, "remove", silent)
+    monkeypatch.setattr(system.stack, "give_back", silent)
 
 
 def test_a_pair_that_cannot_be_remembered_has_all_else(monkeypatch: pytest.MonkeyPatch) -> None:

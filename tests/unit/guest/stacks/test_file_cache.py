@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.stacks.file_cache import Reading, stamps
+from guestagent.guest.stacks.file_cache import CachedFiles, fingerprint_of
 
 SUFFIX = ".network"
 
@@ -51,17 +51,17 @@ def replace(path: Path) -> None:
     ids=["rewritten", "replaced", "removed", "added", "drop-in", "new-drop-in"],
 )
 def test_every_change_makes_a_difference(etc: Path, change: Callable[[Path], object]) -> None:
-    before = stamps([etc, etc / "absent"], SUFFIX)
-    assert stamps([etc], SUFFIX) == before
+    before = fingerprint_of([etc, etc / "absent"], SUFFIX)
+    assert fingerprint_of([etc], SUFFIX) == before
     change(etc)
-    assert stamps([etc], SUFFIX) != before
+    assert fingerprint_of([etc], SUFFIX) != before
 
 
 def test_other_files_and_links_that_lead_nowhere_make_none(etc: Path) -> None:
-    before = stamps([etc], SUFFIX)
+    before = fingerprint_of([etc], SUFFIX)
     (etc / "99-new.link").write_text("new")
     (etc / "99-nowhere.network").symlink_to("absent")
-    assert stamps([etc], SUFFIX) == before
+    assert fingerprint_of([etc], SUFFIX) == before
 
 
 def test_files_are_read_again_only_when_they_have_changed(etc: Path) -> None:
@@ -71,9 +71,9 @@ def test_files_are_read_again_only_when_they_have_changed(etc: Path) -> None:
         read.append(lan.read_text())
         return read[-1]
 
-    reading = Reading(lambda: stamps([etc], SUFFIX), content)
-    assert [reading.now(), reading.now()] == ["one", "one"]
+    files = CachedFiles(lambda: fingerprint_of([etc], SUFFIX), content)
+    assert [files.current(), files.current()] == ["one", "one"]
     assert read == ["one"]
     rewrite(lan)
-    assert [reading.now(), reading.now()] == ["two", "two"]
+    assert [files.current(), files.current()] == ["two", "two"]
     assert read == ["one", "two"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from guestagent.guest.core.model import Address, Link, StackFile
+from guestagent.guest.stacks.base import Nic, Strength
 from guestagent.guest.stacks.networkd.network_file import Matchable
 from guestagent.guest.stacks.networkd.stack import Networkd
 
@@ -22,6 +23,12 @@ NIC = Link(
     bus_address="0000:01:00.0",
     other_names=("enp1s0",),
 )
+NIC_OF_BOND = Nic(bond="bond0", link=NIC)
+PLACES = {
+    "etc": "etc/systemd/network",
+    "run": "run/systemd/network",
+    "usr": "usr/lib/systemd/network",
+}
 
 
 @dataclass
@@ -30,22 +37,24 @@ class Disk:
 
     root: Path
 
-    def put(self, path: str, content: str) -> None:
-        file = self.root / path
+    def path(self, name: str) -> Path:
+        place, _, file = name.partition("/")
+        return self.root / PLACES[place] / file
+
+    def put(self, name: str, content: str) -> None:
+        file = self.path(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
 
     @property
     def networkd(self) -> Networkd:
-        dirs = tuple(self.root / name for name in ("etc", "run", "usr"))
-        return Networkd(dirs=dirs, runtime=self.root / "run", root=self.root)
+        return Networkd(self.root)
 
     def files(
         self, properties: Mapping[str, str] | None = None, nic: Link = NIC
     ) -> dict[str, StackFile]:
-        found = self.networkd.files(
-            bond="bond0", mac=MAC, standby=nic, properties=lambda: properties or {}
-        )
+        asked = Nic(bond="bond0", link=nic, properties=lambda: properties or {})
+        found = self.networkd.files(asked, owned=True)
         return {Path(file.path).name: file for file in found}
 
     def bond_file(self, properties: Mapping[str, str] | None = None) -> str | None:
@@ -63,8 +72,7 @@ def test_a_file_that_has_changed_is_read_again(disk: Disk) -> None:
     networkd = disk.networkd
 
     def content() -> str:
-        files = networkd.files(bond="bond0", mac=MAC, standby=NIC, properties=dict)
-        return files[-1].content
+        return networkd.files(NIC_OF_BOND, owned=True)[-1].content
 
     assert "DHCP=yes" in content()
     disk.put("etc/50-lan.network", "[Match]\nName=en*\n\n[Network]\nDHCP=ipv4\n")
@@ -125,7 +133,7 @@ def test_a_bond_that_takes_over_a_nic_in_use_keeps_what_it_finds_until_the_next_
 
 def returned(disk: Disk) -> tuple[StackFile, ...]:
     """Return the files that must be on disk when the NIC is removed from its bond."""
-    return disk.networkd.returned(bond="bond0", nic=NIC, properties=dict)
+    return disk.networkd.files_for_return(NIC_OF_BOND, owned=True)
 
 
 def test_a_nic_that_gets_its_lease_back_keeps_it_until_the_next_boot(disk: Disk) -> None:
@@ -135,7 +143,7 @@ def test_a_nic_that_gets_its_lease_back_keeps_it_until_the_next_boot(disk: Disk)
     (file,) = returned(disk)
     assert not file.in_place
     disk.networkd.write(file.path, file.content)
-    disk.networkd.remove("bond0")
+    disk.networkd.give_back("bond0")
     (file,) = returned(disk)
     assert file.in_place
     assert file.content.splitlines()[1:] == [
@@ -148,10 +156,11 @@ def test_a_nic_that_gets_its_lease_back_keeps_it_until_the_next_boot(disk: Disk)
 def test_the_bond_gets_the_file_of_a_name_that_the_vf_got_first(disk: Disk) -> None:
     lines = f"[Match]\nPermanentMACAddress={MAC}\nName=lan0\n[Network]\nDHCP=ipv4\n"
     disk.put("etc/10-netplan-lan0.network", lines)
-    for standby, configured in ((NIC, False), (replace(NIC, twin="lan0"), True)):
-        files = disk.networkd.files(bond="bond0", mac=MAC, standby=standby, properties=dict)
+    for nic, configured in ((NIC_OF_BOND, False), (replace(NIC_OF_BOND, vf_name="lan0"), True)):
+        files = disk.networkd.files(nic, owned=True)
         assert any(file.path.endswith("-bond0.network") for file in files) is configured
-        assert disk.networkd.configures(standby, dict) is configured
+        owned = disk.networkd.ownership(nic).strength is Strength.CONFIGURED
+        assert owned is configured
 
 
 @pytest.mark.parametrize("dhcp", ["ipv4", "no"])
@@ -160,7 +169,7 @@ def test_a_nic_gets_back_the_file_of_a_name_that_its_vf_got_first(disk: Disk, dh
     lines = f"[Match]\nPermanentMACAddress={MAC}\nName=lan0\n\n{given}"
     disk.put("etc/10-netplan-lan0.network", lines)
     assert returned(disk) == (), "nobody configured the bond by it"
-    for file in disk.files(nic=replace(NIC, twin="lan0")).values():
+    for file in disk.networkd.files(replace(NIC_OF_BOND, vf_name="lan0"), owned=True):
         disk.networkd.write(file.path, file.content)
     for _ in range(2):
         (file,) = returned(disk)  # the VF may be gone, and its name with it
@@ -181,7 +190,7 @@ def test_a_bond_without_its_file_is_left_alone_by_the_file_that_its_nic_has_by_m
     first = disk.networkd.first_match(bond)
     assert first is not None
     assert not first.unmanaged, "its own comes first"
-    disk.networkd.remove("bond0")
+    disk.networkd.give_back("bond0")
     first = disk.networkd.first_match(bond)
     assert first is not None
     assert first.unmanaged
@@ -322,7 +331,7 @@ def test_match_sections_are_judged_as_networkd_does(disk: Disk, match: str, matc
 def test_a_comment_may_be_in_any_encoding(disk: Disk) -> None:
     disk.put("etc/50-lan.network", "")
     lines = "# f\xfcr das Netz\n[Match]\nName=en*\n[Network]\nDHCP=yes\n"
-    (disk.root / "etc/50-lan.network").write_bytes(lines.encode("latin-1"))
+    disk.path("etc/50-lan.network").write_bytes(lines.encode("latin-1"))
     assert disk.bond_file() is not None
 
 
@@ -341,8 +350,8 @@ def test_removing_takes_away_the_bonds_files_only(disk: Disk) -> None:
     disk.put("run/05-guestagent-bond1.network", "other")
     for file in disk.files().values():
         disk.networkd.write(file.path, file.content)
-    disk.networkd.remove("bond0")
-    assert [path.name for path in (disk.root / "run").iterdir()] == ["05-guestagent-bond1.network"]
+    disk.networkd.give_back("bond0")
+    assert [path.name for path in disk.path("run/").iterdir()] == ["05-guestagent-bond1.network"]
 
 
 @pytest.mark.parametrize(
@@ -362,9 +371,9 @@ def test_a_stable_privacy_address_is_the_same_on_the_bond_and_at_boots_with_the_
     temporary = replace(slaac, address="2001:db8::1:2:3:4", flags=0x01)
     nic = replace(NIC, addresses=(leased, temporary, slaac))
     for file in disk.files(nic=nic).values():
-        assert disk.networkd.owns(file.path)
+        assert Path(file.path).parent in disk.networkd.directories
         disk.networkd.write(file.path, file.content)
     assert all(file.in_place for file in disk.files(nic=nic).values())
-    for content in (disk.bond_file(), (disk.root / "run/05-guestagent-bond0.network").read_text()):
+    for content in (disk.bond_file(), (disk.path("run/05-guestagent-bond0.network")).read_text()):
         assert content is not None
         assert given in content

@@ -9,9 +9,9 @@ import pytest
 
 from guestagent.errors import DeadlineError
 from guestagent.guest.core.model import Address, Link, StackFile
-from guestagent.guest.stacks import busctl
+from guestagent.guest.stacks.base import Nic
 from guestagent.guest.stacks.ini import parse, value_of
-from guestagent.guest.stacks.networkmanager import keyfile, stack
+from guestagent.guest.stacks.networkmanager import bond_profile, busctl, service, stack
 from guestagent.guest.stacks.networkmanager.stack import NetworkManager
 
 MAC = "52:54:00:00:00:01"
@@ -37,23 +37,26 @@ class Disk:
         return NetworkManager(self.root)
 
     def files(self, nic: Link = NIC) -> dict[str, StackFile]:
-        found = self.manager.files(bond="bond0", mac=MAC, standby=nic)
+        found = self.manager.files(Nic(bond="bond0", link=nic), owned=True)
         return {Path(file.path).name: file for file in found}
+
+    def has_record(self) -> bool:
+        return (self.root / "run/guestagent/networkmanager/bond0.nmconnection").exists()
 
     def of_bond(self, section: str, key: str, nic: Link = NIC) -> str | None:
         return value_of(parse(self.files(nic)["bond0.nmconnection"].content), section, key)
 
 
 @dataclass
-class Told:
-    """NetworkManager as nmcli shows it: of a NIC, its state and what was set."""
+class FakeNmcli:
+    """NetworkManager as nmcli shows it: the state of a NIC, and the flags that were set."""
 
     state: str
     flags: dict[str, str] = field(default_factory=dict)
-    touched: list[str] = field(default_factory=list)
+    flapped: list[str] = field(default_factory=list)
     activated: bool = False
 
-    def ask(self, *command: str, **_: object) -> str:
+    def run_command(self, *command: str, **_: object) -> str:
         if command[:3] == ("nmcli", "device", "set"):
             for name, value in zip(command[4::2], command[5::2], strict=True):
                 self.flags[name] = value
@@ -64,8 +67,8 @@ class Told:
             return f"{self.flags.get('autoconnect', 'yes')}\n"
         return f"{self.state}\n"
 
-    def touch(self, name: str) -> None:
-        self.touched.append(name)
+    def flap(self, name: str) -> None:
+        self.flapped.append(name)
         self.state = "100 (connected)"
 
 
@@ -184,7 +187,7 @@ def test_what_is_written_is_for_root_alone(disk: Disk) -> None:
         assert Path(file.path).stat().st_mode & 0o777 == 0o600
 
 
-def test_before_it_starts_it_is_told_by_its_state_file_which_profile_the_bond_has(
+def test_before_it_starts_its_state_file_names_the_profile_of_the_bond(
     disk: Disk,
 ) -> None:
     disk.put("sys/class/net/bond0/ifindex", "7\n")
@@ -196,9 +199,9 @@ def test_before_it_starts_it_is_told_by_its_state_file_which_profile_the_bond_ha
     assert value_of(parse(given), "connection", "uuid") == value_of(
         parse(state), "device", "connection-uuid"
     )
-    disk.manager.remove("bond0")
+    disk.manager.give_back("bond0")
     assert not list((disk.root / RUN).iterdir())
-    assert not disk.manager.told("bond0")
+    assert not disk.has_record()
 
 
 def test_a_bond_that_networkmanager_does_not_notice_is_waited_for_in_bounds(
@@ -208,12 +211,12 @@ def test_a_bond_that_networkmanager_does_not_notice_is_waited_for_in_bounds(
     disk.put("sys/fs/cgroup/system.slice/NetworkManager.service/pids.current", "1\n")
     for file in disk.files().values():
         disk.manager.write(file.path, file.content)
-    monkeypatch.setattr(stack, "ask", lambda *_, **__: "20 (unavailable)\n")
+    monkeypatch.setattr(service, "run_command", lambda *_, **__: "20 (unavailable)\n")
     slept: list[float] = []
     manager = NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append)
     with pytest.raises(DeadlineError, match="bond0: its state is 20"):
         manager.reload("bond0")
-    assert stack.SEEN_TIMEOUT_S <= sum(slept) < stack.SEEN_TIMEOUT_S + 1
+    assert service.NOTICE_TIMEOUT_S <= sum(slept) < service.NOTICE_TIMEOUT_S + 1
 
 
 def test_the_profile_of_a_running_bond_keeps_its_identity_and_its_options(disk: Disk) -> None:
@@ -222,7 +225,7 @@ def test_the_profile_of_a_running_bond_keeps_its_identity_and_its_options(disk: 
         "[bond]\nmode=active-backup\nfail_over_mac=active\nall_slaves_active=1\nprimary=enp2s0\n"
         "[ipv4]\nmethod=disabled\n[.nmmeta]\nexternal=true\n"
     )
-    sections = parse(keyfile.merged(made_up, disk.files()["bond0.nmconnection"].content))
+    sections = parse(bond_profile.merged(made_up, disk.files()["bond0.nmconnection"].content))
     assert value_of(sections, "connection", "uuid") == "found"
     assert value_of(sections, "bond", "fail_over_mac") == "active"
     assert value_of(sections, "bond", "primary") is None
@@ -233,7 +236,7 @@ def test_the_profile_of_a_running_bond_keeps_its_identity_and_its_options(disk: 
 
 def test_the_nic_gets_back_what_its_bond_has_to_the_token(disk: Disk) -> None:
     given = disk.files(replace(NIC, addresses=(SLAAC,)))["bond0.nmconnection"].content
-    sections = parse(keyfile.for_nic(given, "enp1s0"))
+    sections = parse(bond_profile.for_nic(given, "enp1s0"))
     assert value_of(sections, "connection", "type") == "ethernet"
     assert value_of(sections, "connection", "interface-name") == "enp1s0"
     assert value_of(sections, "connection", "uuid") != value_of(parse(given), "connection", "uuid")
@@ -248,16 +251,16 @@ def test_what_could_not_be_given_back_is_tried_again(
     disk.put("sys/fs/cgroup/system.slice/NetworkManager.service/pids.current", "1\n")
     for file in disk.files().values():
         disk.manager.write(file.path, file.content)
-    told = Told(state="20 (unavailable)")
-    monkeypatch.setattr(stack, "ask", told.ask)
-    monkeypatch.setattr(stack, "touch", told.touched.append)
+    nmcli = FakeNmcli(state="20 (unavailable)")
+    monkeypatch.setattr(service, "run_command", nmcli.run_command)
+    monkeypatch.setattr(service, "flap", nmcli.flapped.append)
     slept: list[float] = []
     manager = NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append)
     with pytest.raises(DeadlineError, match="enp1s0: its state is 20"):
-        manager.remove("bond0")
-    told.state = "100 (connected)"
-    manager.remove("bond0")  # it has configured the NIC itself
-    assert not manager.told("bond0")
+        manager.give_back("bond0")
+    nmcli.state = "100 (connected)"
+    manager.give_back("bond0")  # it has configured the NIC itself
+    assert not disk.has_record()
 
 
 @pytest.mark.parametrize("autoconnect", ["yes", "no"])
@@ -269,24 +272,24 @@ def test_networkmanager_finds_a_port_as_it_is_and_activates_nothing_there(
     monkeypatch.setattr(stack, "standby_of", lambda *_: "enp1s0")
     for file in disk.files().values():
         disk.manager.write(file.path, file.content)
-    told = Told(state="30 (disconnected)", flags={"autoconnect": autoconnect})
-    monkeypatch.setattr(stack, "ask", told.ask)
-    monkeypatch.setattr(stack, "touch", lambda _: None)
+    nmcli = FakeNmcli(state="30 (disconnected)", flags={"autoconnect": autoconnect})
+    monkeypatch.setattr(service, "run_command", nmcli.run_command)
+    monkeypatch.setattr(service, "flap", lambda _: None)
     slept: list[float] = []
     with pytest.raises(DeadlineError):  # it has not looked: this is tried again
         NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append).reload("bond0")
-    monkeypatch.setattr(stack, "touch", told.touch)  # 1.42 looks at a link that changes
+    monkeypatch.setattr(service, "flap", nmcli.flap)  # 1.42 looks at a link that changes
     disk.manager.reload("bond0")
-    assert told.touched == ["enp1s0"]
-    assert told.flags == {"autoconnect": autoconnect, "managed": "yes"}, "as the user has it"
-    assert not told.activated
+    assert nmcli.flapped == ["enp1s0"]
+    assert nmcli.flags == {"autoconnect": autoconnect, "managed": "yes"}, "as the user has it"
+    assert not nmcli.activated
 
 
 def test_the_profile_of_a_running_bond_says_nothing_of_ethernet(disk: Disk) -> None:
     # The bond that NetworkManager found has no such settings: Reapply refuses any, an MTU too.
     disk.put(f"{ETC}/lan.nmconnection", profile("[ethernet]", "mtu=1400"))
     for_boot = disk.files()["bond0.nmconnection"].content
-    sections = parse(keyfile.merged("[connection]\nuuid=found\n", for_boot))
+    sections = parse(bond_profile.merged("[connection]\nuuid=found\n", for_boot))
     assert "ethernet" not in {name for name, _ in sections}
 
 
@@ -298,7 +301,7 @@ def test_a_bond_of_a_nic_without_ethernet_settings_gets_no_section_of_them(disk:
 def test_only_the_addressing_of_a_running_bond_is_changed() -> None:
     applied = {"bond": {"options": 1}, "ipv4": {"method": 0}, "connection": {"id": 2}}
     wanted = {"bond": {"options": 9}, "ipv4": {"method": 3}, "connection": {"id": 8, "zone": 4}}
-    assert keyfile.reapplied(applied, wanted) == {
+    assert bond_profile.applied_settings(applied, wanted) == {
         "bond": {"options": 1},
         "ipv4": {"method": 3},
         "connection": {"id": 2, "zone": 4},
@@ -306,7 +309,7 @@ def test_only_the_addressing_of_a_running_bond_is_changed() -> None:
 
 
 def test_the_nic_of_a_bond_is_known_from_its_profile(disk: Disk) -> None:
-    assert keyfile.nic_of(disk.files()["bond0.nmconnection"].content) == "enp1s0"
+    assert bond_profile.nic_of(disk.files()["bond0.nmconnection"].content) == "enp1s0"
 
 
 def test_a_value_of_the_bus_is_written_out_by_its_signature() -> None:

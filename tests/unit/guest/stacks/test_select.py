@@ -1,4 +1,4 @@
-"""The network stack that owns a NIC."""
+"""The owner of a NIC among the network stacks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from guestagent.guest.core.model import Autoconfiguration, Link
-from guestagent.guest.stacks.ifupdown.stack import Ifupdown
-from guestagent.guest.stacks.networkd.stack import Networkd
-from guestagent.guest.stacks.networkmanager.stack import NetworkManager
-from guestagent.guest.stacks.select import Owners
+from guestagent.guest.stacks.base import Nic
+from guestagent.guest.stacks.registry import make_stacks
+from guestagent.guest.stacks.select import Stacks
 
 MAC = "52:54:00:00:00:01"
-NIC = Link(ifindex=2, name="ens3", address=MAC, permanent_address=MAC, driver="virtio_net")
+NIC = Nic(
+    bond="bond0",
+    link=Link(ifindex=2, name="ens3", address=MAC, permanent_address=MAC, driver="virtio_net"),
+)
 
 
 @dataclass
@@ -29,27 +31,19 @@ class System:
         file.write_text(content)
 
     @property
-    def owners(self) -> Owners:
-        return Owners(
-            networkd=Networkd(
-                dirs=(self.root / "etc/systemd/network",),
-                runtime=self.root / "run/systemd/network",
-                root=self.root,
-            ),
-            networkmanager=NetworkManager(self.root),
-            ifupdown=Ifupdown(self.root),
-        )
+    def stacks(self) -> Stacks:
+        return make_stacks(self.root)
 
-    def told(self) -> set[str]:
-        """Return the directories in which something is written, below the root."""
-        files = self.owners.files(bond="bond0", mac=MAC, standby=NIC, properties=dict)
+    def places(self) -> set[str]:
+        """Return the directories in which files are wanted, below the root."""
+        files = self.stacks.files(NIC)
         return {str(Path(file.path).parent.relative_to(self.root)) for file in files}
 
     def autoconfiguration(self) -> Autoconfiguration:
-        return self.owners.autoconfiguration(bond="bond0", standby=NIC, properties=dict)
+        return self.stacks.autoconfiguration(NIC)
 
-    def claim(self) -> str | None:
-        return self.owners.claim(NIC, dict)
+    def conflict(self) -> str | None:
+        return self.stacks.conflict(NIC)
 
 
 @pytest.fixture
@@ -78,7 +72,7 @@ def test_what_ifupdown_makes_of_a_nic_beside_an_interface_is_said(
 ) -> None:
     system.put("usr/sbin/ifup")
     system.put("etc/network/interfaces", f"auto lo\niface lo inet loopback\n\n{stanza}\n")
-    assert system.claim() == (
+    assert system.conflict() == (
         claim and f"{claim} in {system.root}/etc/network/interfaces, which would lose it to a bond"
     )
 
@@ -88,7 +82,7 @@ def test_a_comment_in_any_encoding_hides_nothing_of_what_ifupdown_makes(system: 
     system.put("etc/network/interfaces")
     stanza = "# Br\xfccke\niface br0 inet dhcp\n  bridge_ports ens3\n"
     (system.root / "etc/network/interfaces").write_bytes(stanza.encode("latin-1"))
-    assert (system.claim() or "").startswith("is a port of br0")
+    assert (system.conflict() or "").startswith("is a port of br0")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +108,7 @@ def test_a_nic_that_is_to_be_a_port_is_no_port_of_ours(
 ) -> None:
     system.put(program)
     system.put(path, text)
-    assert system.claim() == (
+    assert system.conflict() == (
         claim and f"is a port of {claim} in {system.root}/{path}, which would lose it to a bond"
     )
 
@@ -123,22 +117,22 @@ def test_a_nic_that_is_to_be_a_port_is_no_port_of_ours(
 def test_a_nic_whose_file_may_or_may_not_count_is_left_alone(system: System, match: str) -> None:
     path = "etc/systemd/network/50-lan.network"
     system.put(path, f"[Match]\n{match}\n[Network]\nDHCP=yes\n")
-    assert system.claim() is None, "networkd does not run, nor will it"
+    assert system.conflict() is None, "networkd does not run, nor will it"
     system.put("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
     key = match.partition("=")[0]
-    assert system.claim() == (
+    assert system.conflict() == (
         f"is configured by {system.root}/{path} if {key}= holds, which the agent cannot tell"
         " (without that key it can)"
     )
     system.put("etc/systemd/network/40-first.network", "[Match]\nName=ens3\n")
-    assert system.claim() is None, "a file before it is the NIC's in any case"
+    assert system.conflict() is None, "a file before it is the NIC's in any case"
 
 
 def test_a_condition_in_a_file_for_other_nics_does_not_matter(system: System) -> None:
     system.put("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
     match = "Name=host0\nVirtualization=container"
     system.put("etc/systemd/network/80-host0.network", f"[Match]\n{match}\n")
-    assert system.claim() is None
+    assert system.conflict() is None
 
 
 def test_networkd_owns_what_it_was_told_of_although_no_name_of_the_nic_says_so(
@@ -147,9 +141,9 @@ def test_networkd_owns_what_it_was_told_of_although_no_name_of_the_nic_says_so(
     system.put("usr/sbin/NetworkManager")
     lines = f"[Match]\nPermanentMACAddress={MAC}\nName=lan0\n[Network]\nDHCP=yes\n"
     system.put("etc/systemd/network/10-netplan-lan0.network", lines)
-    assert system.owners.returned(bond="bond0", nic=NIC, properties=dict) == ()
+    assert system.stacks.files_for_return(NIC) == ()
     system.put("run/systemd/network/05-guestagent-bond0.network")
-    (file,) = system.owners.returned(bond="bond0", nic=NIC, properties=dict)
+    (file,) = system.stacks.files_for_return(NIC)
     assert file.path.endswith("05-guestagent-bond0-standby.network")
 
 
@@ -159,7 +153,7 @@ MANAGER = NETWORKD | {"run/guestagent/networkmanager"}
 
 def test_with_networkmanager_a_nic_that_nobody_else_configures_is_its(system: System) -> None:
     system.put("usr/sbin/NetworkManager")
-    assert system.told() == MANAGER
+    assert system.places() == MANAGER
 
 
 @pytest.mark.parametrize(("method", "makes"), [("auto", True), ("ignore", False)])
@@ -205,13 +199,13 @@ def test_networkd_hears_routers_itself_on_a_bond_as_on_its_nic(system: System) -
 
 
 def test_without_any_stack_only_the_ports_are_declared_off_limits(system: System) -> None:
-    assert system.told() == NETWORKD
+    assert system.places() == NETWORKD
 
 
 def test_a_nic_of_networkd_is_not_networkmanagers(system: System) -> None:
     system.put("usr/sbin/NetworkManager")
     system.put("etc/systemd/network/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
-    assert system.told() == NETWORKD
+    assert system.places() == NETWORKD
 
 
 @pytest.mark.parametrize(
@@ -227,7 +221,7 @@ def test_a_nic_of_ifupdown_is_not_networkmanagers(system: System, interfaces: st
     system.put("usr/sbin/ifup")
     system.put("etc/network/interfaces", interfaces)
     system.put("etc/network/interfaces.d/lan", "iface ens3 inet dhcp\n")
-    assert system.told() == NETWORKD
+    assert system.places() == NETWORKD
 
 
 @pytest.mark.parametrize(("word", "told"), [("true", MANAGER), ("false", NETWORKD)])
@@ -236,14 +230,14 @@ def test_networkmanagers_own_word_on_a_nic_counts(
 ) -> None:
     system.put("usr/sbin/NetworkManager")
     system.put("run/NetworkManager/devices/2", f"[device]\nmanaged={word}\n")
-    assert system.told() == told
+    assert system.places() == told
 
 
 def test_what_was_told_once_is_kept_although_the_nic_is_now_left_alone(system: System) -> None:
     system.put("usr/sbin/NetworkManager")
-    for file in system.owners.files(bond="bond0", mac=MAC, standby=NIC, properties=dict):
-        system.owners.write(file.path, file.content)
+    for file in system.stacks.files(NIC):
+        system.stacks.write(file.path, file.content)
     system.put("run/NetworkManager/devices/2", "[device]\nmanaged=false\n")
-    assert system.told() == MANAGER
-    system.owners.remove("bond0")
-    assert system.told() == NETWORKD
+    assert system.places() == MANAGER
+    system.stacks.give_back("bond0")
+    assert system.places() == NETWORKD

@@ -1,41 +1,25 @@
-"""The number by which a DHCP server tells the interfaces of one client apart (IAID).
+"""Identity association identifier (IAID) of a DHCP client: tells apart its interfaces.
 
-networkd and NetworkManager derive it from the name of the interface, so a bond
-would ask as another client than its NIC did, and get another address. Both
-hash the name with SipHash-2-4 and one fixed key (systemd: src/libsystemd-network/
-dhcp-identifier.c, dhcp_identifier_set_iaid (252); NetworkManager:
-src/core/nm-core-utils.c, nm_utils_create_dhcp_iaid (1.52)); the result is given
-to the bond in words.
+networkd and NetworkManager derive it from the name of the interface, so that a bond would be
+another client than its NIC and get another address. The bond is therefore configured with the
+IAID of the NIC. Both programs hash the name with SipHash-2-4 and one fixed key (systemd:
+src/libsystemd-network/dhcp-identifier.c, dhcp_identifier_set_iaid (252); NetworkManager:
+src/core/nm-core-utils.c, nm_utils_create_dhcp_iaid (1.52)).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 _KEY = bytes.fromhex("80118cc2fe4a03ee3ed60c6f36391409")
 _MASK = (1 << 64) - 1
-_PERSISTENT_NAMES = (
-    "ID_NET_NAME_ONBOARD",
-    "ID_NET_NAME_SLOT",
-    "ID_NET_NAME_PATH",
-    "ID_NET_NAME_MAC",
-)
-"""systemd: src/shared/netif-util.c, net_get_persistent_name (257)."""
 
 
 def iaid(name: bytes) -> int:
-    """Return the IAID of an interface with this name (or of a MAC, where there is no name).
+    """Return the IAID of an interface from its name, or from its MAC address if it has no name.
 
-    It is the number that ``IAID=`` and ``dhcp-iaid=`` take.
+    ``IAID=`` and ``dhcp-iaid=`` take this number.
     """
     digest = siphash24(_KEY, name)
     return (digest & 0xFFFFFFFF) ^ (digest >> 32)
-
-
-def iaid_of_nic(mac: str, properties: Mapping[str, str]) -> int:
-    """Return the IAID that networkd gives a NIC with these udev properties."""
-    name = next((properties[key] for key in _PERSISTENT_NAMES if key in properties), None)
-    return iaid(bytes.fromhex(mac.replace(":", "")) if name is None else name.encode())
 
 
 def siphash24(key: bytes, data: bytes) -> int:

@@ -1,9 +1,8 @@
-"""D-Bus by ``busctl``, which every systemd has: values as it prints them, as it takes them.
+"""D-Bus calls by ``busctl``, which is part of systemd.
 
-In its JSON a variant is an object of ``type`` and ``data``, a dictionary an
-object, an array or a structure an array. On its command line every value is
-written out by its signature, each array and dictionary behind its length
-(busctl(1), PARAMETER FORMATTING).
+Its output is JSON: a variant is an object of ``type`` and ``data``, a dictionary is an object, an
+array or a structure is an array. On its command line every value is written by its signature,
+each array and dictionary after its length (busctl(1), PARAMETER FORMATTING).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from guestagent.guest.stacks.tool import ask
+from guestagent.guest.stacks.commands import run_command
 
 _PAIRS = {"(": ")", "{": "}"}
 
@@ -20,15 +19,15 @@ _PAIRS = {"(": ")", "{": "}"}
 def call(
     service: str, path: str, interface: str, method: str, *arguments: str, hint: str
 ) -> list[Any]:
-    """Call a method of the system bus and return what it returns. Raises PeerError."""
+    """Call a method on the system bus and return its values. Raises PeerError."""
     command = ("busctl", "--json=short", "call", service, path, f"{service}{interface}", method)
-    answer = ask(*command, *arguments, hint=hint).strip()
+    answer = run_command(*command, *arguments, hint=hint).strip()
     data: list[Any] = json.loads(answer)["data"] if answer else []
     return data
 
 
 def words(signature: str, value: Any) -> Iterator[str]:
-    """Yield a value of ``busctl``'s JSON as words of its command line."""
+    """Yield a value of the JSON output as words of the command line."""
     kind = signature[0]
     if kind == "v":
         yield value["type"]
@@ -52,7 +51,7 @@ def words(signature: str, value: Any) -> Iterator[str]:
 
 
 def _parts(signature: str) -> Iterator[str]:
-    """Yield the complete types that a signature is made of."""
+    """Yield the complete types of a signature."""
     begin = 0
     while begin < len(signature):
         end = begin

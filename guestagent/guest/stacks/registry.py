@@ -1,0 +1,26 @@
+"""The network stacks that the agent knows: one line for each.
+
+The order counts among claims of equal strength (``Strength``): a stanza of ifupdown names the
+NIC, while a file of networkd may match it by a pattern. NetworkManager never ties with these two:
+either its running service manages the NIC, or it takes the NICs that no other stack has.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from guestagent.guest.stacks.ifupdown.stack import Ifupdown
+from guestagent.guest.stacks.networkd.stack import Networkd
+from guestagent.guest.stacks.networkmanager.stack import NetworkManager
+from guestagent.guest.stacks.select import Stacks
+
+
+def make_stacks(root: Path = Path("/")) -> Stacks:
+    """Return the stacks of the system whose files are below ``root``."""
+    return Stacks(
+        (
+            Ifupdown(root),
+            Networkd(root),
+            NetworkManager(root),
+        )
+    )
