@@ -47,6 +47,7 @@ PURE_ROOMS = (
     "guestagent.guest.core",
     "guestagent.guest.doctor",
     "guestagent.guest.render",
+    "guestagent.guest.stacks.ini",
     "guestagent.host.migration",
     "guestagent.host.model",
     "guestagent.host.preflight",

@@ -1,4 +1,4 @@
-"""The present state of every pair, read from the kernel and from systemd-networkd's files."""
+"""Reads the present state of every pair from the kernel and from systemd-networkd's files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOCAL_RESOLVER = "127."
 
 
 def gather(policy: Policy) -> tuple[StaticPair, ...]:
-    """Return every pair as it is now. Raises ConflictError without one, KernelError."""
+    """Return every pair in its present state. Raises ConflictError without one, KernelError."""
     kernel, udev = NetlinkKernel(), UdevDatabase()
     try:
         snapshot = make_observer(kernel, make_moments(), udev_grace_s=0).observe(policy)
@@ -49,7 +49,7 @@ def _pair(
 ) -> StaticPair:
     carrier = pair.bond
     if carrier is None or pair.standby.upper != carrier.ifindex:
-        carrier = pair.standby  # not bonded yet: the NIC has the configuration
+        carrier = pair.standby  # no bond yet: the NIC has the addresses
     taken = {link.name for link in snapshot.links}
     name = bond_name(snapshot, policy, pair, taken)
     file = _networkd_file(udev, pair, name)
@@ -68,7 +68,7 @@ def _pair(
 
 
 def _networkd_file(udev: UdevDatabase, pair: Pair, bond: str) -> NetworkFile | None:
-    """Return the file by which networkd configures the pair now, None where it does not."""
+    """Return the file by which networkd configures the pair now; None if it does not."""
     if not networkd_runs():
         return None
     stack = Networkd()
@@ -116,7 +116,7 @@ def _vlan_tags() -> dict[str, int]:
 
 
 def _resolv_conf() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return servers and search domains; those of a resolver on this machine say nothing."""
+    """Return DNS servers and search domains; nothing if the server is a resolver of the guest."""
     try:
         text = RESOLV_CONF.read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""A pair as a static configuration describes it, and the files of such a description. Pure."""
+"""A pair in a static configuration, and the files of one. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from guestagent.guest.core.model import Address, BondOptions, Route
+from guestagent.guest.stacks.ini import Section
 
 AF_INET, AF_INET6 = 2, 10
 """Address families as Linux numbers them; a pure module imports no sockets."""
@@ -17,12 +18,12 @@ _PERMANENT = 0x80
 _GLOBAL = 0
 _HOST_LENGTH = 128
 
-Section = tuple[str, tuple[tuple[str, str], ...]]
-"""A section of a unit-style file: its name, its keys and values in order."""
+FAIL_OVER_MAC = {0: "none", 1: "active", 2: "follow"}
+"""Names of the values of fail_over_mac, the same for all stacks."""
 
 
 class Target(StrEnum):
-    """What the files are written for."""
+    """Program that reads the files."""
 
     NETWORKD = "networkd"
     NETPLAN = "netplan"
@@ -31,7 +32,7 @@ class Target(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A file of a configuration; ``private`` ones are for root alone."""
+    """A file of a configuration; only root can read a ``private`` one."""
 
     name: str
     content: str
@@ -40,7 +41,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a link gets its addresses, and those that it has for good."""
+    """Sources of the addresses of a link, and its static addresses and routes."""
 
     dhcp4: bool = False
     dhcp6: bool = False
@@ -63,7 +64,7 @@ class Vlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticPair:
-    """A pair with all that its static configuration says."""
+    """A pair with its complete static configuration."""
 
     bond: str
     mac: str
@@ -75,7 +76,7 @@ class StaticPair:
     settings: Settings
     vlans: tuple[Vlan, ...] = ()
     networkd: tuple[Section, ...] | None = None
-    """What systemd-networkd's own file says, where that configures the pair now."""
+    """The file by which systemd-networkd configures the pair now; None if it does not."""
     networkd_source: str = ""
 
 
@@ -86,10 +87,10 @@ def settings(
     dns: tuple[str, ...] = (),
     domains: tuple[str, ...] = (),
 ) -> Settings:
-    """Tell from addresses and routes what is static and where the rest comes from.
+    """Separate static addresses and routes from those of DHCP and router advertisements.
 
-    A lifetime that ends is a lease or a router advertisement; so is what a route's origin
-    says (K: include/uapi/linux/rtnetlink.h, RTPROT_DHCP, RTPROT_RA).
+    An address with a lifetime comes from one of the two. A route has its origin in its protocol
+    (K: include/uapi/linux/rtnetlink.h, RTPROT_DHCP, RTPROT_RA).
     """
     shown = [item for item in addresses if item.scope == _GLOBAL]
     leased = [item for item in shown if not item.flags & _PERMANENT]
@@ -114,17 +115,22 @@ def destination(route: Route) -> str | None:
     return f"{route.destination}/{route.prefix_length}"
 
 
+def destination_or_any(route: Route) -> str:
+    """Return the destination with its prefix length, ``::/0`` or ``0.0.0.0/0`` for any."""
+    return destination(route) or ("::/0" if route.family == AF_INET6 else "0.0.0.0/0")
+
+
 def metric(route: Route) -> int | None:
-    """Return the metric of a route unless it is the one that the kernel gives by itself."""
-    by_itself = route.family == AF_INET6 and route.metric == _IPV6_METRIC
-    return None if by_itself or not route.metric else route.metric
+    """Return the metric of a route, None for the kernel's default."""
+    is_default = route.family == AF_INET6 and route.metric == _IPV6_METRIC
+    return None if is_default or not route.metric else route.metric
 
 
 def _is_static(route: Route, *, dhcp4: bool) -> bool:
-    """Whether somebody has set a route for good.
+    """Whether a route belongs to a static configuration.
 
-    dhclient and dhcpcd do not mark theirs as DHCP's, so beside a lease a default route
-    without a mark is taken for theirs.
+    dhclient and dhcpcd do not set RTPROT_DHCP. Beside a lease, a default route without it counts
+    as theirs.
     """
     if route.protocol in {RTPROT_DHCP, RTPROT_RA}:
         return False

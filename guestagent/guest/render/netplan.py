@@ -1,6 +1,6 @@
 """A pair in a file of netplan (netplan(5)). Pure.
 
-netplan cannot match "any driver but this one", so the VF's driver must be known.
+netplan cannot match "any driver but this one", so that the driver of the VF must be known.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from guestagent.errors import ConflictError
 from guestagent.guest.core.model import STANDBY_DRIVER, Route
 from guestagent.guest.render.model import (
     AF_INET,
-    AF_INET6,
+    FAIL_OVER_MAC,
     MAIN_TABLE,
     ONLINK,
     File,
     Settings,
     StaticPair,
-    destination,
+    destination_or_any,
     metric,
 )
 
 DIRECTORY = "/etc/netplan"
-_FAIL_OVER_MAC = {0: "none", 1: "active", 2: "follow"}
 Yaml: TypeAlias = "str | int | bool | list[Yaml] | dict[str, Yaml]"
 
 
@@ -50,7 +49,7 @@ def files(pairs: tuple[StaticPair, ...], *, renderer: str) -> Iterator[File]:
                 "mii-monitor-interval": pair.options.miimon_ms,
                 "primary": vf,
                 "primary-reselect-policy": "always",
-                "fail-over-mac-policy": _FAIL_OVER_MAC[pair.options.fail_over_mac],
+                "fail-over-mac-policy": FAIL_OVER_MAC[pair.options.fail_over_mac],
                 "gratuitous-arp": pair.options.announcements,
             },
             **_settings(pair.settings),
@@ -90,9 +89,8 @@ def _settings(settings: Settings) -> dict[str, Yaml]:
 
 
 def _route(route: Route) -> Yaml:
-    nowhere = "::/0" if route.family == AF_INET6 else "0.0.0.0/0"
     keys: tuple[tuple[str, Yaml | None], ...] = (
-        ("to", destination(route) or nowhere),
+        ("to", destination_or_any(route)),
         ("via", route.gateway),
         ("on-link", True if route.flags & ONLINK else None),
         ("from", route.source),

@@ -1,7 +1,7 @@
 """A pair in files of systemd-networkd (systemd.netdev(5), systemd.network(5)). Pure.
 
-The bond has its MAC in the .netdev file, for udev would else give it another one. The VF is
-matched as whatever is not virtio_net, so that another host may have another VF.
+The .netdev file sets the MAC address of the bond, because udev would give it another one. The VF
+is matched as any driver but virtio_net, so that another host may have another kind of VF.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from collections.abc import Iterator
 
 from guestagent.guest.core.model import STANDBY_DRIVER, Route
 from guestagent.guest.render.model import (
+    FAIL_OVER_MAC,
     MAIN_TABLE,
     ONLINK,
     File,
-    Section,
     Settings,
     StaticPair,
     Vlan,
     destination,
     metric,
 )
+from guestagent.guest.stacks.ini import Section, write
 
 DIRECTORY = "/etc/systemd/network"
 _PREFIX = "05-"
-"""Before the files of the NIC itself, which match a port or the bond by its MAC as well."""
-_FAIL_OVER_MAC = {0: "none", 1: "active", 2: "follow"}
+"""Sorts before the files of the NIC, which may match a port or the bond by MAC address."""
 _Pairs = tuple[tuple[str, str], ...]
 
 
@@ -53,7 +53,7 @@ def _bond(pair: StaticPair) -> tuple[Section, ...]:
                 ("Mode", "active-backup"),
                 ("MIIMonitorSec", f"{pair.options.miimon_ms}ms"),
                 ("PrimaryReselectPolicy", "always"),
-                ("FailOverMACPolicy", _FAIL_OVER_MAC[pair.options.fail_over_mac]),
+                ("FailOverMACPolicy", FAIL_OVER_MAC[pair.options.fail_over_mac]),
                 ("GratuitousARP", str(pair.options.announcements)),
             ),
         ),
@@ -109,8 +109,4 @@ def _route(route: Route) -> Section:
 
 
 def _file(name: str, sections: tuple[Section, ...]) -> File:
-    blocks = [
-        "\n".join([f"[{title}]", *(f"{key}={value}" for key, value in pairs)])
-        for title, pairs in sections
-    ]
-    return File(name=name, content="\n\n".join(blocks) + "\n")
+    return File(name=name, content=write(sections))

@@ -1,6 +1,6 @@
 """A pair in keyfile profiles of NetworkManager (nm-settings-keyfile(5)). Pure.
 
-A bond's primary is a name there, so the VF has a higher priority as a port as well, which holds
+A bond's primary is a name there. The VF also has the higher priority of the ports, which counts
 when it returns under another name (NetworkManager 1.44 with Linux 6.0 and later).
 """
 
@@ -12,24 +12,24 @@ from guestagent.guest.core.model import STANDBY_DRIVER, Address, Route
 from guestagent.guest.render.model import (
     AF_INET,
     AF_INET6,
+    FAIL_OVER_MAC,
     MAIN_TABLE,
     ONLINK,
     File,
-    Section,
     Settings,
     StaticPair,
-    destination,
+    destination_or_any,
     metric,
 )
+from guestagent.guest.stacks.ini import Section, write
 
 DIRECTORY = "/etc/NetworkManager/system-connections"
-_FAIL_OVER_MAC = {0: "none", 1: "active", 2: "follow"}
 _FOLLOWS_THE_ACTIVE = 1
-"""With this fail_over_mac the kernel takes no MAC for a bond, in silence, and NetworkManager gives
-up on it; the bond has its active port's (K: drivers/net/bonding/bond_main.c,
-bond_set_mac_address (6.12))."""
+"""With this fail_over_mac a bond has the MAC address of its active port. The kernel ignores another
+one silently (K: drivers/net/bonding/bond_main.c, bond_set_mac_address (6.12)), and NetworkManager
+gives up on the bond."""
 _BEFORE_OTHERS = ("autoconnect-priority", "100")
-"""A profile that the NIC has of old may match it too."""
+"""Precedence over a profile of the NIC that may match too."""
 
 
 def files(pairs: tuple[StaticPair, ...]) -> Iterator[File]:
@@ -52,7 +52,7 @@ def _bond(pair: StaticPair) -> tuple[Section, ...]:
     options = [
         ("mode", "active-backup"),
         ("miimon", str(pair.options.miimon_ms)),
-        ("fail_over_mac", _FAIL_OVER_MAC[pair.options.fail_over_mac]),
+        ("fail_over_mac", FAIL_OVER_MAC[pair.options.fail_over_mac]),
         ("num_grat_arp", str(pair.options.announcements)),
         *([("primary", pair.vf_name)] if pair.vf_name is not None else []),
     ]
@@ -127,8 +127,7 @@ def _address(address: Address) -> str:
 
 
 def _route(number: int, route: Route) -> Iterator[tuple[str, str]]:
-    nowhere = "::/0" if route.family == AF_INET6 else "0.0.0.0/0"
-    words = [destination(route) or nowhere]
+    words = [destination_or_any(route)]
     if route.gateway is not None or metric(route) is not None:
         unset = "::" if route.family == AF_INET6 else "0.0.0.0"  # noqa: S104 - no address
         words.append(route.gateway or unset)
@@ -141,15 +140,10 @@ def _route(number: int, route: Route) -> Iterator[tuple[str, str]]:
         "mtu": route.mtu,
         "table": route.table if route.table != MAIN_TABLE else None,
     }
-    said = [f"{key}={value}" for key, value in options.items() if value is not None]
-    if said:
-        yield f"route{number}_options", ",".join(said)
+    chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
+    if chosen:
+        yield f"route{number}_options", ",".join(chosen)
 
 
 def _file(name: str, sections: tuple[Section, ...]) -> File:
-    blocks = [
-        "\n".join([f"[{title}]", *(f"{key}={value}" for key, value in pairs)])
-        for title, pairs in sections
-    ]
-    content = "\n\n".join(blocks) + "\n"
-    return File(name=f"{name}.nmconnection", content=content, private=True)
+    return File(name=f"{name}.nmconnection", content=write(sections), private=True)

@@ -9,6 +9,8 @@ src/core/nm-core-utils.c, nm_utils_create_dhcp_iaid (1.52)).
 
 from __future__ import annotations
 
+import struct
+
 _KEY = bytes.fromhex("80118cc2fe4a03ee3ed60c6f36391409")
 _MASK = (1 << 64) - 1
 
@@ -24,40 +26,30 @@ def iaid(name: bytes) -> int:
 
 def siphash24(key: bytes, data: bytes) -> int:
     """Return SipHash-2-4 of ``data`` (Aumasson, Bernstein 2012); ``key`` has 16 bytes."""
-    first, second = (int.from_bytes(key[at : at + 8], "little") for at in (0, 8))
-    state = (
+    first, second = struct.unpack("<QQ", key)
+    v: list[int] = [
         first ^ 0x736F6D6570736575,
         second ^ 0x646F72616E646F6D,
         first ^ 0x6C7967656E657261,
         second ^ 0x7465646279746573,
-    )
+    ]
     padded = data + bytes(7 - len(data) % 8) + bytes([len(data) & 0xFF])
-    for at in range(0, len(padded), 8):
-        word = int.from_bytes(padded[at : at + 8], "little")
-        v0, v1, v2, v3 = state
-        v0, v1, v2, v3 = _round(_round((v0, v1, v2, v3 ^ word)))
-        state = (v0 ^ word, v1, v2, v3)
-    v0, v1, v2, v3 = state
-    state = (v0, v1, v2 ^ 0xFF, v3)
-    for _ in range(4):
-        state = _round(state)
-    v0, v1, v2, v3 = state
-    return v0 ^ v1 ^ v2 ^ v3
+    for (word,) in struct.iter_unpack("<Q", padded):
+        v[3] ^= word
+        _mix(v, rounds=2)
+        v[0] ^= word
+    v[2] ^= 0xFF
+    _mix(v, rounds=4)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
-def _round(state: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    v0, v1, v2, v3 = state
-    v0 = (v0 + v1) & _MASK
-    v1 = _rotate(v1, 13) ^ v0
-    v0 = _rotate(v0, 32)
-    v2 = (v2 + v3) & _MASK
-    v3 = _rotate(v3, 16) ^ v2
-    v0 = (v0 + v3) & _MASK
-    v3 = _rotate(v3, 21) ^ v0
-    v2 = (v2 + v1) & _MASK
-    v1 = _rotate(v1, 17) ^ v2
-    v2 = _rotate(v2, 32)
-    return v0, v1, v2, v3
+def _mix(v: list[int], *, rounds: int) -> None:
+    for _ in range(rounds):
+        for left, right, bits in ((0, 1, 13), (2, 3, 16), (0, 3, 21), (2, 1, 17)):
+            v[left] = (v[left] + v[right]) & _MASK
+            v[right] = _rotate(v[right], bits) ^ v[left]
+            if right == 1:
+                v[left] = _rotate(v[left], 32)
 
 
 def _rotate(value: int, bits: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 Section = tuple[str, tuple[tuple[str, str], ...]]
 """Name of a section; its keys and values in order."""
 Sections = tuple[Section, ...]
@@ -25,15 +27,14 @@ def parse(text: str) -> Sections:
     return tuple((name, tuple(pairs)) for name, pairs in sections)
 
 
+def entries(sections: Sections, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the keys and values of all sections of a name."""
+    return (pair for section, pairs in sections if section == name for pair in pairs)
+
+
 def value_of(sections: Sections, name: str, key: str) -> str | None:
     """Return the last value of a key, or None."""
-    values = [
-        value
-        for section, pairs in sections
-        for other, value in pairs
-        if (section, other) == (name, key)
-    ]
-    return values[-1] if values else None
+    return dict(entries(sections, name)).get(key)
 
 
 def write(sections: Sections) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.guest.core.model import Link
-from guestagent.guest.stacks.ini import Sections, parse, value_of
+from guestagent.guest.stacks.ini import Sections, entries, parse, value_of
 
 _OFF = {"no", "false", "off", "0", "n", "f", "none"}
 _CONDITIONS = {
@@ -28,12 +28,12 @@ class Matchable:
     """Properties of a link that [Match] sections are compared with."""
 
     name: str
-    type: str
-    kind: str
     address: str
-    permanent_address: str
-    driver: str
-    properties: Callable[[], Mapping[str, str]]
+    type: str = "ether"
+    kind: str = ""
+    permanent_address: str = ""
+    driver: str = ""
+    properties: Callable[[], Mapping[str, str]] = dict
     """udev properties, read only if a file matches on them."""
     other_names: tuple[str, ...] = ()
     """Alternative names, which Name= matches too."""
@@ -43,8 +43,6 @@ class Matchable:
         """Return a physical NIC as networkd sees it."""
         return cls(
             name=link.name,
-            type="ether",
-            kind="",
             address=link.address,
             permanent_address=link.permanent_address or "",
             driver=link.driver or "",
@@ -55,15 +53,7 @@ class Matchable:
     @classmethod
     def bond(cls, name: str, mac: str) -> Matchable:
         """Return a bond as networkd sees it."""
-        return cls(
-            name=name,
-            type="bond",
-            kind="bond",
-            address=mac,
-            permanent_address="",
-            driver="bonding",
-            properties=dict,
-        )
+        return cls(name=name, type="bond", kind="bond", address=mac, driver="bonding")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +98,17 @@ class NetworkFile:
     def values(self, section: str, key: str) -> tuple[str, ...]:
         """Return the words of a list that several lines may set; an empty line clears it."""
         words: list[str] = []
-        for name, pairs in self.sections:
-            for found, value in pairs:
-                if (name, found) == (section, key):
-                    words = [*words, *value.split()] if value else []
+        for found, value in entries(self.sections, section):
+            if found == key:
+                words = [*words, *value.split()] if value else []
         return tuple(words)
 
     @property
     def unmanaged(self) -> bool:
         """Whether networkd leaves the NIC alone."""
         return any(
-            name == "Link" and key == "Unmanaged" and value.lower() in {"yes", "1", "true"}
-            for name, pairs in self.sections
-            for key, value in pairs
+            key == "Unmanaged" and value.lower() in {"yes", "1", "true"}
+            for key, value in entries(self.sections, "Link")
         )
 
     @property
@@ -165,11 +153,10 @@ def _match_keys(sections: Sections) -> dict[str, tuple[str, ...]]:
     An exclamation mark before a line stands before each of its words.
     """
     keys: dict[str, tuple[str, ...]] = {}
-    for name, pairs in sections:
-        for key, value in pairs if name == "Match" else ():
-            mark = "!" if value.startswith("!") else ""
-            words = tuple(f"{mark}{word}" for word in value.removeprefix("!").split())
-            keys[key] = (*keys.get(key, ()), *words) if words else ()
+    for key, value in entries(sections, "Match"):
+        mark = "!" if value.startswith("!") else ""
+        words = tuple(f"{mark}{word}" for word in value.removeprefix("!").split())
+        keys[key] = (*keys.get(key, ()), *words) if words else ()
     return {key: words for key, words in keys.items() if words}
 
 

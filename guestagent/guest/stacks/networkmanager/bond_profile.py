@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from guestagent.guest.stacks.dhcp_iaid import iaid
-from guestagent.guest.stacks.ini import Section, Sections, parse, value_of, write
+from guestagent.guest.stacks.ini import Section, Sections, entries, parse, value_of, write
 from guestagent.guest.stacks.networkmanager.keyfile import ETHERNET, Profile
 
 NAMESPACE = uuid.UUID("5d3e6a52-40d8-4a8f-9a5e-6f0f4f2b7a11")
@@ -56,7 +56,7 @@ def for_bond(
     connection = (
         *(("id", f"guestagent-{bond}"), ("uuid", str(uuid.uuid5(NAMESPACE, f"{mac} {bond}")))),
         *(("type", "bond"), ("interface-name", bond)),
-        *_pairs(sections, {"connection"}, _CONNECTION_KEYS),
+        *_pairs(sections, ("connection",), _CONNECTION_KEYS),
     )
     ethernet = _pairs(sections, ETHERNET, _ETHERNET_KEYS)
     origin = f"from {source.path}" if source is not None else "as for a NIC without a profile"
@@ -128,11 +128,7 @@ def merged(generated: str, profile: str) -> str:
     found = parse(generated)
     identity = {"uuid": value_of(found, "connection", "uuid") or ""}
     options = tuple(
-        pair
-        for name, pairs in found
-        if name == "bond"
-        for pair in pairs
-        if pair[0] not in _OPTIONS_OF_THE_AGENT
+        pair for pair in entries(found, "bond") if pair[0] not in _OPTIONS_OF_THE_AGENT
     )
     sections: list[Section] = []
     for name, pairs in parse(profile):
@@ -162,11 +158,10 @@ def _addressing(sections: Sections, nic: str, interface_id: str | None) -> Secti
     return tuple(found.items())
 
 
-def _pairs(sections: Sections, names: set[str], keys: set[str]) -> _Pairs:
+def _pairs(sections: Sections, names: tuple[str, ...], keys: set[str]) -> _Pairs:
     """Return the settings with one of these keys from the sections of these names."""
-    return tuple(
-        pair for name, pairs in sections if name in names for pair in pairs if pair[0] in keys
-    )
+    pairs = (pair for name in names for pair in entries(sections, name))
+    return tuple(pair for pair in pairs if pair[0] in keys)
 
 
 def _replaced(pairs: _Pairs, values: Mapping[str, str]) -> _Pairs:

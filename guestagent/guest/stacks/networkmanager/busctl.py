@@ -13,8 +13,6 @@ from typing import Any
 
 from guestagent.guest.stacks.commands import run_command
 
-_PAIRS = {"(": ")", "{": "}"}
-
 
 def call(
     service: str, path: str, interface: str, method: str, *arguments: str, hint: str
@@ -52,15 +50,10 @@ def words(signature: str, value: Any) -> Iterator[str]:
 
 def _parts(signature: str) -> Iterator[str]:
     """Yield the complete types of a signature."""
-    begin = 0
-    while begin < len(signature):
-        end = begin
-        while signature[end] == "a":
-            end += 1
-        if signature[end] in _PAIRS:
-            opening, depth = signature[end], 1
-            while depth:
-                end += 1
-                depth += (signature[end] == opening) - (signature[end] == _PAIRS[opening])
-        yield signature[begin : end + 1]
-        begin = end + 1
+    part, depth = "", 0
+    for char in signature:
+        part += char
+        depth += (char in "({") - (char in ")}")
+        if depth == 0 and char != "a":
+            yield part
+            part = ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from guestagent.guest.core.model import Link
 from guestagent.guest.stacks.ini import Sections, parse, value_of
 
-ETHERNET = {"ethernet", "802-3-ethernet"}
+ETHERNET = ("ethernet", "802-3-ethernet")
 """Names of the type and of its section; the first is the short form of keyfiles."""
 
 

@@ -33,39 +33,28 @@ _PREPARE = 40
 
 
 class Service:
-    """The running service.
-
-    ``notes`` is a directory of the agent; it keeps for each NIC whether the agent has switched
-    its automatic activation off.
-    """
+    """The running service. Requests raise PeerError if it fails or does not answer."""
 
     def __init__(
-        self,
-        notes: Path,
-        *,
-        clock: Clock = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        self, clock: Clock = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._notes = notes
         self._clock = clock
         self._sleep = sleep
 
     def reload_profiles(self) -> None:
-        """Make it read its keyfiles. Raises PeerError."""
+        """Make it read its keyfiles."""
         _nmcli("connection", "reload")
 
     def unmanage(self, device: str) -> None:
-        """Make it leave a device alone, which keeps its addresses. Raises PeerError."""
+        """Make it leave a device alone, which keeps its addresses."""
         _nmcli("device", "set", device, "managed", "no")
 
-    def manage_as_found(self, nic: str) -> None:
+    def manage_as_found(self, nic: str, note: Path) -> None:
         """Make it manage a NIC as externally configured: it activates nothing there.
 
-        Automatic activation is off meanwhile. It is switched on again only if the agent has
-        switched it off, which a note on disk says: this call may be repeated. Raises PeerError,
-        OSError.
+        Automatic activation is off meanwhile. ``note`` exists while the agent has switched it
+        off, so that a repeated call restores what the user has chosen. Raises OSError.
         """
-        note = self._notes / f"{nic}.autoconnect"
         if not note.exists() and _autoconnects(nic):
             write_whole(note, "", mode=0o600)
         _nmcli("device", "set", nic, "autoconnect", "no", "managed", "yes")
@@ -74,7 +63,7 @@ class Service:
             note.unlink()
 
     def wait_until_noticed(self, device: str) -> None:
-        """Wait until it has noticed a device. Raises PeerError, DeadlineError."""
+        """Wait until it has noticed a device. Raises DeadlineError."""
         state = self._wait_until_active(device)
         if not state[:1].isdigit() or int(state.split()[0]) < _PREPARE:
             raise DeadlineError(
@@ -87,7 +76,7 @@ class Service:
 
         The settings are those of the profile as NetworkManager reads it: the profile is loaded
         from ``path`` for this call, marked as never to be activated, and removed after it. Raises
-        PeerError, OSError.
+        OSError.
         """
         identity = value_of(parse(profile), "connection", "uuid") or ""
         write_whole(path, bond_profile.inactive(profile), mode=0o600)

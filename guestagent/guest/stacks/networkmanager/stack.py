@@ -23,17 +23,15 @@ _set_unmanaged_flags, device_recheck_slave_status (1.42)).
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from guestagent.clock import Clock
 from guestagent.guest.core.model import Autoconfiguration, Link, StackFile
 from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
 from guestagent.guest.stacks.commands import service_is_running
 from guestagent.guest.stacks.file_cache import CachedFiles, Fingerprint, fingerprint_of
 from guestagent.guest.stacks.files import make_directory, read_or_none, stack_file, standby_of
-from guestagent.guest.stacks.ini import parse, value_of
+from guestagent.guest.stacks.ini import entries, parse, value_of
 from guestagent.guest.stacks.ipv6_interface_ids import InterfaceIds
 from guestagent.guest.stacks.networkmanager import bond_profile, keyfile
 from guestagent.guest.stacks.networkmanager.keyfile import Profile
@@ -50,20 +48,14 @@ class NetworkManager(NetworkStack):
 
     file_mode = 0o600
 
-    def __init__(
-        self,
-        root: Path = Path("/"),
-        *,
-        clock: Clock = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, root: Path = Path("/"), *, service: Service | None = None) -> None:
         self._root = root
         self._run = root / "run/NetworkManager"
         self._state = root / "var/lib/NetworkManager"
         self._records = root / "run/guestagent/networkmanager"
         self._ids = InterfaceIds(root / "var/lib/guestagent/networkmanager")
         self.directories = (self._records, self._ids.directory)
-        self._service = Service(self._records, clock=clock, sleep=sleep)
+        self._service = service or Service()
         self._profiles = CachedFiles(self._fingerprint, self._users_profiles)
 
     def ownership(self, nic: Nic) -> Ownership:
@@ -121,28 +113,28 @@ class NetworkManager(NetworkStack):
             return
         standby = standby_of(bond, self._root)
         if standby is not None:
-            self._service.manage_as_found(standby)
+            self._service.manage_as_found(standby, self._note(standby))
         self._take_over(bond, profile)
 
     def give_back(self, bond: str) -> None:
         """Make it forget the bond and take over the NIC, which has the addresses already."""
-        profile = read_or_none(self._record(bond))
         if not self._has_file_for(bond):
             return
+        profile = read_or_none(self._record(bond)) or ""
         for path in self._generated_profiles(bond):
             path.unlink()
         if self._is_running():
             self._service.reload_profiles()
-            nic = bond_profile.nic_of(profile or "")
+            nic = bond_profile.nic_of(profile)
             if nic is not None:
                 # It considers a NIC with addresses externally configured, and renews no lease.
-                self._service.manage_as_found(nic)
-                self._take_over(nic, bond_profile.for_nic(profile or "", nic))
+                self._service.manage_as_found(nic, self._note(nic))
+                self._take_over(nic, bond_profile.for_nic(profile, nic))
         self._record(bond).unlink()  # last, so that a failure before it is repeated
 
     def _prepare_start(self, bond: str, ifindex: str, profile: str) -> None:
         """Write the profile of a bond, and name it in the state file of the device."""
-        _write_private(self._loaded_path(bond), profile)
+        self.write(str(self._loaded_path(bond)), profile)
         identity = value_of(parse(profile), "connection", "uuid")
         state = self._run / "devices" / ifindex
         make_directory(state.parent)
@@ -162,11 +154,12 @@ class NetworkManager(NetworkStack):
         make_directory(self._loaded_path(device).parent)
         self._service.reapply(device, profile, self._loaded_path(device))
         # For its next start. Reading this now it would remove the addresses without a lease.
-        _write_private(generated, bond_profile.merged(former, profile))
+        self.write(str(generated), bond_profile.merged(former, profile))
 
     def _is_installed(self) -> bool:
-        programs = ("usr/sbin/NetworkManager", "usr/bin/NetworkManager")
-        return any((self._root / path).exists() for path in programs)
+        return any(
+            (self._root / f"usr/{name}/NetworkManager").exists() for name in ("sbin", "bin")
+        )
 
     def _is_running(self) -> bool:
         return service_is_running("NetworkManager.service", self._root)
@@ -176,6 +169,9 @@ class NetworkManager(NetworkStack):
 
     def _record(self, bond: str) -> Path:
         return self._records / f"{bond}.nmconnection"
+
+    def _note(self, nic: str) -> Path:
+        return self._records / f"{nic}.autoconnect"
 
     def _loaded_path(self, device: str) -> Path:
         """Return where NetworkManager reads a profile of the agent."""
@@ -212,18 +208,9 @@ class NetworkManager(NetworkStack):
         return tuple(found.values())
 
     def _read_profiles(self, directory: Path) -> Iterator[Profile]:
-        used = dict(
-            pair
-            for name, pairs in parse(read_or_none(self._state / "timestamps") or "")
-            if name == "timestamps"
-            for pair in pairs
-        )
+        timestamps = parse(read_or_none(self._state / "timestamps") or "")
+        used = dict(entries(timestamps, "timestamps"))
         for path in sorted(directory.glob("*.nmconnection")) if directory.is_dir() else ():
             text = read_or_none(path)
             if text is not None:
                 yield Profile.read(path, text, used)
-
-
-def _write_private(path: Path, content: str) -> None:
-    make_directory(path.parent)
-    write_whole(path, content, mode=0o600)

@@ -12,6 +12,7 @@ from guestagent.guest.core.model import Address, Link, StackFile
 from guestagent.guest.stacks.base import Nic
 from guestagent.guest.stacks.ini import parse, value_of
 from guestagent.guest.stacks.networkmanager import bond_profile, busctl, service, stack
+from guestagent.guest.stacks.networkmanager.service import Service
 from guestagent.guest.stacks.networkmanager.stack import NetworkManager
 
 MAC = "52:54:00:00:00:01"
@@ -70,6 +71,11 @@ class FakeNmcli:
     def flap(self, name: str) -> None:
         self.flapped.append(name)
         self.state = "100 (connected)"
+
+
+def patient(slept: list[float]) -> Service:
+    """Return a service whose clock runs only while it sleeps."""
+    return Service(clock=lambda: sum(slept), sleep=slept.append)
 
 
 @pytest.fixture
@@ -213,7 +219,7 @@ def test_a_bond_that_networkmanager_does_not_notice_is_waited_for_in_bounds(
         disk.manager.write(file.path, file.content)
     monkeypatch.setattr(service, "run_command", lambda *_, **__: "20 (unavailable)\n")
     slept: list[float] = []
-    manager = NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append)
+    manager = NetworkManager(disk.root, service=patient(slept))
     with pytest.raises(DeadlineError, match="bond0: its state is 20"):
         manager.reload("bond0")
     assert service.NOTICE_TIMEOUT_S <= sum(slept) < service.NOTICE_TIMEOUT_S + 1
@@ -255,7 +261,7 @@ def test_what_could_not_be_given_back_is_tried_again(
     monkeypatch.setattr(service, "run_command", nmcli.run_command)
     monkeypatch.setattr(service, "flap", nmcli.flapped.append)
     slept: list[float] = []
-    manager = NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append)
+    manager = NetworkManager(disk.root, service=patient(slept))
     with pytest.raises(DeadlineError, match="enp1s0: its state is 20"):
         manager.give_back("bond0")
     nmcli.state = "100 (connected)"
@@ -277,7 +283,7 @@ def test_networkmanager_finds_a_port_as_it_is_and_activates_nothing_there(
     monkeypatch.setattr(service, "flap", lambda _: None)
     slept: list[float] = []
     with pytest.raises(DeadlineError):  # it has not looked: this is tried again
-        NetworkManager(disk.root, clock=lambda: sum(slept), sleep=slept.append).reload("bond0")
+        NetworkManager(disk.root, service=patient(slept)).reload("bond0")
     monkeypatch.setattr(service, "flap", nmcli.flap)  # 1.42 looks at a link that changes
     disk.manager.reload("bond0")
     assert nmcli.flapped == ["enp1s0"]
