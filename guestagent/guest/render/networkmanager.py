@@ -25,9 +25,9 @@ from guestagent.guest.stacks.ini import Section, write
 
 DIRECTORY = "/etc/NetworkManager/system-connections"
 _FOLLOWS_THE_ACTIVE = 1
-"""With this fail_over_mac a bond has the MAC address of its active port. The kernel ignores another
-one silently (K: drivers/net/bonding/bond_main.c, bond_set_mac_address (6.12)), and NetworkManager
-gives up on the bond."""
+"""With this fail_over_mac a bond has the MAC address of its active port. The kernel ignores any
+other silently (K: drivers/net/bonding/bond_main.c, bond_set_mac_address (6.12)). NetworkManager
+then gives up on the bond."""
 _BEFORE_OTHERS = ("autoconnect-priority", "100")
 """Precedence over a profile of the NIC that may match too."""
 
