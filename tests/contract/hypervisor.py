@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from guestagent.clock import Deadline
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.hypervisor.qmp.qemu import Qemu
-from guestagent.host.migration.guest_location import Owner, location_of
+from guestagent.host.migration.guest_location import GuestLocation, location_of
 from guestagent.host.model import Device, End, MigrationSettings
 
 TIMEOUT_S = 60.0
@@ -34,14 +34,14 @@ class Both:
     destination: Qemu
     uri: str
 
-    async def owner(self) -> Owner:
+    async def owner(self) -> GuestLocation:
         """Ask both who has the guest."""
         return location_of(await self.source.look(), await self.destination.look())
 
-    async def owner_once_arrived(self) -> Owner:
+    async def owner_once_arrived(self) -> GuestLocation:
         """Ask both who has the guest, until it is not on its way any more."""
         deadline = Deadline.after(TIMEOUT_S)
-        while (owner := await self.owner()) is Owner.ARRIVING and not deadline.expired:
+        while (owner := await self.owner()) is GuestLocation.ARRIVING and not deadline.expired:
             await self.destination.wait_for_change(0.2)
         return owner
 
@@ -85,7 +85,7 @@ async def both_sides_say_where_the_guest_is(both: Both) -> None:
     assert source.migration is None
     assert (destination.run_state, destination.migration) == ("inmigrate", None)
     assert source.unreachable is destination.unreachable is None
-    assert location_of(source, destination) is Owner.SOURCE
+    assert location_of(source, destination) is GuestLocation.SOURCE
 
 
 @claim
@@ -127,7 +127,7 @@ async def a_guest_moves_and_both_sides_know(both: Both) -> None:
     await both.source.start_migration(both.uri, SETTINGS)
     seen = [progress async for progress in both.source.follow_migration(SETTINGS)]
     assert all(0 <= progress.remaining_bytes <= progress.total_bytes for progress in seen)
-    assert await both.owner_once_arrived() is Owner.DESTINATION
+    assert await both.owner_once_arrived() is GuestLocation.DESTINATION
     assert await both.source_once_left() == "postmigrate"
     figures = await both.source.figures()
     assert figures is not None
@@ -144,7 +144,7 @@ async def a_guest_moves_over_several_connections(both: Both) -> None:
     await both.source.start_migration(both.uri, several)
     async for _ in both.source.follow_migration(several):
         pass
-    assert await both.owner_once_arrived() is Owner.DESTINATION
+    assert await both.owner_once_arrived() is GuestLocation.DESTINATION
     for qemu in (both.source, both.destination):
         shown = await qemu._run("query-migrate-capabilities")
         on = {each.text("capability") for each in shown.items() if each.boolean("state")}
@@ -209,7 +209,7 @@ async def a_guest_that_is_sent_nowhere_stays(both: Both) -> None:
     assert view.running
     assert view.migration in {"failed", None}
     assert await both.source.figures() is None
-    assert await both.owner() is Owner.SOURCE
+    assert await both.owner() is GuestLocation.SOURCE
 
 
 @claim

@@ -11,6 +11,7 @@ import pytest
 
 from guestagent.guest.state import config as guest_config
 from guestagent.host.config import description as host_config
+from tests.lint import state_table
 from tests.lint.test_manuals import PARSERS
 from tests.lint.tree import ROOT
 
@@ -133,3 +134,9 @@ def test_the_script_says_how_it_is_used() -> None:
 def words(text: str) -> str:
     """Return a text without its line breaks and indentations."""
     return " ".join(text.replace("\\\n", " ").split())
+
+
+def test_the_page_has_the_table_of_the_state_machine() -> None:
+    page = state_table.PAGE.read_text()
+    assert page.count(state_table.BEGIN) == page.count(state_table.END) == 1
+    assert page == state_table.with_table(page), "run: python -m tests.lint.state_table"

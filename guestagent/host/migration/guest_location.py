@@ -11,7 +11,7 @@ from enum import StrEnum
 from guestagent.host.model import QemuState
 
 
-class Owner(StrEnum):
+class GuestLocation(StrEnum):
     """Which side has the guest.
 
     ======================  ==============================================================
@@ -37,52 +37,54 @@ class Owner(StrEnum):
 _STOPPED = frozenset({"paused", "postmigrate", "prelaunch", "finish-migrate"})
 
 
-def location_of(source: QemuState, destination: QemuState | None) -> Owner:
+def location_of(source: QemuState, destination: QemuState | None) -> GuestLocation:
     """Conclude who has the guest; ``destination`` is None where there is no other side."""
     if source.unreachable is not None:
         # A source that cannot be asked may run. One that has ended cannot.
         # With post-copy under way a part of the guest went with it.
         runs = destination is not None and destination.running
         whole = destination is not None and not destination.moving
-        return Owner.DESTINATION if source.gone and runs and whole else Owner.UNKNOWN
+        return (
+            GuestLocation.DESTINATION if source.gone and runs and whole else GuestLocation.UNKNOWN
+        )
     if source.running and destination is not None and destination.running:
-        return Owner.UNKNOWN
+        return GuestLocation.UNKNOWN
     if source.moving:
-        return Owner.MOVING
+        return GuestLocation.MOVING
     if source.running:
-        return Owner.SOURCE
+        return GuestLocation.SOURCE
     if source.run_state not in _STOPPED:
-        return Owner.UNKNOWN  # shut down, crashed: not for this program to judge
+        return GuestLocation.UNKNOWN  # shut down, crashed: not for this program to judge
     if source.migration == "completed" and source.run_state in {"postmigrate", "finish-migrate"}:
         return _after_completion(destination)
     if destination is not None and destination.running:
-        return Owner.DESTINATION if source.migration is not None else Owner.UNKNOWN
+        return GuestLocation.DESTINATION if source.migration is not None else GuestLocation.UNKNOWN
     if source.migration in {"failed", "cancelled"}:
         return _after_failure(destination)
-    return Owner.SOURCE
+    return GuestLocation.SOURCE
 
 
-def _after_completion(destination: QemuState | None) -> Owner:
+def _after_completion(destination: QemuState | None) -> GuestLocation:
     """The source has sent everything; it must never run again by itself."""
     if destination is None or destination.unreachable is not None:
-        return Owner.UNKNOWN
+        return GuestLocation.UNKNOWN
     if destination.running:
-        return Owner.DESTINATION
+        return GuestLocation.DESTINATION
     if destination.run_state == "inmigrate" or destination.moving:
-        return Owner.ARRIVING
+        return GuestLocation.ARRIVING
     if destination.run_state == "paused" and destination.migration == "completed":
-        return Owner.DESTINATION_STOPPED
-    return Owner.UNKNOWN
+        return GuestLocation.DESTINATION_STOPPED
+    return GuestLocation.UNKNOWN
 
 
-def _after_failure(destination: QemuState | None) -> Owner:
+def _after_failure(destination: QemuState | None) -> GuestLocation:
     """The source stands still; it has the guest if the destination can no longer start it."""
     if destination is None or destination.gone:
-        return Owner.SOURCE_STOPPED
+        return GuestLocation.SOURCE_STOPPED
     if destination.unreachable is not None:
-        return Owner.UNKNOWN
+        return GuestLocation.UNKNOWN
     if destination.migration == "failed":
-        return Owner.SOURCE_STOPPED
+        return GuestLocation.SOURCE_STOPPED
     if destination.migration is None and destination.run_state == "inmigrate":
-        return Owner.SOURCE_STOPPED  # it never listened
-    return Owner.ARRIVING if destination.moving else Owner.UNKNOWN
+        return GuestLocation.SOURCE_STOPPED  # it never listened
+    return GuestLocation.ARRIVING if destination.moving else GuestLocation.UNKNOWN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guestagent.findings import Finding
-from guestagent.host.migration.guest_location import Owner, location_of
+from guestagent.host.migration.guest_location import GuestLocation, location_of
 from guestagent.host.migration.state import BothViews, Goal, State
 from guestagent.host.model import QemuState
 
@@ -13,8 +13,8 @@ def not_ready(state: State, seen: BothViews) -> Finding | None:
     home, away = seen.home, seen.away
     if home.unreachable is not None:
         return Finding(message=str(home), hint="see whether the VM runs and its socket is right")
-    owner = location_of(home, None)
-    if owner is Owner.MOVING:
+    location = location_of(home, None)
+    if location is GuestLocation.MOVING:
         return Finding(message=f"{home}: a migration is under way", hint="wait until it has ended")
     if state.goal is Goal.ATTACH:
         if home.run_state in {"inmigrate", "postmigrate"}:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from guestagent.host.migration.arrival import failure_phase
+from guestagent.host.migration.ends import failure_phase
 from guestagent.host.migration.state import Order, Phase, State
 
 _MAY_HAVE_BEEN_SENT = frozenset({Phase.LAUNCH, Phase.MIGRATE, Phase.CANCEL})

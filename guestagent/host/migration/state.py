@@ -1,4 +1,4 @@
-"""The words of the state machine: goals, phases, effects, events and the state itself."""
+"""The types of the state machine: goals, phases, effects, events and the state itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from guestagent.host.model import End, QemuState
 
 
 class Goal(StrEnum):
-    """What the operator asked for."""
+    """The aim of a command."""
 
     DETACH = "detach"
     ATTACH = "attach"
@@ -20,61 +20,29 @@ class Goal(StrEnum):
 
 
 class Order(StrEnum):
-    """What somebody else, who moves the guest, wants next of a prepared migration."""
+    """The next step of a prepared migration, ordered by the program that moves the guest."""
 
     COMPLETE = "complete"
     ROLLBACK = "rollback"
 
 
 class Phase(StrEnum):
-    """Where a command is; each phase but PREPARED and the last four has one effect under way.
+    """The position of a command; ``transitions.TRANSITIONS`` is the table of what follows.
 
-    =========== ================ ===========================================================
-    phase       effect           then
-    =========== ================ ===========================================================
-    ``PREPARE`` Look             ready: RESERVE, or what follows it · else FAILED
-    ``RESERVE`` Reserve          done: SWITCH, DETACH, LAUNCH or PROGRAM · lacking: the same
-                                 without those VFs · refused, lost: FAILED
-    ``SWITCH``  ToStandby        done, lost: DETACH · refused: DETACH, or RETURN where the
-                                 guest must agree
-    ``DETACH``  Unplug           done: next VF, then WITHDRAW (or LAUNCH, or DONE) ·
-                                 refused: once more, then DECIDE · lost: DECIDE
-    ``WITHDRAW`` Withdraw        done: LAUNCH (or DONE) · refused, lost: DECIDE
-    ``PREPARED`` --              somebody else migrates, then orders complete or rollback
-    ``LAUNCH``  StartMigration   done: MIGRATE · refused, lost: DECIDE
-    ``MIGRATE`` FollowMigration  done, lost: DECIDE · overdue, cancel: CANCEL, or UNKNOWN
-                                 when that was overdue too
-    ``CANCEL``  CancelMigration  done: MIGRATE, not for long · refused: MIGRATE · lost: DECIDE
-    ``DECIDE``  Look             guest at the target: PROGRAM · guest at home: REPROGRAM ·
-                                 stopped where it is provably alone: RESUME · still on its
-                                 way: MIGRATE or look again · not provable: look again, then
-                                 UNKNOWN
-    ``RESUME``  Proceed          done, refused, lost: DECIDE
-    ``PROGRAM`` Program          done: ATTACH · refused: once more, then next VF · lost: DECIDE
-    ``ATTACH``  Plug             done: next VF, then CONFIRM · refused: once more, then next
-                                 VF, then RETURN · lost: DECIDE
-    ``REPROGRAM`` Program        as PROGRAM, then RESTORE
-    ``RESTORE`` Plug             as ATTACH, but the end is always RETURN
-    ``CONFIRM`` ToVf             done, refused, lost: DONE
-    ``RETURN``  ToVf             done, refused, lost: FAILED, or UNDONE where the beginning
-                                 is restored and that was asked for
-    ``TIDY``    Tidy             done, refused, lost: the end that was reached
-    ``DONE``    --               what was asked for is so
-    ``UNDONE``  --               all is as before, which is what ``rollback_is_success`` asked for
-    ``FAILED``  --               it is not; ``guest_at`` says where the guest is
-    ``UNKNOWN`` --               nobody can tell from here; nothing more was touched
-    =========== ================ ===========================================================
+    Each phase has one effect under way, but PREPARED and the last four. PREPARED waits until
+    another program has moved the guest and orders ``complete`` or ``rollback``. DONE: the goal
+    is reached. UNDONE: the beginning is restored, and ``State.rollback_is_success``. FAILED:
+    neither; ``State.guest_at`` is where the guest is. UNKNOWN: the guest's location cannot be
+    proved, and nothing more was changed.
 
     RESERVE, WITHDRAW, PROGRAM, REPROGRAM and TIDY concern the VFs that this program
-    claims and programs; where the description leaves that to others, they are left out.
-    SWITCH, CONFIRM and RETURN are left out where nothing describes a way to the
-    agent in the guest, and RETURN where the guest was neither asked to leave a VF nor given
-    one.
+    claims and programs; they are left out where the description has none. SWITCH, CONFIRM and
+    RETURN are left out where no way to the agent in the guest is described, and RETURN where
+    the guest was neither asked to leave a VF nor given one.
 
-    Cancel is heard between effects and during FollowMigration. Before the
-    guest moves it leads to DECIDE and so back to the beginning; once the guest
-    has arrived it ends ATTACH; a rollback under way (RESTORE, RESUME) is not
-    stopped by it, nor is TIDY, and CONFIRM is cut short.
+    A cancellation takes effect between effects and during FollowMigration. Before the guest
+    moves it leads to DECIDE and so back to the beginning; once the guest has arrived it ends
+    ATTACH. It does not stop a rollback (RESTORE, RESUME) nor TIDY, and cuts CONFIRM short.
     """
 
     PREPARE = "prepare"
@@ -102,28 +70,28 @@ class Phase(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows by itself."""
+        """Whether no effect follows."""
         return self.over or self in {Phase.UNKNOWN, Phase.PREPARED}
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to be done about the operation."""
+        """Whether the operation is complete: nothing is left to recover."""
         return self in {Phase.DONE, Phase.UNDONE, Phase.FAILED}
 
 
-# --- effects: what the driver shall do ------------------------------------------------------
+# --- effects: requests to the driver ---------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollState:
-    """Ask the sides that the goal concerns; after ``after_s``, or sooner if something happens."""
+    """Query the ends that the goal concerns, after ``after_s`` or as soon as an event arrives."""
 
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimVfs:
-    """Take the leases on the VFs that are in use at home, and on some for the target."""
+    """Take the leases on the VFs in use at home, and claim VFs for the target."""
 
     in_use: tuple[str, ...]
     wanted: tuple[str, ...]
@@ -131,14 +99,14 @@ class ClaimVfs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetVfs:
-    """Clear these VFs of home, which are unplugged, and open the way to the standbys."""
+    """Clear these unplugged VFs of home, and forward traffic to the standbys."""
 
     vfs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigureVf:
-    """Make a VF of ``end`` ready to be plugged; first wait ``after_s``."""
+    """Make a VF at ``end`` ready to be plugged; first wait ``after_s``."""
 
     end: End
     vf: str
@@ -147,7 +115,7 @@ class ConfigureVf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleanup:
-    """The guest stays at ``end`` and uses ``used``: give back every other VF."""
+    """Release every VF but ``used``: the guest stays at ``end`` and uses those."""
 
     end: End
     used: tuple[str, ...]
@@ -164,7 +132,7 @@ class Unplug:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailoverToStandby:
-    """Ask the guest at ``end`` to leave these VFs for their standbys."""
+    """Ask the guest at ``end`` to move its traffic from these VFs to their standbys."""
 
     end: End
     vfs: tuple[str, ...]
@@ -172,7 +140,7 @@ class FailoverToStandby:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailbackToVf:
-    """Ask the guest at ``end`` to use these VFs, and wait until it says so."""
+    """Ask the guest at ``end`` to use these VFs, and wait until it confirms that."""
 
     end: End
     vfs: tuple[str, ...]
@@ -180,7 +148,7 @@ class FailbackToVf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plug:
-    """Give the guest at ``end`` a VF; first wait ``after_s``."""
+    """Plug a VF into the guest at ``end``; first wait ``after_s``."""
 
     end: End
     vf: str
@@ -194,7 +162,7 @@ class StartMigration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowMigration:
-    """Watch until the migration has ended, in whatever way.
+    """Watch the migration until it has ended, completed or not.
 
     ``grace_s`` is the time for the end after a cancellation; None until then.
     """
@@ -231,12 +199,12 @@ Effect = (
 )
 
 
-# --- events: what an effect came to ---------------------------------------------------------
+# --- events: results of effects -------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BothViews:
-    """What the sides said; ``away`` is None where the goal concerns one side only."""
+    """The answers of both QEMUs; ``away`` is None if the goal concerns one end only."""
 
     WIRE_NAME: ClassVar[str] = "Seen"
 
@@ -253,7 +221,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoVfAvailable:
-    """The effect was achieved but for these VFs, which cannot be had."""
+    """VFs were claimed, all but these: none that fits is free."""
 
     WIRE_NAME: ClassVar[str] = "Lacking"
 
@@ -263,7 +231,7 @@ class NoVfAvailable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The effect was turned down and did not happen."""
+    """The effect was refused and did not happen."""
 
     WIRE_NAME: ClassVar[str] = "Refused"
 
@@ -290,7 +258,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """The operator wants it to end."""
+    """The operator cancels the operation."""
 
 
 Event = BothViews | Succeeded | NoVfAvailable | Rejected | OutcomeUnknown | TimedOut | Cancel
@@ -301,7 +269,7 @@ Event = BothViews | Succeeded | NoVfAvailable | Rejected | OutcomeUnknown | Time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How often things are repeated, and after how many seconds."""
+    """Numbers of attempts, and the pauses between them in seconds."""
 
     unplug_requests: int = 3
     unplug_pause_s: float = 5.0  # K: drivers/pci/hotplug/pciehp_ctrl.c, a second press cancels
@@ -316,27 +284,26 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """All that is known of a command under way.
+    """The whole state of an operation; a journal line holds one.
 
-    ``home`` is the side where VFs are detached and restored; ``home_vfs`` are
-    those to restore: the described ones until PREPARE, then those found there.
-    ``target_vfs`` are the ones to attach. ``todo`` is what the phase has left;
-    ``tries``, ``polls`` and ``unanswered_polls`` count repetitions. ``guest_at`` and
-    ``attached`` are what was last seen or done; ``not_attached`` could not be attached, and
-    ``unplug_pending`` the guest was asked to release and may still, later.
-    ``reachable`` are the ends with a way to the guest's agent; ``switched`` is whether
-    the guest left its VFs when it was asked, ``confirmed`` whether it uses those it has
-    now; both are None while it was not asked. ``rollback_is_success`` is whether the
-    beginning is as good an end as the goal: so it is where a command that did not finish
-    is recovered.
+    ``home`` is the end where VFs are unplugged and restored; ``home_vfs`` are those to restore:
+    the described ones until PREPARE, then those found there. ``target_vfs`` are the ones to
+    attach. ``todo`` is what the phase has left; ``tries``, ``polls`` and ``unanswered_polls``
+    count repetitions. ``guest_at`` and ``attached`` are the last known facts; ``not_attached``
+    are VFs whose plugging failed. For ``unplug_pending`` the guest has a request that it may
+    follow later.
 
-    ``home_managed`` and ``target_managed`` are the VFs that are claimed and programmed
-    here, ``programmed`` those that are ready to be plugged. ``reserved`` is whether any
-    lease may be held, and ``ending`` the end that was reached, while TIDY gives them back.
-    ``operation`` is the name under which they are held.
+    ``reachable`` are the ends with a way to the guest's agent. ``switched`` is whether the guest
+    left its VFs on request, ``confirmed`` whether it uses its present ones; both are None before
+    it was asked. ``rollback_is_success`` makes the beginning as good an end as the goal, as for
+    a command that is recovered.
 
-    ``orchestrated`` is whether somebody else moves the guest and starts it, and
-    ``order`` what they wanted last.
+    ``home_managed`` and ``target_managed`` are the VFs that this program claims and programs,
+    ``programmed`` those ready to be plugged. ``reserved`` is whether a lease may be held,
+    ``operation`` the owner's name in it, and ``ending`` the end after TIDY.
+
+    ``orchestrated`` is whether another program moves and starts the guest, and ``order`` its
+    last order.
     """
 
     goal: Goal
@@ -374,5 +341,5 @@ class State:
 
     @property
     def target(self) -> End:
-        """The side where the guest shall be in the end."""
+        """The end where the guest runs when the goal is reached."""
         return End.DESTINATION if self.goal is Goal.MIGRATE else self.home

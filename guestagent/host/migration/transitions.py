@@ -1,41 +1,29 @@
-"""What to do next: a pure state machine for detach, attach and migrate.
+"""The state machine of detach, attach and migrate: a table, and ``step`` which looks it up.
 
-``step`` takes a state and what the last effect came to, and returns the next
-state and the next effect. It performs nothing, so every pair of phase and
-event is tested; and as the effect follows from the state alone, a state that
-was written down can be gone on with. The table is in ``Phase``.
+``step`` maps a state and the result of its effect to the next state. It performs nothing, so
+every pair of phase and event is tested. The effect of a state follows from the state alone
+(``effects.effect_of``), so an operation can be resumed from a state in the journal.
 
-The rule of every failure: look at both sides before anything else is done
-(phase ``DECIDE``), and do what follows from what they said.
+Rule for every failure: query both ends before anything else is done (phase DECIDE), and act
+on their answers.
+
+TRANSITIONS is the one copy of the table: the documentation's is generated from it (``python -m
+tests.lint.state_table``), and tests check that ``step`` leads into exactly these phases.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from guestagent.errors import InternalError
-from guestagent.findings import Finding
-from guestagent.host.migration.arrival import (
-    CANCELLED,
-    decide,
-    decide_anew,
-    fail_and_restore,
-    failed,
-    finish,
-    give_up,
-    plug,
-    unprovable,
-    warned,
-)
-from guestagent.host.migration.effects import effect_of
-from guestagent.host.migration.readiness import not_ready
+from guestagent.host.migration import arrival, departure
+from guestagent.host.migration.decision import decide
 from guestagent.host.migration.state import (
     BothViews,
     Cancel,
-    Effect,
     Event,
-    Goal,
-    Limits,
     NoVfAvailable,
     OutcomeUnknown,
     Phase,
@@ -44,302 +32,196 @@ from guestagent.host.migration.state import (
     Succeeded,
     TimedOut,
 )
-from guestagent.host.model import End
 
-Step = tuple[State, Effect | None]
-
-
-def begin(
-    *,
-    goal: Goal,
-    home: End,
-    home_vfs: tuple[str, ...],
-    target_vfs: tuple[str, ...],
-    limits: Limits,
-    reachable: frozenset[End] = frozenset(),
-    orchestrated: bool = False,
-    operation: str = "",
-    home_managed: tuple[str, ...] = (),
-    target_managed: tuple[str, ...] = (),
-) -> Step:
-    """Return the first state and effect; the VFs are those that are described.
-
-    ``reachable`` are the sides on which a way to the guest's agent is described. The
-    others are as in ``State``.
-    """
-    state = State(
-        goal=goal,
-        phase=Phase.PREPARE,
-        home=home,
-        home_vfs=home_vfs,
-        target_vfs=target_vfs,
-        limits=limits,
-        reachable=reachable,
-        orchestrated=orchestrated,
-        operation=operation,
-        home_managed=home_managed,
-        target_managed=target_managed,
-    )
-    return state, effect_of(state)
+P = Phase
+Phases = frozenset[Phase]
+Handler = Callable[[State, Any], State]
 
 
-def step(state: State, event: Event) -> Step:
-    """Return what follows when ``event`` happened in ``state``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """``handle`` maps an event to a state in one of the phases ``to``; ``note`` says in which."""
+
+    handle: Handler
+    to: Phases
+    note: str = ""
+
+
+# Where the phases between are left out, one of these follows.
+_TO_DONE: Phases = frozenset({P.TIDY, P.DONE})
+_TO_MISSED: Phases = frozenset({P.TIDY, P.FAILED, P.UNDONE})
+_MOVE: Phases = frozenset({P.PREPARED, P.LAUNCH})
+_LEAVE: Phases = frozenset({P.SWITCH, P.DETACH, P.WITHDRAW}) | _MOVE
+_NOT_ATTACHED: Phases = frozenset({P.RETURN, P.TIDY, P.FAILED})
+_NEXT_VF: Phases = frozenset({P.PROGRAM, P.ATTACH})
+_RESTORE_NEXT: Phases = frozenset({P.REPROGRAM, P.RESTORE})
+_RESTORED: Phases = frozenset({P.RETURN}) | _TO_MISSED
+_ATTACH: Phases = _NEXT_VF | _NOT_ATTACHED | {P.CONFIRM, P.DONE}
+
+
+def _to(
+    handle: Callable[[State, Any], State], to: Phases | set[Phase], note: str = ""
+) -> Transition:
+    return Transition(handle=handle, to=frozenset(to), note=note)
+
+
+_QUERY = _to(departure.asked, {P.DECIDE})
+_QUERY_WARNED = _to(departure.asked_with_warning, {P.DECIDE})
+_CANCEL_MOVE = _to(departure.cancel_before_move, {P.DECIDE})
+_NOT_CLAIMED = _to(departure.not_claimed, {P.TIDY})
+_NOT_RESET = _to(departure.vfs_not_reset, {P.DECIDE})
+_NOT_LAUNCHED = _to(departure.not_launched, {P.DECIDE})
+_ATTEMPT_UNKNOWN = _to(arrival.attempt_unknown, {P.DECIDE})
+_CANCEL_ATTACH = _to(arrival.cancel_attach, _NOT_ATTACHED)
+_NOT_CONFIRMED = _to(arrival.not_confirmed, _TO_DONE)
+_NOT_RETURNED = _to(arrival.not_returned, _TO_MISSED)
+_NOT_TIDIED = _to(arrival.not_tidied, {P.DONE, P.FAILED, P.UNDONE})
+
+TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
+    P.PREPARE: {
+        BothViews: _to(
+            departure.prepared,
+            {P.RESERVE, P.FAILED, P.ATTACH, P.CONFIRM, P.DONE} | _LEAVE,
+            "FAILED if an end is not ready; RESERVE if this program manages a VF",
+        ),
+        Cancel: _to(departure.cancel_unchanged, {P.FAILED}),
+    },
+    P.RESERVE: {
+        Succeeded: _to(departure.claimed, _LEAVE | _NEXT_VF),
+        NoVfAvailable: _to(
+            departure.claimed_in_part, _LEAVE | _NEXT_VF | {P.TIDY}, "without those VFs"
+        ),
+        Rejected: _NOT_CLAIMED,
+        OutcomeUnknown: _NOT_CLAIMED,
+        Cancel: _to(departure.cancel_unchanged, {P.TIDY}),
+    },
+    P.SWITCH: {
+        Succeeded: _to(departure.switched, {P.DETACH}),
+        Rejected: _to(
+            departure.not_switched,
+            {P.DETACH, P.RETURN},
+            "RETURN if the guest must agree",
+        ),
+        OutcomeUnknown: _to(departure.not_switched, {P.DETACH}),
+        Cancel: _CANCEL_MOVE,
+    },
+    P.DETACH: {
+        Succeeded: _to(
+            departure.unplugged,
+            {P.DETACH, P.WITHDRAW, P.DECIDE, P.DONE} | _MOVE,
+            "DETACH for the next VF; DECIDE if a rollback counts as success",
+        ),
+        Rejected: _to(departure.unplug_refused, {P.DETACH, P.DECIDE}, "once more, then DECIDE"),
+        OutcomeUnknown: _to(departure.unplug_unknown, {P.DECIDE}),
+        Cancel: _CANCEL_MOVE,
+    },
+    P.WITHDRAW: {
+        Succeeded: _to(departure.vfs_reset, _MOVE | _TO_DONE),
+        Rejected: _NOT_RESET,
+        OutcomeUnknown: _NOT_RESET,
+        Cancel: _CANCEL_MOVE,
+    },
+    P.LAUNCH: {
+        Succeeded: _to(departure.launched, {P.MIGRATE}),
+        Rejected: _NOT_LAUNCHED,
+        OutcomeUnknown: _NOT_LAUNCHED,
+        Cancel: _CANCEL_MOVE,
+    },
+    P.MIGRATE: {
+        Succeeded: _QUERY,
+        OutcomeUnknown: _QUERY_WARNED,
+        TimedOut: _to(
+            departure.migration_timed_out,
+            {P.CANCEL, P.UNKNOWN},
+            "UNKNOWN if it was being cancelled",
+        ),
+        Cancel: _to(departure.cancel_migration, {P.CANCEL, P.MIGRATE}),
+    },
+    P.CANCEL: {
+        Succeeded: _to(departure.cancel_sent, {P.MIGRATE}),
+        Rejected: _to(departure.cancel_refused, {P.MIGRATE}),
+        OutcomeUnknown: _QUERY_WARNED,
+    },
+    P.DECIDE: {
+        BothViews: _to(
+            decide,
+            {P.DECIDE, P.PREPARED, P.CANCEL, P.MIGRATE, P.RESUME, P.UNKNOWN}
+            | _ATTACH
+            | _RESTORE_NEXT
+            | _RESTORED,
+            "guest at the target: PROGRAM or ATTACH; at home: REPROGRAM or RESTORE; stopped where"
+            " it is provably alone: RESUME; moving: MIGRATE, or DECIDE again; not provable:"
+            " DECIDE again, then UNKNOWN; moved by another program: PREPARED until it has arrived",
+        ),
+        Cancel: _to(departure.cancel_decision, {P.DECIDE}),
+    },
+    P.RESUME: {
+        Succeeded: _QUERY,
+        Rejected: _QUERY_WARNED,
+        OutcomeUnknown: _QUERY_WARNED,
+    },
+    P.PROGRAM: {
+        Succeeded: _to(arrival.programmed, {P.ATTACH}),
+        Rejected: _to(arrival.try_again, _NEXT_VF | _NOT_ATTACHED, "once more, then the next VF"),
+        OutcomeUnknown: _ATTEMPT_UNKNOWN,
+        Cancel: _CANCEL_ATTACH,
+    },
+    P.ATTACH: {
+        Succeeded: _to(arrival.plugged, _ATTACH, "the next VF, then CONFIRM"),
+        Rejected: _to(
+            arrival.try_again,
+            _NEXT_VF | _NOT_ATTACHED,
+            "once more, then the next VF, then RETURN",
+        ),
+        OutcomeUnknown: _ATTEMPT_UNKNOWN,
+        Cancel: _CANCEL_ATTACH,
+    },
+    P.REPROGRAM: {
+        Succeeded: _to(arrival.programmed, {P.RESTORE}),
+        Rejected: _to(
+            arrival.try_again,
+            _RESTORE_NEXT | {P.RETURN, P.TIDY},
+            "once more, then the next VF",
+        ),
+        OutcomeUnknown: _ATTEMPT_UNKNOWN,
+    },
+    P.RESTORE: {
+        Succeeded: _to(arrival.plugged, _RESTORE_NEXT | _RESTORED, "the next VF, then RETURN"),
+        Rejected: _to(
+            arrival.try_again,
+            _RESTORE_NEXT | _NOT_ATTACHED,
+            "once more, then the next VF, then RETURN",
+        ),
+        OutcomeUnknown: _ATTEMPT_UNKNOWN,
+    },
+    P.CONFIRM: {
+        Succeeded: _to(arrival.confirmed, _TO_DONE),
+        Rejected: _NOT_CONFIRMED,
+        OutcomeUnknown: _NOT_CONFIRMED,
+        Cancel: _to(arrival.cancel_confirmation, _TO_DONE),
+    },
+    P.RETURN: {
+        Succeeded: _to(arrival.returned, _TO_MISSED, "UNDONE if a rollback counts as success"),
+        Rejected: _NOT_RETURNED,
+        OutcomeUnknown: _NOT_RETURNED,
+    },
+    P.TIDY: {
+        Succeeded: _to(arrival.tidied, {P.DONE, P.FAILED, P.UNDONE}, "the end that was reached"),
+        Rejected: _NOT_TIDIED,
+        OutcomeUnknown: _NOT_TIDIED,
+    },
+}
+"""By phase and event. A phase without a Cancel row ignores a cancellation."""
+
+
+def step(state: State, event: Event) -> State:
+    """Return the state that follows when ``event`` happened in ``state``.
 
     Raises InternalError for an event that the state's effect cannot have.
     """
-    following = _cancel(state) if isinstance(event, Cancel) else _follow(state, event)
-    return following, effect_of(following)
-
-
-def _follow(state: State, event: Event) -> State:  # noqa: C901 - one flat table, as in Phase
-    match state.phase, event:
-        case Phase.PREPARE, BothViews():
-            return _prepared(state, event)
-        case Phase.DECIDE, BothViews():
-            return decide(state, event)
-        case Phase.SWITCH, Succeeded():
-            return replace(state, phase=Phase.DETACH, switched=True)
-        case Phase.SWITCH, Rejected(detail=detail) if state.limits.guest_must_agree:
-            return fail_and_restore(replace(state, switched=False), _refused_by_guest(detail))
-        case Phase.SWITCH, Rejected(detail=detail) | OutcomeUnknown(detail=detail):
-            return _unprepared(state, detail)
-        case Phase.DETACH, Succeeded():
-            return _detached(state)
-        case Phase.DETACH, Rejected(detail=detail):
-            return _unplug_again(_leaving(replace(state, tries=state.tries + 1)), detail)
-        case Phase.LAUNCH, Succeeded():
-            return replace(state, phase=Phase.MIGRATE, sent=True)
-        case Phase.LAUNCH, Rejected(detail=detail):
-            return decide_anew(state, _not_sent(detail))
-        case Phase.LAUNCH, OutcomeUnknown(detail=detail):
-            return decide_anew(replace(state, sent=True), _not_sent(detail))
-        case Phase.DETACH, OutcomeUnknown(detail=detail):
-            return decide_anew(_leaving(state), Finding(message=detail, hint=_TRY_AGAIN))
-        case Phase.MIGRATE, Succeeded():
-            return decide_anew(state)
-        case Phase.MIGRATE, OutcomeUnknown(detail=detail):
-            return decide_anew(warned(state, detail))
-        case Phase.MIGRATE, TimedOut(detail=detail):
-            return _overdue(state, detail)
-        case Phase.CANCEL, Succeeded():
-            return replace(state, phase=Phase.MIGRATE)
-        case Phase.CANCEL, Rejected(detail=detail):
-            return replace(warned(state, detail), phase=Phase.MIGRATE, cancel_refused=True)
-        case Phase.CANCEL | Phase.RESUME, OutcomeUnknown(detail=detail):
-            return decide_anew(warned(state, detail))
-        case Phase.RESUME, Succeeded():
-            return decide_anew(state)
-        case Phase.RESUME, Rejected(detail=detail):
-            return decide_anew(warned(state, detail))
-        case Phase.ATTACH | Phase.RESTORE, Succeeded():
-            attached = (*state.attached, state.todo[0])
-            return plug(replace(state, attached=attached, todo=state.todo[1:], tries=0))
-        case Phase.ATTACH | Phase.RESTORE, Rejected(detail=detail):
-            return plug(warned(replace(state, tries=state.tries + 1), detail))
-        case Phase.ATTACH | Phase.RESTORE, OutcomeUnknown(detail=detail):
-            return decide_anew(warned(replace(state, tries=state.tries + 1), detail))
-        case Phase.CONFIRM, Succeeded():
-            return finish(replace(state, confirmed=True), Phase.DONE)
-        case Phase.CONFIRM, Rejected(detail=detail) | OutcomeUnknown(detail=detail):
-            unsure = (
-                "the guest did not confirm that it uses the VF, so the way of frames to its"
-                f" standby NIC was left as it is: {detail}"
-            )
-            return finish(replace(warned(state, unsure), confirmed=False), Phase.DONE)
-        case Phase.RETURN, Succeeded():
-            return give_up(replace(state, confirmed=True))
-        case Phase.RETURN, Rejected(detail=detail) | OutcomeUnknown(detail=detail):
-            late = f"the guest was not told to go back to its VF and does so by itself: {detail}"
-            return give_up(replace(warned(state, late), confirmed=False))
-        case _:
-            return _follow_vfs(state, event)
-
-
-def _follow_vfs(state: State, event: Event) -> State:  # noqa: C901 - as above
-    """Follow the phases about VFs that are claimed and programmed here."""
-    match state.phase, event:
-        case Phase.RESERVE, Succeeded():
-            return _go(state)
-        case Phase.RESERVE, NoVfAvailable(vfs=vfs, detail=detail):
-            return _go(_without(state, vfs, detail))
-        case Phase.RESERVE, Rejected(detail=detail) | OutcomeUnknown(detail=detail):
-            return failed(state, Finding(message=detail, hint=_SEE_VFS))
-        case Phase.WITHDRAW, Succeeded():
-            return _withdrawn(state)
-        case Phase.WITHDRAW, Rejected(detail=detail) | OutcomeUnknown(detail=detail):
-            return decide_anew(state, Finding(message=detail, hint=_SEE_VFS))
-        case Phase.PROGRAM | Phase.REPROGRAM, Succeeded():
-            programmed = (*state.programmed, state.todo[0])
-            return plug(replace(state, programmed=programmed, tries=0))
-        case Phase.PROGRAM | Phase.REPROGRAM, Rejected(detail=detail):
-            return plug(warned(replace(state, tries=state.tries + 1), detail))
-        case Phase.PROGRAM | Phase.REPROGRAM, OutcomeUnknown(detail=detail):
-            return decide_anew(warned(replace(state, tries=state.tries + 1), detail))
-        case Phase.TIDY, Succeeded():
-            return replace(state, phase=state.ending or Phase.FAILED)
-        case Phase.TIDY, Rejected(detail=detail) | OutcomeUnknown(detail=detail):
-            kept = f"{detail}; see guestagent-host vf list, and vf release once it is free"
-            return replace(warned(state, kept), phase=state.ending or Phase.FAILED)
-        case _:
-            raise InternalError(f"{type(event).__name__} cannot happen in phase {state.phase}")
-
-
-_SEE_VFS = "guestagent-host vf list shows who has each VF"
-_TRY_AGAIN = "nothing was left half done as far as could be seen; inspect, then try again"
-
-
-def _cancel(state: State) -> State:
-    match state.phase:
-        case Phase.PREPARE:
-            return failed(state, CANCELLED)
-        case Phase.RESERVE:
-            return failed(state, CANCELLED)
-        case Phase.SWITCH | Phase.DETACH | Phase.WITHDRAW | Phase.LAUNCH:
-            return decide_anew(replace(state, cancelled=True), CANCELLED)
-        case Phase.MIGRATE if not state.cancelling:
-            return replace(state, phase=Phase.CANCEL, cancelled=True, cancelling=True)
-        case Phase.DECIDE:
-            return replace(state, cancelled=True)
-        case Phase.PROGRAM | Phase.ATTACH:
-            unfinished = warned(state, "cancelled while the VF was being attached")
-            return plug(replace(unfinished, not_attached=state.not_attached + state.todo, todo=()))
-        case Phase.CONFIRM:
-            unsure = warned(state, "cancelled before the guest confirmed that it uses the VF")
-            return finish(replace(unsure, confirmed=False), Phase.DONE)
-        case _:
-            return state
-
-
-def _prepared(state: State, seen: BothViews) -> State:
-    home_has = seen.home.devices
-    present = tuple(vf for vf in state.home_vfs if vf in home_has)
-    state = replace(
-        state,
-        home_vfs=present,
-        attached=present,
-        guest_at=state.home if seen.home.running else None,
-    )
-    problem = not_ready(state, seen)
-    if problem is not None:
-        return failed(state, problem)
-    match state.goal:
-        case Goal.ATTACH:
-            missing = tuple(vf for vf in state.target_vfs if vf not in home_has)
-            return _reserve(replace(state, todo=missing), missing)
-        case Goal.MIGRATE if not state.target_vfs:
-            state = warned(
-                state, "the destination describes no VF: the guest goes on un-accelerated there"
-            )
-        case Goal.DETACH if not present:
-            state = warned(state, f"{state.home}: none of the described VFs is there")
-    concerned = present if state.goal is Goal.DETACH else (*present, *state.target_vfs)
-    return _reserve(replace(state, todo=present), concerned)
-
-
-def _reserve(state: State, vfs: tuple[str, ...]) -> State:
-    """Take the leases first, where any of these VFs is claimed and programmed here."""
-    if set(vfs) & {*state.home_managed, *state.target_managed}:
-        return replace(state, phase=Phase.RESERVE, reserved=True)
-    return _go(state)
-
-
-def _without(state: State, vfs: tuple[str, ...], detail: str) -> State:
-    """Do without VFs that cannot be had on the target."""
-    if state.goal is Goal.ATTACH:
-        todo = tuple(vf for vf in state.todo if vf not in vfs)
-        return warned(replace(state, todo=todo, not_attached=vfs), detail)
-    left = tuple(vf for vf in state.target_vfs if vf not in vfs)
-    warning = f"the guest goes on un-accelerated at the destination: {detail}"
-    return warned(replace(state, target_vfs=left), warning)
-
-
-def _go(state: State) -> State:
-    """Begin with what changes the guest."""
-    if state.goal is Goal.ATTACH:
-        return plug(replace(state, phase=Phase.ATTACH))
-    return _switch(state)
-
-
-def _switch(state: State) -> State:
-    """Have the guest leave its VFs before they are taken, where it can be asked."""
-    if state.todo and state.home in state.reachable:
-        return replace(state, phase=Phase.SWITCH)
-    if state.todo:
-        return _unprepared(state, "no way to its agent is described")
-    return _detach(replace(state, phase=Phase.DETACH))
-
-
-def _unprepared(state: State, detail: str) -> State:
-    warning = (
-        "the guest could not be asked to leave the VF first, so what its driver loses while the"
-        f" VF is removed is lost: {detail}"
-    )
-    return replace(warned(state, warning), phase=Phase.DETACH, switched=False)
-
-
-def _detached(state: State) -> State:
-    gone = state.todo[0]
-    attached = tuple(vf for vf in state.attached if vf != gone)
-    state = replace(state, attached=attached, todo=state.todo[1:], tries=0)
-    return decide_anew(state) if state.rollback_is_success else _detach(state)
-
-
-def _detach(state: State) -> State:
-    if state.todo:
+    transition = TRANSITIONS.get(state.phase, {}).get(type(event))
+    if transition is not None:
+        return transition.handle(state, event)
+    if isinstance(event, Cancel):
         return state
-    if {*state.home_vfs} & {*state.home_managed} or state.target_managed:
-        return replace(state, phase=Phase.WITHDRAW)
-    return _withdrawn(state)
-
-
-def _withdrawn(state: State) -> State:
-    """The guest can move: send it, or let whoever wants to do so."""
-    if state.goal is Goal.MIGRATE:
-        return replace(state, phase=Phase.PREPARED if state.orchestrated else Phase.LAUNCH)
-    return finish(state, Phase.DONE)
-
-
-def _leaving(state: State) -> State:
-    """Remember that a request to release the VF stays with the guest."""
-    return replace(
-        state, unplug_pending=tuple(dict.fromkeys((*state.unplug_pending, state.todo[0])))
-    )
-
-
-def _unplug_again(state: State, detail: str) -> State:
-    if state.tries < state.limits.unplug_requests:
-        return state
-    return decide_anew(
-        state,
-        Finding(
-            message=f"{detail}, in {state.tries} requests: it keeps the VF",
-            hint="see what holds the device in the guest, or whether the guest hangs; once it"
-            " works again it may still release the VF: inspect, and attach if it has gone",
-        ),
-    )
-
-
-def _overdue(state: State, detail: str) -> State:
-    if not state.cancelling:
-        problem = Finding(
-            message=detail,
-            hint="raise timeout_s, downtime_limit_ms or bandwidth_limit_mib_per_s in [migration]",
-        )
-        return replace(state, phase=Phase.CANCEL, cancelling=True, problem=problem)
-    return unprovable(state, f"the migration does not end: {detail}")
-
-
-def _refused_by_guest(detail: str) -> Finding:
-    return Finding(
-        message=detail,
-        hint="see `guestagent status` in the guest, or set guest_must_agree = false to go on"
-        " without it",
-    )
-
-
-def _not_sent(detail: str) -> Finding:
-    return Finding(
-        message=f"the migration did not begin: {detail}",
-        hint="check uri and listen in [destination]; a destination QEMU takes one attempt only",
-    )
+    raise InternalError(f"{type(event).__name__} cannot happen in phase {state.phase}")

@@ -173,7 +173,7 @@ class Driver:
             self._recorder.effect_ended(event)
             self._record(state.phase, effect, start_s)
             told = len(state.warnings)
-            state, _ = step(state, event)
+            state = step(state, event)
             for warning in state.warnings[told:]:
                 log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
         moments, figures = self._moments(), await self._figures(state)

@@ -15,10 +15,9 @@ from guestagent.errors import BusyError, ConfigurationError, ConflictError
 from guestagent.findings import Finding
 from guestagent.host.hypervisor import connect
 from guestagent.host.hypervisor.base import Guest, Hypervisor
-from guestagent.host.migration.guest_location import Owner, location_of
+from guestagent.host.migration.guest_location import GuestLocation, location_of
 from guestagent.host.migration.recovery import ordered, resumed
 from guestagent.host.migration.state import Goal, Limits, Order, Phase, State
-from guestagent.host.migration.transitions import begin
 from guestagent.host.model import End, Vm
 from guestagent.host.preflight.findings import PreflightFacts, as_problem
 from guestagent.host.preflight.gather import gather_facts
@@ -88,7 +87,10 @@ def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
 def _not_begun(state: State, problem: Finding, facts: PreflightFacts) -> State:
     """Return the end of what was not begun: the guest is where it is seen to be."""
     home, away = facts.source.view, facts.destination
-    here = home.running and location_of(home, None if away is None else away.view) is Owner.SOURCE
+    here = (
+        home.running
+        and location_of(home, None if away is None else away.view) is GuestLocation.SOURCE
+    )
     return replace(
         state,
         phase=Phase.FAILED,
@@ -100,7 +102,8 @@ def _not_begun(state: State, problem: Finding, facts: PreflightFacts) -> State:
 
 def _first(vm: Vm, goal: Goal, home: End, *, orchestrated: bool = False) -> State:
     target = End.DESTINATION if goal is Goal.MIGRATE else home
-    state, _ = begin(
+    return State(
+        phase=Phase.PREPARE,
         goal=goal,
         home=home,
         home_vfs=tuple(vf.id for vf in vm.vfs_on(home)),
@@ -111,7 +114,6 @@ def _first(vm: Vm, goal: Goal, home: End, *, orchestrated: bool = False) -> Stat
         home_managed=vm.managed_on(home),
         target_managed=vm.managed_on(target),
     )
-    return state
 
 
 def order(

@@ -115,7 +115,7 @@ class Operation:
                 state, event = what.state, None
             elif isinstance(what, EffectEnded):
                 event = what.event
-        return state if state is None or event is None else step(state, event)[0]
+        return state if state is None or event is None else step(state, event)
 
     @property
     def finished(self) -> bool:

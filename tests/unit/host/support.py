@@ -12,7 +12,7 @@ from pathlib import Path
 from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.migration.state import Event, Goal, Limits, Phase, State
-from guestagent.host.migration.transitions import begin, step
+from guestagent.host.migration.transitions import step
 from guestagent.host.model import (
     Destination,
     Device,
@@ -135,7 +135,7 @@ class Notebook:
             return last
         before = self.words[-2]
         assert isinstance(before, State)
-        return step(before, last)[0]
+        return step(before, last)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -164,7 +164,8 @@ class World:
     def first_state(self, goal: Goal = Goal.MIGRATE, *, orchestrated: bool = False) -> State:
         """Return the state in which a command begins."""
         target = End.DESTINATION if goal is Goal.MIGRATE else End.SOURCE
-        state, _ = begin(
+        return State(
+            phase=Phase.PREPARE,
             goal=goal,
             home=End.SOURCE,
             home_vfs=tuple(vf.id for vf in self.vm.vfs_on(End.SOURCE)),
@@ -176,7 +177,6 @@ class World:
             home_managed=self.vm.managed_on(End.SOURCE),
             target_managed=self.vm.managed_on(target),
         )
-        return state
 
     def provide_vfs(self, *, standby: bool = True) -> None:
         """Have the VFs claimed and programmed here, on two hosts with two VFs each."""

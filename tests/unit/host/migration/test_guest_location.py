@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from guestagent.host.migration.guest_location import Owner, location_of
+from guestagent.host.migration.guest_location import GuestLocation, location_of
 from guestagent.host.model import End, QemuState
 
 RUN_STATES = (
@@ -54,51 +54,73 @@ GONE = QemuState(end=End.DESTINATION, unreachable="refused", gone=True)
     ("here", "there", "owner"),
     [
         # Nothing has happened.
-        (source("running"), destination("inmigrate"), Owner.SOURCE),
-        (source("running"), None, Owner.SOURCE),
-        (source("paused"), None, Owner.SOURCE),
-        (source("running"), SILENT, Owner.SOURCE),
+        (source("running"), destination("inmigrate"), GuestLocation.SOURCE),
+        (source("running"), None, GuestLocation.SOURCE),
+        (source("paused"), None, GuestLocation.SOURCE),
+        (source("running"), SILENT, GuestLocation.SOURCE),
         # A guest that came here by a migration shows that one.
-        (source("running", "completed"), destination("inmigrate"), Owner.SOURCE),
-        (source("paused", "completed"), destination("inmigrate"), Owner.SOURCE),
+        (source("running", "completed"), destination("inmigrate"), GuestLocation.SOURCE),
+        (source("paused", "completed"), destination("inmigrate"), GuestLocation.SOURCE),
         # It moves.
-        (source("running", "active"), destination("inmigrate", "active"), Owner.MOVING),
-        (source("finish-migrate", "device"), destination("inmigrate", "active"), Owner.MOVING),
-        (source("running", "cancelling"), GONE, Owner.MOVING),
+        (source("running", "active"), destination("inmigrate", "active"), GuestLocation.MOVING),
+        (
+            source("finish-migrate", "device"),
+            destination("inmigrate", "active"),
+            GuestLocation.MOVING,
+        ),
+        (source("running", "cancelling"), GONE, GuestLocation.MOVING),
         # Newer than this program (Q: qapi/migration.json (10.2)), and whatever comes after it.
-        (source("finish-migrate", "postcopy-device"), destination("inmigrate"), Owner.MOVING),
-        (source("paused", "failing"), GONE, Owner.MOVING),
-        (source("postmigrate", "completed"), destination("paused", "new"), Owner.ARRIVING),
-        (source("postmigrate", "completed"), destination("inmigrate", "active"), Owner.ARRIVING),
-        (source("finish-migrate", "completed"), destination("inmigrate"), Owner.ARRIVING),
+        (
+            source("finish-migrate", "postcopy-device"),
+            destination("inmigrate"),
+            GuestLocation.MOVING,
+        ),
+        (source("paused", "failing"), GONE, GuestLocation.MOVING),
+        (source("postmigrate", "completed"), destination("paused", "new"), GuestLocation.ARRIVING),
+        (
+            source("postmigrate", "completed"),
+            destination("inmigrate", "active"),
+            GuestLocation.ARRIVING,
+        ),
+        (source("finish-migrate", "completed"), destination("inmigrate"), GuestLocation.ARRIVING),
         # It has arrived.
-        (source("postmigrate", "completed"), destination("running"), Owner.DESTINATION),
-        (GONE_SOURCE, destination("running", "completed"), Owner.DESTINATION),
+        (source("postmigrate", "completed"), destination("running"), GuestLocation.DESTINATION),
+        (GONE_SOURCE, destination("running", "completed"), GuestLocation.DESTINATION),
         (
             source("postmigrate", "completed"),
             destination("paused", "completed"),
-            Owner.DESTINATION_STOPPED,
+            GuestLocation.DESTINATION_STOPPED,
         ),
         # It has failed.
-        (source("running", "failed"), GONE, Owner.SOURCE),
-        (source("running", "cancelled"), destination("inmigrate", "failed"), Owner.SOURCE),
-        (source("paused", "failed"), GONE, Owner.SOURCE_STOPPED),
-        (source("paused", "failed"), destination("inmigrate", "failed"), Owner.SOURCE_STOPPED),
-        (source("postmigrate", "cancelled"), destination("inmigrate"), Owner.SOURCE_STOPPED),
+        (source("running", "failed"), GONE, GuestLocation.SOURCE),
+        (source("running", "cancelled"), destination("inmigrate", "failed"), GuestLocation.SOURCE),
+        (source("paused", "failed"), GONE, GuestLocation.SOURCE_STOPPED),
+        (
+            source("paused", "failed"),
+            destination("inmigrate", "failed"),
+            GuestLocation.SOURCE_STOPPED,
+        ),
+        (
+            source("postmigrate", "cancelled"),
+            destination("inmigrate"),
+            GuestLocation.SOURCE_STOPPED,
+        ),
         # It cannot be told.
-        (source("paused", "failed"), SILENT, Owner.UNKNOWN),
-        (source("postmigrate", "completed"), GONE, Owner.UNKNOWN),
-        (source("postmigrate", "completed"), SILENT, Owner.UNKNOWN),
-        (source("postmigrate", "completed"), destination("guest-panicked"), Owner.UNKNOWN),
-        (SILENT_SOURCE, destination("running", "completed"), Owner.UNKNOWN),
-        (GONE_SOURCE, destination("inmigrate"), Owner.UNKNOWN),
-        (GONE_SOURCE, destination("running", "postcopy-active"), Owner.UNKNOWN),
-        (GONE_SOURCE, None, Owner.UNKNOWN),
-        (source("shutdown"), destination("inmigrate"), Owner.UNKNOWN),
-        (source("running"), destination("running"), Owner.UNKNOWN),
+        (source("paused", "failed"), SILENT, GuestLocation.UNKNOWN),
+        (source("postmigrate", "completed"), GONE, GuestLocation.UNKNOWN),
+        (source("postmigrate", "completed"), SILENT, GuestLocation.UNKNOWN),
+        (source("postmigrate", "completed"), destination("guest-panicked"), GuestLocation.UNKNOWN),
+        (SILENT_SOURCE, destination("running", "completed"), GuestLocation.UNKNOWN),
+        (GONE_SOURCE, destination("inmigrate"), GuestLocation.UNKNOWN),
+        (GONE_SOURCE, destination("running", "postcopy-active"), GuestLocation.UNKNOWN),
+        (GONE_SOURCE, None, GuestLocation.UNKNOWN),
+        (source("shutdown"), destination("inmigrate"), GuestLocation.UNKNOWN),
+        (source("running"), destination("running"), GuestLocation.UNKNOWN),
     ],
 )
-def test_the_answers_prove_this(here: QemuState, there: QemuState | None, owner: Owner) -> None:
+def test_the_answers_prove_this(
+    here: QemuState, there: QemuState | None, owner: GuestLocation
+) -> None:
     assert location_of(here, there) is owner
 
 
@@ -108,16 +130,16 @@ def test_no_answers_at_all_could_make_a_second_guest_run() -> None:
     others = [destination(run, moved) for run, moved in product(RUN_STATES, MIGRATIONS)]
     for here, there in product([*ours, SILENT_SOURCE, GONE_SOURCE], [*others, SILENT, GONE]):
         owner = location_of(here, there)
-        if owner is Owner.SOURCE_STOPPED:
+        if owner is GuestLocation.SOURCE_STOPPED:
             assert not there.running
             assert here.migration in {"failed", "cancelled"}
             assert there.gone or there.migration in {"failed", None}
-        if owner is Owner.DESTINATION_STOPPED:
+        if owner is GuestLocation.DESTINATION_STOPPED:
             assert (here.run_state, here.migration) == ("postmigrate", "completed") or (
                 here.run_state == "finish-migrate" and here.migration == "completed"
             )
-        if owner is Owner.DESTINATION:
+        if owner is GuestLocation.DESTINATION:
             assert there.running
             assert not here.running
         if here.running and there.running:
-            assert owner is Owner.UNKNOWN
+            assert owner is GuestLocation.UNKNOWN

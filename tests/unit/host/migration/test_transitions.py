@@ -16,6 +16,7 @@ from guestagent.host.migration.state import (
     ClaimVfs,
     Cleanup,
     ConfigureVf,
+    Effect,
     Event,
     FailbackToVf,
     FailoverToStandby,
@@ -36,7 +37,7 @@ from guestagent.host.migration.state import (
     TimedOut,
     Unplug,
 )
-from guestagent.host.migration.transitions import begin, step
+from guestagent.host.migration.transitions import step
 from guestagent.host.model import End, QemuState
 
 LIMITS = Limits(unplug_requests=2, attach_tries=2)
@@ -74,6 +75,12 @@ def state(phase: Phase, *, goal: Goal = Goal.MIGRATE) -> State:
         programmed=("vf0",) if phase in {Phase.ATTACH, Phase.RESTORE} else (),
         ending=Phase.DONE if phase is Phase.TIDY else None,
     )
+
+
+def follow(current: State, event: Event) -> tuple[State, Effect | None]:
+    """Return the state that follows, and its effect."""
+    following = step(current, event)
+    return following, effect_of(following)
 
 
 SEEN = BothViews(home=SOURCE_RUNS, away=WAITS)
@@ -146,7 +153,7 @@ def test_every_pair_leads_where_the_table_says(phase: Phase, column: int) -> Non
         with pytest.raises(InternalError, match="cannot happen"):
             step(state(phase), EVENTS[column])
         return
-    following, effect = step(state(phase), EVENTS[column])
+    following, effect = follow(state(phase), EVENTS[column])
     assert following.phase is expected
     assert type(effect) is EFFECTS.get(expected, type(None))
 
@@ -161,20 +168,20 @@ def test_only_a_final_phase_has_no_effect(phase: Phase) -> None:
 
 def test_the_last_refusal_of_an_unplug_leads_to_a_look() -> None:
     once = replace(plain(Phase.DETACH), tries=LIMITS.unplug_requests - 1)
-    following, _ = step(once, REFUSED)
+    following = step(once, REFUSED)
     assert following.phase is Phase.DECIDE
     assert following.problem is not None
 
 
 def test_a_repeated_unplug_waits_five_seconds() -> None:
-    _, effect = step(plain(Phase.DETACH), REFUSED)
+    _, effect = follow(plain(Phase.DETACH), REFUSED)
     assert effect == Unplug(end=End.SOURCE, vf="vf0", after_s=5.0)
 
 
 def test_attaching_backs_off_and_goes_on_with_the_next_vf() -> None:
-    following, effect = step(plain(Phase.ATTACH), REFUSED)
+    following, effect = follow(plain(Phase.ATTACH), REFUSED)
     assert effect == Plug(end=End.DESTINATION, vf="vf0", after_s=1.0)
-    following, effect = step(following, REFUSED)
+    following, effect = follow(following, REFUSED)
     assert following.not_attached == ("vf0",)
     assert effect == Plug(end=End.DESTINATION, vf="vf1")
 
@@ -192,13 +199,18 @@ def test_no_failure_repeats_for_ever(goal: Goal) -> None:
         Phase.MIGRATE: OVERDUE,
         Phase.CANCEL: REFUSED,
     }
-    current, effect = begin(
-        goal=goal, home=End.SOURCE, home_vfs=("vf0",), target_vfs=("vf0",), limits=LIMITS
+    current = State(
+        goal=goal,
+        phase=Phase.PREPARE,
+        home=End.SOURCE,
+        home_vfs=("vf0",),
+        target_vfs=("vf0",),
+        limits=LIMITS,
     )
     for _ in range(100):
-        if effect is None:
+        if effect_of(current) is None:
             break
-        current, effect = step(current, answers.get(current.phase, LOST))
+        current = step(current, answers.get(current.phase, LOST))
     assert current.phase is Phase.UNKNOWN
 
 
@@ -207,31 +219,31 @@ def test_no_failure_repeats_for_ever(goal: Goal) -> None:
 
 def test_a_guest_that_cannot_be_asked_is_unplugged_with_a_warning() -> None:
     unreachable = replace(plain(Phase.PREPARE), reachable=frozenset())
-    following, _ = step(unreachable, SEEN)
+    following = step(unreachable, SEEN)
     assert following.phase is Phase.DETACH
     assert following.switched is False
     assert "could not be asked" in following.warnings[-1]
 
 
 def test_a_guest_that_refuses_keeps_its_vf_only_where_it_must_agree() -> None:
-    following, _ = step(plain(Phase.SWITCH), REFUSED)
+    following = step(plain(Phase.SWITCH), REFUSED)
     assert following.phase is Phase.DETACH
     strict = replace(plain(Phase.SWITCH), limits=replace(LIMITS, guest_must_agree=True))
-    following, effect = step(replace(strict, attached=("vf0", "vf1")), REFUSED)
+    following, effect = follow(replace(strict, attached=("vf0", "vf1")), REFUSED)
     assert effect == FailbackToVf(end=End.SOURCE, vfs=("vf0", "vf1")), (
         "it may have left one of them"
     )
-    assert step(following, DONE)[0].phase is Phase.FAILED
-    following, _ = step(strict, LOST)
+    assert step(following, DONE).phase is Phase.FAILED
+    following = step(strict, LOST)
     assert following.phase is Phase.DETACH, "silence is no refusal"
 
 
 def test_the_guest_is_asked_whether_it_uses_the_vf_it_was_given() -> None:
     last = replace(plain(Phase.ATTACH), todo=("vf1",), attached=("vf0",), guest_at=End.DESTINATION)
-    following, effect = step(last, DONE)
+    following, effect = follow(last, DONE)
     assert effect == FailbackToVf(end=End.DESTINATION, vfs=("vf0", "vf1"))
-    assert step(following, DONE)[0].confirmed is True
-    unsure, _ = step(following, LOST)
+    assert step(following, DONE).confirmed is True
+    unsure = step(following, LOST)
     assert (unsure.phase, unsure.confirmed) == (Phase.DONE, False)
     assert unsure.warnings
 
@@ -239,10 +251,10 @@ def test_the_guest_is_asked_whether_it_uses_the_vf_it_was_given() -> None:
 def test_a_guest_that_was_told_to_leave_is_told_to_come_back_when_the_unplug_fails() -> None:
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
     refused = replace(plain(Phase.DETACH), tries=LIMITS.unplug_requests - 1)
-    deciding, _ = step(refused, REFUSED)
-    following, effect = step(deciding, BothViews(home=whole, away=WAITS))
+    deciding = step(refused, REFUSED)
+    following, effect = follow(deciding, BothViews(home=whole, away=WAITS))
     assert effect == FailbackToVf(end=End.SOURCE, vfs=("vf0", "vf1"))
-    assert step(following, DONE)[0].phase is Phase.FAILED
+    assert step(following, DONE).phase is Phase.FAILED
 
 
 @pytest.mark.parametrize("switched", [None, False])
@@ -250,7 +262,7 @@ def test_a_guest_that_may_have_left_is_told_to_come_back(*, switched: bool | Non
     """False: it did not answer when it was asked. None: it was not asked."""
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
     deciding = replace(plain(Phase.DECIDE), switched=switched)
-    following, _ = step(deciding, BothViews(home=whole, away=WAITS))
+    following = step(deciding, BothViews(home=whole, away=WAITS))
     assert following.phase is (Phase.FAILED if switched is None else Phase.RETURN)
 
 
@@ -259,7 +271,7 @@ def test_a_guest_that_may_have_left_is_told_to_come_back(*, switched: bool | Non
 
 def test_a_guest_that_arrived_gets_only_the_vfs_it_lacks() -> None:
     here = replace(ARRIVED, devices=frozenset({"vf0"}))
-    following, effect = step(plain(Phase.DECIDE), BothViews(home=SOURCE_LEFT, away=here))
+    following, effect = follow(plain(Phase.DECIDE), BothViews(home=SOURCE_LEFT, away=here))
     assert effect == Plug(end=End.DESTINATION, vf="vf1")
     assert following.attached == ("vf0",)
 
@@ -268,27 +280,25 @@ def test_a_stopped_guest_is_let_run_only_after_this_command_sent_it() -> None:
     stopped = QemuState(end=End.SOURCE, run_state="paused", migration="failed")
     gone = QemuState(end=End.DESTINATION, unreachable="refused", gone=True)
     seen = BothViews(home=stopped, away=gone)
-    _, effect = step(replace(plain(Phase.DECIDE), sent=True), seen)
+    _, effect = follow(replace(plain(Phase.DECIDE), sent=True), seen)
     assert effect == ResumeGuest(end=End.SOURCE)
-    following, _ = step(plain(Phase.DECIDE), seen)
+    following = step(plain(Phase.DECIDE), seen)
     assert following.phase is Phase.RESTORE
 
 
 def test_a_migration_found_under_way_is_followed_if_it_is_ours() -> None:
     moving = QemuState(end=End.SOURCE, run_state="running", migration="active")
     loading = replace(WAITS, migration="active")
-    following, _ = step(
-        replace(plain(Phase.DECIDE), sent=True), BothViews(home=moving, away=loading)
-    )
+    following = step(replace(plain(Phase.DECIDE), sent=True), BothViews(home=moving, away=loading))
     assert following.phase is Phase.MIGRATE
-    following, _ = step(plain(Phase.DECIDE), BothViews(home=moving, away=loading))
+    following = step(plain(Phase.DECIDE), BothViews(home=moving, away=loading))
     assert following.phase is Phase.DECIDE
 
 
 def test_what_was_wrong_first_is_what_is_reported() -> None:
     first = replace(plain(Phase.DECIDE), problem=Finding(message="first", hint="do"))
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
-    following, _ = step(first, BothViews(home=whole, away=WAITS))
+    following = step(first, BothViews(home=whole, away=WAITS))
     assert following.phase is Phase.RETURN
     assert following.problem == first.problem
 
@@ -298,8 +308,8 @@ def test_an_arrival_is_waited_for_but_not_for_ever() -> None:
     seen = BothViews(home=SOURCE_LEFT, away=loading)
     current = plain(Phase.DECIDE)
     for _ in range(LIMITS.polls):
-        current, effect = step(current, seen)
+        current, effect = follow(current, seen)
         assert effect == PollState(after_s=LIMITS.poll_pause_s)
-    current, _ = step(current, seen)
+    current = step(current, seen)
     assert current.phase is Phase.UNKNOWN
     assert current.guest_at is None

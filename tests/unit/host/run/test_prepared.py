@@ -126,12 +126,12 @@ def test_what_cannot_be_yet_leaves_it_prepared(tmp_path: Path) -> None:
             pass
         stopped = await order(stage, moving, Order.COMPLETE)
         assert stopped.state.phase is Phase.PREPARED
-        assert "let it run there" in told(stopped)
+        assert "let the guest run there" in told(stopped)
         assert "cont" not in stage.destination.commands, "its orchestrator starts it"
         stage.destination.run_state = "running"
         late = await order(stage, stopped, Order.ROLLBACK)
         assert late.state.phase is Phase.PREPARED
-        assert "it has arrived" in told(late)
+        assert "the guest has arrived" in told(late)
         assert stage.destination.devices == {}
         done = await order(stage, late, Order.COMPLETE)
         assert done.state.phase is Phase.DONE

@@ -282,5 +282,5 @@ def test_every_phase_is_gone_on_with_and_ends(phase: Phase) -> None:
             break
         assert current.phase in {Phase.DECIDE, Phase.DETACH, Phase.TIDY}
         event = blind if current.phase is Phase.DECIDE else OutcomeUnknown(detail="gone")
-        current, _ = step(current, event)
+        current = step(current, event)
     assert current.phase.final

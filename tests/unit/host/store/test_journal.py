@@ -24,7 +24,6 @@ from guestagent.host.migration.state import (
     Succeeded,
     TimedOut,
 )
-from guestagent.host.migration.transitions import begin
 from guestagent.host.model import End, MigrationFigures, Moment, QemuState
 from guestagent.host.store.journal import (
     KEPT_OPERATIONS,
@@ -40,7 +39,8 @@ from guestagent.host.store.journal import (
 from guestagent.json_fields import JsonError
 
 BEGAN = Began(command="migrate", program="1")
-FIRST, _ = begin(
+FIRST = State(
+    phase=Phase.PREPARE,
     goal=Goal.MIGRATE,
     home=End.SOURCE,
     home_vfs=("vf0",),
