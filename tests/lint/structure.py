@@ -77,7 +77,7 @@ FLOORS: Mapping[str, tuple[frozenset[str], ...]] = {
     ),
 }
 MOST_LOOSE_MODULES = 2
-MOST_SHIPPED_LINES = 22_700
+MOST_SHIPPED_LINES = 22_900
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

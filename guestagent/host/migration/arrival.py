@@ -70,7 +70,7 @@ def returned(state: State, _: Succeeded) -> State:
 def not_returned(state: State, event: Rejected | OutcomeUnknown) -> State:
     """End as ``returned`` does, with a warning."""
     warning = (
-        "the guest could not be asked to use its VF again; it returns to it when its hold ends:"
+        "the guest could not be asked to use its VF again and returns to it on its own:"
         f" {event.detail}"
     )
     return finish(replace(warned(state, warning), confirmed=False), failure_phase(state))

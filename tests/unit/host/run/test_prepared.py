@@ -37,11 +37,18 @@ async def migrate(stage: World, *, follow: bool = True) -> None:
     destination = Qemu(stage.destination.path, End.DESTINATION, timeout_s=FAR_S)
     await destination.expect_migration("unix:/x", stage.vm.migration)
     await source.start_migration("unix:/x", stage.vm.migration)
-    if follow:
-        async for _ in source.follow_migration(stage.vm.migration):
-            pass
     await source.close()
     await destination.close()
+    if follow:
+        await followed(stage)
+
+
+async def followed(stage: World) -> None:
+    """Wait until the migration has ended."""
+    source = Qemu(stage.source.path, End.SOURCE, timeout_s=FAR_S)
+    async for _ in source.follow_migration(stage.vm.migration):
+        pass
+    await source.close()
 
 
 @pytest.mark.parametrize("provided", [False, True])
@@ -120,10 +127,7 @@ def test_what_cannot_be_yet_leaves_it_prepared(tmp_path: Path) -> None:
             assert moving.state.phase is Phase.PREPARED
             assert "when its migration has ended" in told(moving)
         stage.source.ending = Ending.STAYS_STOPPED
-        async for _ in Qemu(stage.source.path, End.SOURCE, timeout_s=FAR_S).follow_migration(
-            stage.vm.migration
-        ):
-            pass
+        await followed(stage)
         stopped = await order(stage, moving, Order.COMPLETE)
         assert stopped.state.phase is Phase.PREPARED
         assert "let the guest run there" in told(stopped)
