@@ -1,4 +1,4 @@
-"""Versions of pyroute2 to hold the agent's adapter against, as trees of modules.
+"""Versions of pyroute2 to check the host helper with, as trees of modules.
 
 ::
 

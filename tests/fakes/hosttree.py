@@ -216,19 +216,19 @@ class FakeLinks:
     def write(self, pf: int, index: int, value: Value) -> None:
         for key in (type(value), getattr(value, "mac", None)):
             if key in self.refused:
-                raise LinkError(f"write {value} to VF {index}", self.refused[key])
+                raise LinkError(f"could not write {value} to VF {index}", self.refused[key])
         if self.busy:
             self.busy -= 1
-            raise LinkError(f"write {value} to VF {index}", errno.EBUSY)
+            raise LinkError(f"could not write {value} to VF {index}", errno.EBUSY)
         own = self._filter(pf, getattr(value, "mac", "") or "")
         if "unicast" in self.refused and isinstance(value, Mac) and own.exists():
-            raise LinkError(f"write {value} to VF {index}", self.refused["unicast"])
+            raise LinkError(f"could not write {value} to VF {index}", self.refused["unicast"])
         if type(value) not in self.ignored:
             self._keep(pf, index, _applied(self._state(pf, index), value))
 
     def associate(self, pf: int, index: int, profile: PortProfile | None) -> None:
         if PortProfile in self.refused:
-            raise LinkError(f"associate VF {index}", self.refused[PortProfile])
+            raise LinkError(f"could not associate VF {index}", self.refused[PortProfile])
         self.profile = profile
 
     def association(self, pf: int, index: int) -> int | None:
@@ -269,7 +269,7 @@ class FakeLinks:
 
     def create_macvtap(self, lower: int, name: str, mac: str, alias: str) -> None:
         if any(link.name == name for link in self.links()):
-            raise LinkError(f"create macvtap {name}", errno.EEXIST)
+            raise LinkError(f"could not create macvtap {name}", errno.EEXIST)
         index = 100 + len(self.changes)
         self.changes[index] = HostLink(
             ifindex=index,
@@ -283,9 +283,6 @@ class FakeLinks:
 
     def delete_link(self, ifindex: int) -> None:
         self.changes.pop(ifindex, None)
-
-    def close(self) -> None:
-        """Close nothing."""
 
     def _filter(self, ifindex: int, mac: str) -> Path:
         return self.host.root / "filter" / str(ifindex) / mac

@@ -246,7 +246,7 @@ class Death:
     def _pool(self, state_dir: Path) -> SriovPool:
         def make() -> Pool:
             links = NetlinkLinks()
-            links._send = self._counted(links._send)  # type: ignore[method-assign]
+            links._change = self._counted(links._change)  # type: ignore[method-assign]
             vfio = Vfio(write=self._counted(write_attribute))
             return Pool(state_dir / "vfs", links, vfio=vfio)
 
@@ -376,7 +376,7 @@ def main(pf: str) -> None:
     vfs = sorted(device.glob("virtfn*"), key=lambda path: int(path.name.removeprefix("virtfn")))
     host = Host(pf=pf, vfs=tuple(path.resolve().name for path in vfs), clean=())
     host = Host(pf=pf, vfs=host.vfs, clean=host.shown())
-    NetlinkLinks().close()  # loads for all children what pyroute2 loads late
+    NetlinkLinks().links()  # loads for all children what pyroute2 loads late
     helper("vf", "claim", str(DESCRIPTION))
     points = dict(all_points(host))
     helper("vf", "release", str(DESCRIPTION))

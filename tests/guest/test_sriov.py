@@ -1,16 +1,22 @@
 """VFs of a real PF driver (igb), in a guest that is a host: leases, programming, vfio, L2 path.
 
+The contract of VF pools is checked with each version of pyroute2 that the helper supports: that of
+Debian 12, that of Debian 13, which the guest has, and the newest, which the tests' own Python has.
 One guest for all tests, which cannot be frozen; each test leaves it without a lease.
 """
 
 from __future__ import annotations
 
 import base64
+import io
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from lab import pyroute
 from lab.image import ensure_agent_package, ensure_image
 from lab.machine import Machine
 from lab.monitor import Json
@@ -22,7 +28,14 @@ from tests.contract.vf_pool import CLAIMS
 MAC = "52:54:00:aa:00:01"
 TREE = "/run/contract"
 STATE = "/run/leases"
-PYTHON = f"cd {TREE} && PYTHONPATH={TREE}:/usr/share/guestagent-host python3 -B"
+PATH = f"{TREE}:/usr/share/guestagent-host"
+PYTHON = f"cd {TREE} && PYTHONPATH={PATH} python3 -B"
+DEBIAN_12, DEBIAN_13, NEWEST = "0.7.2", "0.7.7", "newest"
+VERSIONS = (DEBIAN_12, DEBIAN_13, NEWEST)
+SHOW_VERSION = (
+    "import importlib.metadata, pyroute2; print(importlib.metadata.version('pyroute2'), "
+    "pyroute2.__path__[0])"
+)
 IN_GUEST = (
     "contract/vf_pool.py",
     "contract/vf_pool_in_guest.py",
@@ -132,16 +145,43 @@ def host(machine: Host) -> Iterator[Host]:
     assert left == ""
 
 
+def put_modules(guest: Machine, package: Path, target: str) -> None:
+    """Put a package's modules and the record of its version into the guest."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for path in [*package.rglob("*.py"), *package.parent.glob("pyroute2-*/METADATA")]:
+            archive.add(path, path.relative_to(package.parent))
+    content = base64.b64encode(buffer.getvalue()).decode()
+    guest.run(f"mkdir -p {target} && base64 -d | tar -xzC {target}", stdin=content)
+
+
 @pytest.fixture(scope="module")
 def results(machine: Host) -> Json:
-    """All claims on pools of VFs, held against this host's."""
-    command = f"{PYTHON} -m tests.contract.vf_pool_in_guest {machine.pf}"
-    return machine.guest.run_json(command, timeout_s=900)
+    """All claims on pools of VFs, held against this host's with each version of pyroute2."""
+    put_modules(machine.guest, pyroute.fetched(DEBIAN_12), f"{TREE}/{DEBIAN_12}")
+    put_modules(machine.guest, pyroute.installed(), f"{TREE}/{NEWEST}")
+    found = {}
+    for version in VERSIONS:
+        # Without a directory of that name, Python finds the version of the guest.
+        python = f"cd {TREE} && PYTHONPATH={TREE}/{version}:{PATH} python3 -B"
+        shown = machine.guest.run(f'{python} -W ignore -c "{SHOW_VERSION}"', timeout_s=120)
+        command = f"{python} -m tests.contract.vf_pool_in_guest {machine.pf}"
+        claims = machine.guest.run_json(command, timeout_s=900)
+        found[version] = {"shown": shown, "claims": claims}
+    return found
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_version_of_pyroute2_is_the_one_that_is_meant(version: str, results: Json) -> None:
+    number, path = results[version]["shown"].split()
+    assert path.startswith(TREE) == (version != DEBIAN_13)
+    assert number.startswith("0.9." if version == NEWEST else version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", CLAIMS)
-def test_the_real_host_keeps_to(name: str, results: Json) -> None:
-    failure = results[name]
+def test_the_real_host_keeps_to(name: str, version: str, results: Json) -> None:
+    failure = results[version]["claims"][name]
     assert failure is None, failure
 
 

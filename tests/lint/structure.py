@@ -104,7 +104,7 @@ WALLS = (
     Wall(
         inside="guestagent",
         forbidden="pyroute2",
-        doors=("guestagent.host.sriov.netlink", "guestagent.pyroute"),
+        doors=("guestagent.host.sriov.netlink",),
         why="it is large, has no types, and its versions differ",
     ),
     Wall(

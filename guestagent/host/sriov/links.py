@@ -22,9 +22,9 @@ class LinkError(SystemLacksError):
     """The kernel refused a request. ``code`` is the errno."""
 
     def __init__(self, what: str, code: int) -> None:
-        said = f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
+        reason = f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
         denied = code in {errno.EPERM, errno.EACCES}
-        super().__init__(f"could not {what}: {said}", hint="run it as root" if denied else None)
+        super().__init__(f"{what}: {reason}", hint="run it as root" if denied else None)
         self.code = code
 
 
@@ -109,6 +109,3 @@ class Links(Protocol):
 
     def delete_link(self, ifindex: int) -> None:
         """Delete a virtual link; one that is gone is fine."""
-
-    def close(self) -> None:
-        """Close what the adapter holds."""

@@ -1,213 +1,183 @@
-"""The links of this host through rtnetlink; an instance belongs to one plain thread."""
+"""The links of this host through pyroute2, and for three requests through our own codec.
+
+pyroute2 is imported late (``pool.host_pool``), for only some commands need it.
+"""
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from typing import Any
+
+from pyroute2 import IPRoute, NetlinkDumpInterrupted, NetlinkError
 
 from guestagent.host.sriov.core.model import LinkState, PortProfile, VfState, VlanProtocol
 from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
 from guestagent.host.sriov.links import FdbEntry, HostLink, LinkError
-from guestagent.host.sriov.portprofile import decode_response, encode_request
-from guestagent.pyroute import (
-    IFF_UP,
-    NLM_F_ACK,
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    NLM_F_REQUEST,
-    RTM_DELLINK,
-    RTM_DELNEIGH,
-    RTM_GETLINK,
-    RTM_GETNEIGH,
-    RTM_NEWLINK,
-    RTM_NEWNEIGH,
-    Attrs,
-    RtSocket,
-    ifinfmsg,
-    link_message,
-    ndmsg,
-    refused_as,
+from guestagent.host.sriov.vf_attributes import (
+    port_profile_request,
+    port_profile_response,
+    service_tag,
 )
+from guestagent.netlink import uapi
+from guestagent.netlink.codec import IFINFOMSG, Attributes, pack, u32
+from guestagent.netlink.rtnetlink import RtnetlinkSocket
 
-NTF_SELF, NTF_MASTER = 0x02, 0x04
-NUD_REACHABLE, NUD_PERMANENT = 0x02, 0x80
-MACVLAN_MODE_BRIDGE = 4
-
-# K: include/uapi/linux/rtnetlink.h, RTEXT_FILTER_*: without the mask there is no data of VFs.
-EXT_VF, EXT_BRIDGE_VLANS, EXT_NO_STATISTICS = 1, 2, 8
 BRIDGE_VLAN_RANGE_BEGIN, BRIDGE_VLAN_RANGE_END = 0x8, 0x10
-
+DUMP_TRIES = 20
+# Without RTEXT_FILTER_VF the kernel reports no VFs.
+_WITH_VFS = uapi.RTEXT_FILTER_VF | uapi.RTEXT_FILTER_SKIP_STATS
 _PROTOCOLS = {0x8100: VlanProtocol.DOT1Q, 0x88A8: VlanProtocol.DOT1AD}
 _LINK_STATES = {0: LinkState.AUTO, 1: LinkState.ENABLE, 2: LinkState.DISABLE}
-_UNTOLD = 0xFFFFFFFF
+_NOT_REPORTED = 0xFFFFFFFF
 _GONE = {errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL}
 
-# pyroute2 leaves out the padding of struct ifla_vf_vlan_info, and the kernel then refuses every
-# tag that is written with its protocol (K: net/core/rtnetlink.c, do_setvfinfo (6.5)).
-_TAG = ifinfmsg.vflist.vfinfo.vf_vlist.ivvi
-_TAG.fields = (("vf", "I"), ("vlan", "I"), ("qos", "I"), ("proto", ">H"), ("__pad", "2x"))
+Request = Callable[[Any], Any]
+"""Requests to make on an ``IPRoute``."""
 
 
 class NetlinkLinks:
-    """The Links protocol over one rtnetlink socket."""
+    """The Links protocol over rtnetlink; for one plain thread. ``Links`` documents the methods.
 
-    def __init__(self) -> None:
-        self._socket = RtSocket()
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+    Each request has a socket of its own, which takes 1 to 4 ms. From 0.9 on, a socket of pyroute2
+    is subscribed to events that nobody would read during a migration, does not work any more
+    once they overflow, and fails in a thread with a running event loop.
+    """
 
     def links(self) -> tuple[HostLink, ...]:
-        """Return every interface."""
-        request = link_message(0, [("IFLA_EXT_MASK", EXT_NO_STATISTICS)])
-        with _refused("list the links"):
-            return tuple(_link(message) for message in self._socket.dump(request, RTM_GETLINK))
+        return tuple(map(_link, _request("list the links", lambda route: route.get_links())))
 
     def vf_states(self, pf: int) -> Mapping[int, VfState]:
-        """Return what a PF says of its VFs, by their index."""
-        listed = self._ask_vfs(pf).get_attr("IFLA_VFINFO_LIST")
-        found: dict[int, VfState] = {}
-        for info in [] if listed is None else listed.get_attrs("IFLA_VF_INFO"):
-            index = info.get_attr("IFLA_VF_MAC")["vf"]
-            found[index] = _vf_state(info)
-        return found
+        what = f"query the VFs of link {pf}"
+        (link,) = _request(what, lambda route: route.link("get", index=pf, ext_mask=_WITH_VFS))
+        listed = link.get_attr("IFLA_VFINFO_LIST")
+        found = [] if listed is None else listed.get_attrs("IFLA_VF_INFO")
+        return {info.get_attr("IFLA_VF_MAC")["vf"]: _vf_state(info) for info in found}
 
     def write(self, pf: int, index: int, value: Value) -> None:
-        """Write one value of a VF."""
-        info = ("IFLA_VF_INFO", {"attrs": [_attribute(index, value)]})
-        self._link_message(
-            f"write {value} to VF {index}", pf, [("IFLA_VFINFO_LIST", {"attrs": [info]})]
-        )
+        what = f"write {value} to VF {index}"
+        if isinstance(value, Vlan) and value.protocol is VlanProtocol.DOT1AD:
+            _set_link(what, pf, service_tag(index, value.vlan, value.qos))
+            return
+        settings = {"vf": index, **_vf_settings(value)}
+        self._change(what, lambda route: route.link("set", index=pf, vf=settings))
 
     def associate(self, pf: int, index: int, profile: PortProfile | None) -> None:
-        """Ask for a port profile, or for the end of one; the answer comes later."""
         what = "disassociate" if profile is None else f"associate port profile {profile.name!r} of"
-        self._link_message(
-            f"{what} VF {index}", pf, [("IFLA_VF_PORTS", encode_request(index, profile))]
-        )
+        _set_link(f"{what} VF {index}", pf, port_profile_request(index, profile))
 
     def association(self, pf: int, index: int) -> int | None:
-        """Return what the switch says of the VF's port profile, None where it has none."""
-        ports = self._ask_vfs(pf).get_attr("IFLA_VF_PORTS")
-        return None if ports is None else decode_response(bytes.fromhex(_hex(ports)), index)
+        what = f"query the port profiles of link {pf}"
+        request = _link_message(pf, {uapi.IFLA_EXT_MASK: u32(_WITH_VFS)})
+        with closing(RtnetlinkSocket(LinkError)) as rtnetlink:
+            link = rtnetlink.get(what, uapi.RTM_GETLINK, request, IFINFOMSG.size)
+        if link is None:
+            raise LinkError(f"could not {what}", errno.ENODEV)
+        return port_profile_response(link.attributes, index)
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
-        """Bring an interface up or down."""
-        what = f"bring link {ifindex} {'up' if up else 'down'}"
-        self._send(what, link_message(ifindex, up=up), RTM_NEWLINK)
+        state = "up" if up else "down"
+        what = f"bring link {ifindex} {state}"
+        self._change(what, lambda route: route.link("set", index=ifindex, state=state))
 
     def fdb(self, mac: str) -> tuple[FdbEntry, ...]:
-        """Return where frames to this MAC go."""
-        request = ndmsg()
-        request["family"] = socket.AF_BRIDGE
-        with _refused("list the bridges' tables"):
-            return tuple(
-                FdbEntry(
-                    ifindex=message["ifindex"], mac=mac, own=bool(message["flags"] & NTF_SELF)
-                )
-                for message in self._socket.dump(request, RTM_GETNEIGH)
-                if message.get_attr("NDA_LLADDR") == mac
-            )
+        found = _request("list forwarding entries", lambda route: route.fdb("dump", lladdr=mac))
+        return tuple(
+            FdbEntry(ifindex=entry["ifindex"], mac=mac, own=bool(entry["flags"] & uapi.NTF_SELF))
+            for entry in found
+        )
 
     def add_to_filter(self, ifindex: int, mac: str) -> None:
-        """Have a device take frames to this MAC; one that it takes already is fine.
-
-        K: net/core/rtnetlink.c, ndo_dflt_fdb_add: an entry that is there is an error with
-        NLM_F_EXCL alone; drivers of their own differ.
-        """
-        self._neighbour(RTM_NEWNEIGH, ifindex, mac, NTF_SELF, fine={errno.EEXIST})
+        # ndo_dflt_fdb_add and drivers of their own answer EEXIST for an entry that exists.
+        self._fdb("add", ifindex, mac, uapi.NTF_SELF, ignored={errno.EEXIST})
 
     def remove_from_filter(self, ifindex: int, mac: str) -> None:
-        """Undo that; what is not there is fine."""
-        self._neighbour(RTM_DELNEIGH, ifindex, mac, NTF_SELF, fine=_GONE)
+        self._fdb("del", ifindex, mac, uapi.NTF_SELF, ignored=_GONE)
 
     def point_bridge(self, port: int, mac: str) -> None:
-        """Have the bridge above ``port`` send this MAC there, until it learns otherwise."""
-        self._neighbour(RTM_NEWNEIGH, port, mac, NTF_MASTER, fine=set())
+        self._fdb("replace", port, mac, uapi.NTF_MASTER)
 
     def forget_in_bridge(self, port: int, mac: str) -> None:
-        """Have the bridge forget that; what it does not know is fine."""
-        self._neighbour(RTM_DELNEIGH, port, mac, NTF_MASTER, fine=_GONE)
+        self._fdb("del", port, mac, uapi.NTF_MASTER, ignored=_GONE)
 
     def port_vlans(self, port: int) -> frozenset[int]:
-        """Return the VLANs that a bridge lets through a port."""
-        request = link_message(0, [("IFLA_EXT_MASK", EXT_BRIDGE_VLANS)])
-        request["family"] = socket.AF_BRIDGE
         found: set[int] = set()
-        with _refused(f"list the VLANs of link {port}"):
-            for message in self._socket.dump(request, RTM_GETLINK):
-                spec = message.get_attr("IFLA_AF_SPEC")
-                if message["index"] == port and spec is not None:
-                    found |= _vlans(spec.get_attrs("IFLA_BRIDGE_VLAN_INFO"))
+        what = f"list the VLANs of link {port}"
+        for link in _request(what, lambda route: route.get_vlans(index=port)):
+            spec = link.get_attr("IFLA_AF_SPEC")
+            if spec is not None:
+                found |= _vlans(spec.get_attrs("IFLA_BRIDGE_VLAN_INFO"))
         return frozenset(found)
 
     def create_macvtap(self, lower: int, name: str, mac: str, alias: str) -> None:
-        """Create a macvtap in bridge mode, down. EEXIST when the name is taken."""
-        data = {"attrs": [("IFLA_MACVTAP_MODE", MACVLAN_MODE_BRIDGE)]}
-        info = {"attrs": [("IFLA_INFO_KIND", "macvtap"), ("IFLA_INFO_DATA", data)]}
-        attrs: Attrs = [
-            ("IFLA_LINK", lower),
-            ("IFLA_IFNAME", name),
-            ("IFLA_ADDRESS", mac),
-            ("IFLA_LINKINFO", info),
-        ]
-        flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
-        self._link_message(f"create macvtap {name}", 0, attrs, flags=flags)
+        link = {"ifname": name, "kind": "macvtap", "link": lower, "address": mac}
+        self._change(
+            f"create macvtap {name}",
+            lambda route: route.link("add", **link, macvtap_mode="bridge"),
+        )
         # The create message takes no alias (K: net/core/rtnetlink.c, rtnl_create_link).
         (made,) = (link for link in self.links() if link.name == name)
-        self._link_message(f"name the owner of {name}", made.ifindex, [("IFLA_IFALIAS", alias)])
+        self._change(
+            f"set the alias of {name}",
+            lambda route: route.link("set", index=made.ifindex, ifalias=alias),
+        )
 
     def delete_link(self, ifindex: int) -> None:
-        """Delete a virtual link; one that is gone is fine."""
-        self._send(f"delete link {ifindex}", link_message(ifindex), RTM_DELLINK, fine=_GONE)
+        what = f"delete link {ifindex}"
+        self._change(what, lambda route: route.link("del", index=ifindex), ignored=_GONE)
 
-    def _ask_vfs(self, pf: int) -> Any:
-        request = link_message(pf, [("IFLA_EXT_MASK", EXT_VF | EXT_NO_STATISTICS)])
-        with _refused(f"look at the VFs of link {pf}"):
-            return self._socket.request(request, RTM_GETLINK)[0]
-
-    def _neighbour(self, kind: int, ifindex: int, mac: str, which: int, *, fine: set[int]) -> None:
-        message = ndmsg()
-        message["family"] = socket.AF_BRIDGE
-        message["ifindex"] = ifindex
-        message["flags"] = which
-        message["state"] = NUD_PERMANENT if which == NTF_SELF else NUD_REACHABLE
-        message["attrs"] = [("NDA_LLADDR", mac)]
-        flags = NLM_F_REQUEST | NLM_F_ACK
-        if kind == RTM_NEWNEIGH:
-            flags |= NLM_F_CREATE | (NLM_F_REPLACE if which == NTF_MASTER else 0)
-        verb = "deliver" if kind == RTM_NEWNEIGH else "no longer deliver"
-        self._send(f"{verb} {mac} to link {ifindex}", message, kind, flags, fine=fine)
-
-    def _link_message(
-        self, what: str, ifindex: int, attrs: Attrs, flags: int = NLM_F_REQUEST | NLM_F_ACK
+    def _fdb(
+        self, command: str, ifindex: int, mac: str, owner: int, *, ignored: Collection[int] = ()
     ) -> None:
-        self._send(what, link_message(ifindex, attrs), RTM_NEWLINK, flags)
+        """Change a forwarding entry of the device itself or of the bridge above it.
 
-    def _send(
-        self,
-        what: str,
-        message: Any,
-        kind: int,
-        flags: int = NLM_F_REQUEST | NLM_F_ACK,
-        *,
-        fine: set[int] | None = None,
-    ) -> None:
+        ``IPRoute.fdb`` would make each entry a static one, which the bridge never relearns.
+        """
+        entry = {
+            "family": socket.AF_BRIDGE,
+            "ifindex": ifindex,
+            "lladdr": mac,
+            "flags": owner,
+            "state": uapi.NUD_PERMANENT if owner == uapi.NTF_SELF else uapi.NUD_REACHABLE,
+        }
+        verb = "no longer deliver" if command == "del" else "deliver"
+        what = f"{verb} {mac} to link {ifindex}"
+        self._change(what, lambda route: route.neigh(command, **entry), ignored=ignored)
+
+    def _change(self, what: str, request: Request, *, ignored: Collection[int] = ()) -> None:
+        """Make a change; errnos in ``ignored`` mean that nothing is to be done."""
         try:
-            with _refused(what):
-                self._socket.request(message, kind, flags)
+            _request(what, request)
         except LinkError as error:
-            if error.code not in (fine or set()):
+            if error.code not in ignored:
                 raise
 
 
-def _refused(what: str) -> AbstractContextManager[None]:
-    return refused_as(lambda code: LinkError(what, code))
+def _request(what: str, request: Request) -> tuple[Any, ...]:
+    """Return the answers to a request; a dump that a concurrent change interrupted is repeated."""
+    try:
+        for _ in range(DUMP_TRIES):
+            try:
+                with IPRoute() as route:
+                    return tuple(request(route))
+            except NetlinkDumpInterrupted:
+                continue
+    except NetlinkError as error:
+        raise LinkError(f"could not {what}", abs(error.code)) from error
+    except OSError as error:
+        raise LinkError(f"could not {what}", error.errno or errno.EIO) from error
+    raise LinkError(f"could not {what}", errno.EAGAIN)
+
+
+def _set_link(what: str, ifindex: int, attributes: Attributes) -> None:
+    with closing(RtnetlinkSocket(LinkError)) as rtnetlink:
+        rtnetlink.send(what, uapi.RTM_NEWLINK, _link_message(ifindex, attributes))
+
+
+def _link_message(ifindex: int, attributes: Attributes) -> bytes:
+    return IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + pack(attributes)
 
 
 def _link(message: Any) -> HostLink:
@@ -221,7 +191,7 @@ def _link(message: Any) -> HostLink:
         names=(name, *other),
         mac=message.get_attr("IFLA_ADDRESS"),
         mtu=message.get_attr("IFLA_MTU") or 0,
-        up=bool(message["flags"] & IFF_UP),
+        up=bool(message["flags"] & uapi.IFF_UP),
         carrier=bool(message.get_attr("IFLA_CARRIER")),
         kind=None if info is None else info.get_attr("IFLA_INFO_KIND"),
         lower=message.get_attr("IFLA_LINK"),
@@ -231,7 +201,7 @@ def _link(message: Any) -> HostLink:
 
 
 def _vf_state(info: Any) -> VfState:
-    """Read IFLA_VF_INFO; what a driver does not tell is all ones (K: rtnl_fill_vfinfo)."""
+    """Decode IFLA_VF_INFO; all ones stand for what a driver does not report (rtnl_fill_vfinfo)."""
     vlan = info.get_attr("IFLA_VF_VLAN") or {"vlan": 0, "qos": 0}
     listed = info.get_attr("IFLA_VF_VLAN_LIST")
     tags = [] if listed is None else listed.get_attrs("IFLA_VF_VLAN_INFO")
@@ -243,42 +213,41 @@ def _vf_state(info: Any) -> VfState:
         vlan=vlan["vlan"],
         qos=vlan["qos"],
         vlan_protocol=_PROTOCOLS.get(protocol, VlanProtocol.DOT1Q),
-        trust=_truth(info.get_attr("IFLA_VF_TRUST"), "trust"),
-        spoof_check=_truth(info.get_attr("IFLA_VF_SPOOFCHK"), "spoofchk"),
+        trust=_switch(info.get_attr("IFLA_VF_TRUST"), "trust"),
+        spoof_check=_switch(info.get_attr("IFLA_VF_SPOOFCHK"), "spoofchk"),
         link_state=None if state is None else _LINK_STATES.get(state["link_state"]),
         min_rate_mbit_per_s=None if rate is None else rate["min_tx_rate"],
         max_rate_mbit_per_s=None if rate is None else rate["max_tx_rate"],
     )
 
 
-def _truth(attribute: Any, field: str) -> bool | None:
-    if attribute is None or attribute[field] == _UNTOLD:
+def _switch(attribute: Any, field: str) -> bool | None:
+    if attribute is None or attribute[field] == _NOT_REPORTED:
         return None
     return bool(attribute[field])
 
 
-def _attribute(index: int, value: Value) -> tuple[str, Any]:
+def _vf_settings(value: Value) -> dict[str, Any]:
+    """Return a value as ``IPRoute.link("set", vf=…)`` takes it."""
     match value:
         case Mac():
-            return "IFLA_VF_MAC", {"vf": index, "mac": value.mac}
-        case Vlan(protocol=VlanProtocol.DOT1Q):
-            return "IFLA_VF_VLAN", {"vf": index, "vlan": value.vlan, "qos": value.qos}
+            return {"mac": value.mac}
         case Vlan():
-            tag = {"vf": index, "vlan": value.vlan, "qos": value.qos, "proto": 0x88A8}
-            return "IFLA_VF_VLAN_LIST", {"attrs": [("IFLA_VF_VLAN_INFO", tag)]}
+            return {"vlan": {"vlan": value.vlan, "qos": value.qos}}
         case Trust():
-            return "IFLA_VF_TRUST", {"vf": index, "trust": int(value.on)}
+            return {"trust": int(value.on)}
         case SpoofCheck():
-            return "IFLA_VF_SPOOFCHK", {"vf": index, "spoofchk": int(value.on)}
+            return {"spoofchk": int(value.on)}
         case Carrier():
-            (number,) = (key for key, state in _LINK_STATES.items() if state is value.state)
-            return "IFLA_VF_LINK_STATE", {"vf": index, "link_state": number}
+            (state,) = (key for key, state in _LINK_STATES.items() if state is value.state)
+            return {"link_state": state}
         case Rate():
             low, high = value.min_mbit_per_s, value.max_mbit_per_s
-            return "IFLA_VF_RATE", {"vf": index, "min_tx_rate": low, "max_tx_rate": high}
+            return {"rate": {"min_tx_rate": low, "max_tx_rate": high}}
 
 
 def _vlans(infos: list[Any]) -> set[int]:
+    """Return the VLANs of IFLA_BRIDGE_VLAN_INFO attributes, which hold numbers and ranges."""
     found: set[int] = set()
     begin = 0
     for info in infos:
@@ -289,7 +258,3 @@ def _vlans(infos: list[Any]) -> set[int]:
         else:
             found.add(info["vid"])
     return found
-
-
-def _hex(shown: str) -> str:
-    return shown.replace(":", "")

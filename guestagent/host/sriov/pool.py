@@ -69,10 +69,6 @@ class Pool:
         """Where the kernel's file systems are."""
         return self._vfio.roots
 
-    def close(self) -> None:
-        """Close the netlink socket."""
-        self._links.close()
-
     def inventory(self) -> Inventory:
         """Return every PF and VF, and who has it."""
         return sight.take(self.roots, self._links, self._records.all())
@@ -299,8 +295,6 @@ class SriovPool:
 
     async def close(self) -> None:
         """Wait for what is under way and end the thread."""
-        if self._pool is not None:
-            await self._run(Pool.close)
         self._thread.shutdown()
 
     async def inventory(self) -> Inventory:
