@@ -35,6 +35,8 @@ class FakeStack(NetworkStack):
     """Owns every NIC and wants one file for each bond, on a disk in memory."""
 
     directories: tuple[Path, ...] = (Path("/run"),)
+    strengths: dict[str, Strength] | None = None
+    """Strength of its claim by the name of the NIC; None if it has every NIC."""
     disk: dict[str, str] = field(default_factory=dict)
     loaded: dict[str, str] = field(default_factory=dict)
     detached: list[str] = field(default_factory=list)
@@ -45,7 +47,9 @@ class FakeStack(NetworkStack):
     autoconfigures: Autoconfiguration = Autoconfiguration.KERNEL
 
     def ownership(self, nic: Nic) -> Ownership:
-        return Ownership(Strength.CONFIGURED)
+        if self.strengths is None:
+            return Ownership(Strength.CONFIGURED)
+        return Ownership(self.strengths.get(nic.link.name, Strength.NO))
 
     def conflict(self, nic: Nic) -> str | None:
         return self.conflicts.get(nic.link.name)
@@ -57,6 +61,8 @@ class FakeStack(NetworkStack):
         return (self._file(f"/run/{nic.bond}", f"{nic.bond} {nic.mac}", self.before),)
 
     def files_for_return(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
+        if not owned:
+            return ()
         return (self._file(f"/run/{nic.bond}-standby", f"{nic.link.name} as before"),)
 
     def write(self, path: str, content: str) -> None:

@@ -131,6 +131,14 @@ def test_the_script_says_how_it_is_used() -> None:
     assert [case for case in cases if f"vm {case} NAME" not in done.stderr] == []
 
 
+def test_the_example_of_a_network_stack_is_the_one_that_keeps_the_contract() -> None:
+    (shown,) = fenced(ROOT / "CONTRIBUTING.md", "python")
+    assert shown in (ROOT / "tests" / "contract" / "example_stack.py").read_text()
+    assert shown.startswith("class Example(NetworkStack):")
+    defined = [line for line in shown.splitlines() if line.strip()]
+    assert len(defined) <= 13, "it is shown because it is short"
+
+
 def words(text: str) -> str:
     """Return a text without its line breaks and indentations."""
     return " ".join(text.replace("\\\n", " ").split())

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from guestagent.guest.stacks.base import NetworkStack
 from guestagent.guest.stacks.ifupdown.stack import Ifupdown
 from guestagent.guest.stacks.networkd.stack import Networkd
 from guestagent.guest.stacks.networkmanager.stack import NetworkManager
 from guestagent.guest.stacks.select import Stacks
 
 
-def make_stacks(root: Path = Path("/")) -> Stacks:
-    """Return the stacks of the system whose files are below ``root``."""
-    return Stacks(
-        (
-            Ifupdown(root),
-            Networkd(root),
-            NetworkManager(root),
-        )
+def registered(root: Path) -> tuple[NetworkStack, ...]:
+    """Return the stacks of the system below ``root``, in order of precedence."""
+    return (
+        Ifupdown(root),
+        Networkd(root),
+        NetworkManager(root),
     )
+
+
+def make_stacks(root: Path = Path("/")) -> Stacks:
+    """Return all stacks of the system below ``root`` as one."""
+    return Stacks(registered(root))

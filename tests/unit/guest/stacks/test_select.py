@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from guestagent.guest.core.model import Autoconfiguration, Link
-from guestagent.guest.stacks.base import Nic
-from guestagent.guest.stacks.registry import make_stacks
+from guestagent.errors import InternalError, PeerError
+from guestagent.guest.core.model import Autoconfiguration, Link, StackFile
+from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
+from guestagent.guest.stacks.registry import make_stacks, registered
 from guestagent.guest.stacks.select import Stacks
+from tests.contract.example_stack import Example
 
 MAC = "52:54:00:00:00:01"
 NIC = Nic(
@@ -241,3 +243,106 @@ def test_what_was_told_once_is_kept_although_the_nic_is_now_left_alone(system: S
     assert system.places() == MANAGER
     system.stacks.give_back("bond0")
     assert system.places() == NETWORKD
+
+
+@dataclass
+class Answering(NetworkStack):
+    """Gives one answer for every NIC, and notes which bonds it is asked to reload."""
+
+    answer: Ownership
+    makes: Autoconfiguration = Autoconfiguration.KERNEL
+    directories: tuple[Path, ...] = ()
+    fails: bool = False
+    reloaded: list[str] = field(default_factory=list)
+
+    def ownership(self, nic: Nic) -> Ownership:
+        return self.answer
+
+    def autoconfiguration(self, nic: Nic) -> Autoconfiguration:
+        return self.makes
+
+    def files(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
+        file = StackFile(path=f"/{id(self)}", content="", in_place=False)
+        return (file,) if owned else ()
+
+    def reload(self, bond: str) -> None:
+        self.reloaded.append(bond)
+        if self.fails:
+            raise PeerError(f"{id(self)} does not answer")
+
+
+NO, DEFAULT, CONFIGURED, CONFIRMED = tuple(Strength)
+
+
+@pytest.mark.parametrize(
+    ("strengths", "owners"),
+    [
+        ((NO, NO), ()),
+        ((NO, DEFAULT), (1,)),
+        ((CONFIGURED, DEFAULT), (0,)),
+        ((CONFIGURED, CONFIRMED), (1,)),
+        ((CONFIGURED, CONFIGURED), (0, 1)),
+    ],
+)
+def test_the_strongest_claims_own_a_nic_and_the_first_of_them_makes_its_ipv6_addresses(
+    strengths: tuple[Strength, ...], owners: tuple[int, ...]
+) -> None:
+    made = (Autoconfiguration.ROUTERS, Autoconfiguration.STACK)
+    parts = [
+        Answering(Ownership(strength), makes)
+        for strength, makes in zip(strengths, made, strict=True)
+    ]
+    stacks = Stacks(parts)
+    assert [file.path for file in stacks.files(NIC)] == [f"/{id(parts[at])}" for at in owners]
+    makes = made[owners[0]] if owners else Autoconfiguration.KERNEL
+    assert stacks.autoconfiguration(NIC) is makes
+
+
+def test_only_a_stack_with_precedence_that_is_configured_settles_a_doubt() -> None:
+    doubtful = Answering(Ownership(NO, doubt="is configured if it rains"))
+    for strength, settled in ((CONFIGURED, True), (DEFAULT, False), (NO, False)):
+        other = Answering(Ownership(strength))
+        expected = None if settled else "is configured if it rains"
+        assert Stacks((other, doubtful)).conflict(NIC) == expected
+        assert Stacks((doubtful, other)).conflict(NIC) == "is configured if it rains"
+
+
+def test_a_stack_that_fails_keeps_no_other_from_its_part() -> None:
+    parts = [Answering(Ownership(NO), fails=fails) for fails in (False, True, True, False)]
+    with pytest.raises(PeerError, match=str(id(parts[1]))):
+        Stacks(parts).reload("bond0")
+    assert [part.reloaded for part in parts] == [["bond0"]] * 4
+
+
+def test_a_stack_that_is_kept_off_a_bond_alone_reads_the_file(tmp_path: Path) -> None:
+    parts = [Answering(Ownership(NO), directories=(tmp_path / name,)) for name in ("a", "b")]
+    Stacks(parts).hold_off("bond0", str(tmp_path / "b/bond0"), "keep off\n")
+    assert (tmp_path / "b/bond0").read_text() == "keep off\n"
+    assert [part.reloaded for part in parts] == [[], ["bond0"]]
+
+
+def test_a_file_in_a_directory_of_no_stack_is_a_bug(tmp_path: Path) -> None:
+    with pytest.raises(InternalError, match="no directory of a network stack"):
+        make_stacks(tmp_path).write(str(tmp_path / "elsewhere"), "")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_stacks_of_the_registry_share_no_directory(tmp_path: Path) -> None:
+    directories = [path for stack in registered(tmp_path) for path in stack.directories]
+    assert len(directories) == len(set(directories))
+
+
+def test_a_stack_of_ten_lines_works_beside_the_others(system: System) -> None:
+    system.put("usr/sbin/NetworkManager")
+    stacks = Stacks((*registered(system.root), Example(system.root)))
+    assert stacks.autoconfiguration(NIC) is Autoconfiguration.STACK, "NetworkManager takes it"
+    system.put("etc/example/ens3", "dhcp\n")
+    assert stacks.autoconfiguration(NIC) is Autoconfiguration.KERNEL, "the example is configured"
+    assert stacks.conflict(NIC) is None
+    for file in stacks.files(NIC):
+        stacks.write(file.path, file.content)
+    assert (system.root / "run/example/bond0").read_text() == "dhcp\n"
+    assert not (system.root / "run/guestagent/networkmanager").exists()
+    assert all(file.in_place for file in stacks.files(NIC))
+    stacks.give_back("bond0")
+    assert not (system.root / "run/example/bond0").exists()
