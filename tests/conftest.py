@@ -10,12 +10,12 @@ they fail. What the unit tests need of this file is the standard library and pyt
 
 Logs: ``build/logs/<tier>/<test>/``.
 
-A test whose emulated machine failed by itself (lab/emulator.py), or that waited to a deadline, is
-run once more with machines of its own, and the summary says so: ``EmulatorFault`` is the one error
-that pyproject.toml has tests run again for. A deadline is where waiting ends and no claim; on two
+A test whose emulated machine failed by itself (lab/machine/faults.py), or that reached a deadline,
+is run once more with machines of its own, and the summary lists it: ``EmulatorFault`` is the one
+error for which pyproject.toml has tests run again. A deadline ends a wait and is no claim; on two
 processors that emulate everything, one in some hundreds is passed for no reason in the product. A
 claim that does not hold fails at once; what never happens fails twice; and a tier in which more
-than ``RERUNS_MAX`` tests were run again fails whatever became of them.
+than ``RERUNS_MAX`` tests were run again fails whatever their second result.
 
 The logs of the first run stay, beside those of the second, which end with ``-again``.
 """
@@ -33,14 +33,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from guestagent.errors import DeadlineError
+from lab.base.paths import LOGS, ROOT
 from lab.dev.tiers import TIERS, in_ci
-from lab.emulator import EmulatorFault, fault
-from lab.paths import LOGS, ROOT
+from lab.machine.faults import EmulatorFault, fault
 
 if TYPE_CHECKING:
-    from lab.guests import Freezer, Guests
-    from lab.machine import Machine
-    from lab.network import Network
+    from lab.machine.guests import Freezer, Guests
+    from lab.machine.machine import Machine
+    from lab.network.wires import Network
 
 LOGS_OF_TEST = pytest.StashKey[Path]()
 RERUNS_MAX = 3
@@ -107,8 +107,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def freezer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Freezer]:
     """Guests booted once in this session."""
-    from lab.guests import Freezer
-    from lab.image import ensure_image
+    from lab.image.build import ensure_image
+    from lab.machine.guests import Freezer
 
     directory = tmp_path_factory.mktemp("frozen")
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -131,7 +131,7 @@ def logs(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def network() -> Iterator[Network]:
     """Two hosts, a switch and a peer, for this test alone."""
-    from lab.network import Network
+    from lab.network.wires import Network
 
     with Network() as made:
         yield made
@@ -140,7 +140,7 @@ def network() -> Iterator[Network]:
 @pytest.fixture
 def guests(freezer: Freezer, network: Network, logs: Path) -> Iterator[Guests]:
     """Start guests that end with the test."""
-    from lab.guests import Guests
+    from lab.machine.guests import Guests
 
     with ExitStack() as stack:
         yield Guests(freezer=freezer, network=network, logs=logs, stack=stack)

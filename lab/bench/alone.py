@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab.image import ensure_image
-from lab.machine import Machine
-from lab.network import Network
-from lab.paths import BUILD
-from lab.setup import Setup
-from lab.waiting import wait_until
+from lab.base.paths import BUILD
+from lab.base.waiting import wait_until
+from lab.image.build import ensure_image
+from lab.machine.machine import Machine
+from lab.machine.setup import Setup
+from lab.network.wires import Network
 
 DIRECTORY = BUILD / "bench"
 _CALM = (

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab.bench.alone import DIRECTORY, keep
-from lab.image import Image, ensure_image
-from lab.machine import Machine
-from lab.network import Network
-from lab.setup import Pair, Setup
+from lab.image.build import Image, ensure_image
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair, Setup
+from lab.network.wires import Network
 
 ROUNDS = 5
 

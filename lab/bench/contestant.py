@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 from guestagent.errors import PeerError
-from lab import migration
+from lab.base.process import run
 from lab.bench.linkevents import MONITOR, appear_ms
 from lab.bench.methods import Method
-from lab.debs import newer_agent
-from lab.image import Image, ensure_image
-from lab.machine import Frozen, Machine
-from lab.network import Network
-from lab.process import run
+from lab.image.build import Image, ensure_image
+from lab.image.debs import newer_agent
+from lab.machine.machine import Frozen, Machine
+from lab.migration import host_helper
+from lab.network.wires import Network
 
 ACTIVE_TIMEOUT_S = 60.0
 
@@ -82,10 +82,10 @@ class Contestant:
     def _helper(self, command: str) -> float:
         """Have the host helper detach or attach the VF; return when it began with that."""
         description = self.machine.directory / "vm.toml"
-        migration.write_description(description, self.machine, self.machine)
+        host_helper.write_description(description, self.machine, self.machine)
         state = self.machine.directory / "state"
         report = json.loads(
-            run(migration.PROGRAM, command, "--json", "--state-dir", state, description)
+            run(host_helper.PROGRAM, command, "--json", "--state-dir", state, description)
         )
         if report["warnings"]:
             raise PeerError(f"guestagent-host {command}: {'; '.join(report['warnings'])}")

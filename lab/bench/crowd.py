@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from guestagent.errors import PeerError
+from lab.base.waiting import wait_until
 from lab.bench.alone import DIRECTORY, alone, keep, wait_calm
 from lab.bench.linkevents import MONITOR, appear_ms
-from lab.machine import Machine
-from lab.setup import Pair, Setup
-from lab.usage import agent_usage
-from lab.waiting import wait_until
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair, Setup
+from lab.probe.usage import agent_usage
 
 PAIRS = 16
 TIMEOUT_S = 300.0

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lab.accounting import longest_gap_ms
 from lab.bench.methods import Scenario
-from lab.probe import Result
+from lab.probe.accounting import longest_gap_ms
+from lab.probe.probe import Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from guestagent.errors import PeerError
-from lab import migration
-from lab.accounting import Pause
 from lab.bench.contestant import Contestant
 from lab.bench.figures import Round, active_ms, cut, lost_between
 from lab.bench.methods import HOT_PLUG, ON_AGENT, Method, Scenario
-from lab.machine import Frozen, Machine
-from lab.network import Network
-from lab.phases import ROUND_TRIP_S
-from lab.probe import Probe, Result
+from lab.machine.machine import Frozen, Machine
+from lab.migration import host_helper
+from lab.migration.phases import ROUND_TRIP_S
+from lab.network.wires import Network
+from lab.probe.accounting import Pause
+from lab.probe.probe import Probe, Result
 
 LEAD_S = 0.1
 CALM_S = 1.0
@@ -155,7 +155,7 @@ class Heats:
             probe.start(source)
             time.sleep(CALM_S)
             begin_s = time.monotonic() - LEAD_S
-            report = migration.migrate(description, log=logs / "guestagent-host.log")
+            report = host_helper.migrate(description, log=logs / "guestagent-host.log")
             if report.exit_code != 0 or report.downtime is None:
                 raise PeerError(f"guestagent-host ended with {report.exit_code}: {report.message}")
             if has_vf:
@@ -178,7 +178,7 @@ class Heats:
     def _describe(self, source: Machine, destination: Machine, *, has_vf: bool) -> Path:
         """Write the description of the VM as this method's operator would."""
         path = source.directory / "vm.toml"
-        migration.write_description(path, source, destination)
+        host_helper.write_description(path, source, destination)
         lines = path.read_text().splitlines(keepends=True)
         if not self._method.planned:
             lines = [line for line in lines if not line.startswith(("agent = ", "qga = "))]

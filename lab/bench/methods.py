@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lab.seed import Files
-from lab.setup import Pair, Setup
+from lab.image.seed import Files
+from lab.machine.setup import Pair, Setup
 
 
 class Scenario(StrEnum):

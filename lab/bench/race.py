@@ -20,15 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from guestagent.errors import DeadlineError, GuestAgentError
+from lab.base.paths import BUILD
 from lab.bench import plot, report
 from lab.bench.choice import Choice, parse
 from lab.bench.contestant import image_of, prepare
 from lab.bench.figures import Round, entries
 from lab.bench.heats import Figures, Heats
 from lab.bench.methods import Method, Scenario
-from lab.machine import Frozen
-from lab.network import Network
-from lab.paths import BUILD
+from lab.machine.machine import Frozen
+from lab.network.wires import Network
 
 DIRECTORY = BUILD / "bench"
 # Other benches keep their reports beside these.

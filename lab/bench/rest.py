@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from lab.bench.alone import alone, keep, wait_calm
-from lab.setup import Pair, Setup
-from lab.usage import agent_memory, agent_usage
+from lab.machine.setup import Pair, Setup
+from lab.probe.usage import agent_memory, agent_usage
 
 SECONDS = 300
 

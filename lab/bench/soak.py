@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from lab.bench.alone import alone, keep, wait_calm
-from lab.machine import Machine
-from lab.setup import Pair, Setup
-from lab.usage import Usage, agent_usage
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair, Setup
+from lab.probe.usage import Usage, agent_usage
 
 CYCLES = 1000
 SAMPLES = 20
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
                         help=f"default: {CYCLES}")  # fmt: skip
     cycles: int = parser.parse_args(arguments).cycles
     # An emulator of several processors ends, once in some hundred hot-plugs, by an assertion of
-    # its own (lab/emulator.py): one of them still knows what another has just removed.
+    # its own (lab/machine/faults.py): one of them still knows what another has just removed.
     setup = Setup(pairs=(Pair(vf_at_boot=True),), cpus=1)
     with alone("soak", setup) as guest:
         wait_calm(guest)

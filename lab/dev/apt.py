@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from guestagent.errors import SystemLacksError
-from lab.paths import LOGS
+from lab.base.paths import LOGS
 
 LOG = LOGS / "apt.log"
 SETUP_HINT = "install it with: sudo ./dev setup"

@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guestagent.errors import SystemLacksError
-from lab.debian import ENVIRONMENT, bootstrap
+from lab.base.paths import BUILD, ROOT
+from lab.base.process import run
 from lab.dev.prepare import CONSTRAINTS, LINT_PACKAGES
-from lab.paths import BUILD, ROOT
-from lab.process import run
+from lab.image.debian import ENVIRONMENT, bootstrap
 
 DIRECTORY = BUILD / "chroot"
 PACKAGES = ("iproute2", "python3", "python3-venv", *LINT_PACKAGES)

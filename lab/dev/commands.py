@@ -16,9 +16,9 @@ from importlib import import_module
 from pathlib import Path
 
 from guestagent.errors import EXIT_USAGE, GuestAgentError
+from lab.base.paths import PACKAGES, ROOT
 from lab.dev.prepare import VENV, Need, prepare
 from lab.dev.tiers import ALL, TIERS, chosen, run_tiers
-from lab.paths import PACKAGES, ROOT
 
 EXIT_NO_START = 1
 
@@ -139,14 +139,14 @@ def _package(_: Sequence[str]) -> int:
 
 
 def _image(_: Sequence[str]) -> int:
-    from lab.image import ensure_image
+    from lab.image.build import ensure_image
 
     print(ensure_image().directory)
     return 0
 
 
 def _demo(words: Sequence[str]) -> int:
-    from lab.demo import main as demo
+    from lab.demo.main import main as demo
 
     return demo(list(words))
 
@@ -162,7 +162,7 @@ def _bench(words: Sequence[str]) -> int:
 
 
 def _shell(_: Sequence[str]) -> int:
-    from lab.shell import main as shell
+    from lab.dev.shell import main as shell
 
     return shell()
 

@@ -17,8 +17,8 @@ from enum import Enum, auto
 from pathlib import Path
 
 from guestagent.errors import SystemLacksError
+from lab.base.paths import BUILD, LOGS, ROOT
 from lab.dev import apt
-from lab.paths import BUILD, LOGS, ROOT
 
 VENV = BUILD / "venv"
 SSHD = BUILD / "sshd"

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from lab.base.paths import BUILD, LOGS, ROOT
 from lab.dev.chroot import Chroot
 from lab.dev.prepare import Need
-from lab.image import ensure_image
-from lab.paths import BUILD, LOGS, ROOT
+from lab.image.build import ensure_image
 
 ALL = "all"
 

@@ -1,4 +1,4 @@
-"""Runs the commands that the lab sends over a virtio-serial port (lab/commands.py).
+"""Runs the commands that the lab sends over a virtio-serial port (lab/machine/commands.py).
 
 Standard library only. One JSON object a line: ``{"id", "script", "stdin", "timeout_s"}`` in,
 ``{"id", "code", "stdout", "stderr"}`` out, in the order in which commands end. ``code`` is None

@@ -1,4 +1,4 @@
-"""The guest's side of the probe (lab/probe.py), and what both sides have in common.
+"""The guest's side of the probe (lab/probe/probe.py), and what both sides have in common.
 
 Standard library only. As a program it binds its sockets, goes to the background and returns; on
 SIGTERM, from the moment on in which it has returned, it writes what it saw to ``RESULT`` as one

@@ -28,15 +28,15 @@ from pathlib import Path
 from typing import Self
 
 from guestagent.errors import PeerError
-from lab import migration
-from lab.image import Image, ensure_agent_package, ensure_image
-from lab.machine import Machine
-from lab.monitor import Json
+from lab.base.paths import PACKAGES
+from lab.base.waiting import wait_until
+from lab.image.build import Image, ensure_agent_package, ensure_image
+from lab.machine.machine import Machine
+from lab.machine.monitor import Json
+from lab.machine.setup import Setup
+from lab.migration import host_helper
 from lab.nested.inside import INSIDE, SLOTS, Inside, relays_of, write_boot_disk
-from lab.network import Network
-from lab.paths import PACKAGES
-from lab.setup import Setup
-from lab.waiting import wait_until
+from lab.network.wires import Network
 
 PACKAGES_OF_A_HOST = ("qemu-system-x86",)
 VFS = 2
@@ -98,7 +98,7 @@ class Migrated:
     """Report of the helper on a migration, as it is and by the clock of this machine."""
 
     report: Json
-    helper: migration.Report
+    helper: host_helper.Report
     margin_s: float
     """Margin around the downtime in which a loss counts as one of the downtime."""
 
@@ -196,7 +196,7 @@ class Hosts:
         """Run ``guestagent-host migrate`` to its end, whatever that is."""
         report = self.helper(f"migrate {description}")
         ahead = self._clock_ahead()
-        helper = migration.parse(report, report["exit_code"], ahead_s=ahead.value_s)
+        helper = host_helper.parse(report, report["exit_code"], ahead_s=ahead.value_s)
         return Migrated(report=report, helper=helper, margin_s=ahead.uncertain_s + LATE_S)
 
     def _clock_ahead(self) -> Ahead:

@@ -7,17 +7,17 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from lab import seed
-from lab.accelerator import KVM
-from lab.commands import Commands, connected
-from lab.guest import Guest
-from lab.image import Image
-from lab.machine import Machine
-from lab.monitor import Json, Monitor
-from lab.process import run
-from lab.qemu import MONITORS, SERIAL_PORTS, BootFiles, command_line
-from lab.runs import make_directory
-from lab.setup import Setup
+from lab.base.process import run
+from lab.base.runs import make_directory
+from lab.image import seed
+from lab.image.build import Image
+from lab.machine.accelerator import KVM
+from lab.machine.command_line import MONITORS, SERIAL_PORTS, BootFiles, command_line
+from lab.machine.commands import Commands, connected
+from lab.machine.guest import Guest
+from lab.machine.machine import Machine
+from lab.machine.monitor import Json, Monitor
+from lab.machine.setup import Setup
 
 SLOTS = ("a", "b")
 BOOT_DISK_MIB = 128

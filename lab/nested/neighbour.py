@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lab.machine import Machine
-from lab.network import Subnet
+from lab.machine.machine import Machine
+from lab.network.wires import Subnet
 
 NAMESPACE = "neighbour"
 STATION = 20

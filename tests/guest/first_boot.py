@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lab.flavour import Flavour, Stack, Suite
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.setup import Pair, Setup
+from lab.image.flavour import Flavour, Stack, Suite
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair, Setup
 from tests.guest.seen import wait_converged, wait_on_standby, wait_on_vf
 
 PAIR = Pair(vf_at_boot=True)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from guestagent.errors import DeadlineError
-from lab.machine import Machine
-from lab.monitor import Json
-from lab.network import Network as Wires
-from lab.probe import Probe, Result
-from lab.setup import Pair
-from lab.usage import Usage, agent_usage
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.machine import Machine
+from lab.machine.monitor import Json
+from lab.machine.setup import Pair
+from lab.network.wires import Network as Wires
+from lab.probe.probe import Probe, Result
+from lab.probe.usage import Usage, agent_usage
 
 CONVERGED_S = 120.0
 """A deadline, not a claim: what takes longer has not happened."""

@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lab.accounting import longest_gap_ms
-from lab.counters import Counters
-from lab.flavour import Flavour, Stack, Suite
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.monitor import Json
-from lab.network import Network
-from lab.probe import Probe, Result
-from lab.setup import Pair, Setup
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.image.flavour import Flavour, Stack, Suite
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.machine.monitor import Json
+from lab.machine.setup import Pair, Setup
+from lab.network.wires import Network
+from lab.probe.accounting import longest_gap_ms
+from lab.probe.counters import Counters
+from lab.probe.probe import Probe, Result
 from tests.guest.seen import GAP_S, in_links, wait_converged
 from tests.guest.seen import Network as Links
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.monitor import Json
-from lab.network import Network
-from lab.process import run
-from lab.setup import Pair, Setup
-from lab.waiting import wait_until
+from lab.base.process import run
+from lab.base.waiting import wait_until
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.machine.monitor import Json
+from lab.machine.setup import Pair, Setup
+from lab.network.wires import Network
 from tests.guest.seen import (
     CONVERGED_S,
     assert_becomes,

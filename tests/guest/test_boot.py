@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.setup import Pair, Setup
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair, Setup
 from tests.guest.seen import (
     assert_becomes,
     configuration,

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from lab.flavour import Suite
-from lab.guests import Guests
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.image.flavour import Suite
+from lab.machine.guests import Guests
 from tests.guest.first_boot import PAIR, tell
 from tests.guest.seen import look, wait_on_vf
 

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from lab.machine import Machine
-from lab.network import Network
-from lab.setup import Pair
-from lab.usage import agent_usage
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair
+from lab.network.wires import Network
+from lab.probe.usage import agent_usage
 from tests.guest.seen import (
     assert_becomes,
     assert_nothing_lost,

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.guests import Freezer
-from lab.machine import Machine
-from lab.monitor import Json
-from lab.network import Network
-from lab.paths import LOGS, ROOT
-from lab.setup import Setup
+from lab.base.paths import LOGS, ROOT
+from lab.machine.guests import Freezer
+from lab.machine.machine import Machine
+from lab.machine.monitor import Json
+from lab.machine.setup import Setup
+from lab.network.wires import Network
 from tests.contract.kernel import CLAIMS
 
 TREE = "/run/contract"

@@ -6,12 +6,12 @@ import subprocess
 import time
 from pathlib import Path
 
-from lab.guests import Freezer, Guests
-from lab.machine import Machine
-from lab.network import Network
-from lab.probe import Probe
-from lab.setup import Pair, Setup
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.guests import Freezer, Guests
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair, Setup
+from lab.network.wires import Network
+from lab.probe.probe import Probe
 from tests.guest.seen import assert_nothing_lost
 
 BROKEN_S = 2.0

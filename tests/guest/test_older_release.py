@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
-from lab.flavour import Flavour, Stack, Suite
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.network import Network
-from lab.setup import Setup
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.image.flavour import Flavour, Stack, Suite
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.machine.setup import Setup
+from lab.network.wires import Network
 from tests.guest.seen import CONVERGED_S
 from tests.guest.test_switch import connected
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from lab.debs import AGENT_NEEDS, newer_agent, repository
-from lab.flavour import Suite
-from lab.image import ensure_agent_package, ensure_image
-from lab.machine import Machine
-from lab.network import Network
-from lab.paths import PACKAGES
-from lab.probe import Probe
-from lab.setup import Setup
+from lab.base.paths import PACKAGES
+from lab.image.build import ensure_agent_package, ensure_image
+from lab.image.debs import AGENT_NEEDS, newer_agent, repository
+from lab.image.flavour import Suite
+from lab.machine.machine import Machine
+from lab.machine.setup import Setup
+from lab.network.wires import Network
+from lab.probe.probe import Probe
 from tests.guest.seen import (
     assert_becomes,
     assert_nothing_lost,

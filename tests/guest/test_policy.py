@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.machine import Machine
-from lab.setup import Pair
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair
 from tests.guest.seen import CONVERGED_S, look, wait_converged, wait_on_standby, wait_on_vf
 
 PAIR = Pair()

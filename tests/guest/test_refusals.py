@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.monitor import Json
-from lab.setup import Pair, Setup
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.machine.monitor import Json
+from lab.machine.setup import Pair, Setup
 from tests.guest.seen import (
     CONVERGED_S,
     assert_becomes,

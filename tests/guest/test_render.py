@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
-from lab.flavour import Flavour, Stack
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.setup import Pair, Setup
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.image.flavour import Flavour, Stack
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair, Setup
 from tests.guest.seen import (
     CONVERGED_S,
     Bond,

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from lab import pyroute
-from lab.image import ensure_agent_package, ensure_image
-from lab.machine import Machine
-from lab.monitor import Json
-from lab.network import Network
-from lab.paths import LOGS, PACKAGES, ROOT
-from lab.setup import NOWHERE, Setup
+from lab.base.paths import LOGS, PACKAGES, ROOT
+from lab.image import pyroute
+from lab.image.build import ensure_agent_package, ensure_image
+from lab.machine.machine import Machine
+from lab.machine.monitor import Json
+from lab.machine.setup import NOWHERE, Setup
+from lab.network.wires import Network
 from tests.contract.vf_pool import CLAIMS
 
 MAC = "52:54:00:aa:00:01"

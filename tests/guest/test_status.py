@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from guestagent.guest.core.journal_ids import Message
-from lab.machine import Machine
-from lab.monitor import Json
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.machine import Machine
+from lab.machine.monitor import Json
 from tests.guest.seen import CONVERGED_S, wait_converged, wait_on_standby, wait_on_vf
 
 SEEN = "/run/seen"

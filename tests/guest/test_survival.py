@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from guestagent.guest.core.journal_ids import Message
-from lab.guests import Freezer, Guests
-from lab.machine import Machine
-from lab.network import Network
-from lab.probe import Probe
-from lab.setup import Setup
+from lab.machine.guests import Freezer, Guests
+from lab.machine.machine import Machine
+from lab.machine.setup import Setup
+from lab.network.wires import Network
+from lab.probe.probe import Probe
 from tests.guest.seen import (
     KILLED_S,
     NOW,

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.network import Network
-from lab.probe import Probe, Result
-from lab.usage import agent_usage
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.network.wires import Network
+from lab.probe.probe import Probe, Result
+from lab.probe.usage import agent_usage
 from tests.guest.seen import (
     CONVERGED_S,
     assert_nothing_lost,

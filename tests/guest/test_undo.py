@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from guestagent.guest.core.journal_ids import Message
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.network import Network
-from lab.setup import Pair, Setup
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.machine.setup import Pair, Setup
+from lab.network.wires import Network
 from tests.guest.seen import (
     CONVERGED_S,
     KILLED_S,

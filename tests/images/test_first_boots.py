@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.flavour import Suite
-from lab.guests import Guests
-from lab.setup import Pair
+from lab.image.flavour import Suite
+from lab.machine.guests import Guests
+from lab.machine.setup import Pair
 from tests.guest.first_boot import (
     BOOT_S,
     PAIR,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.flavour import Flavour, Stack, Suite
-from lab.guests import Guests
-from lab.network import Network
+from lab.image.flavour import Flavour, Stack, Suite
+from lab.machine.guests import Guests
+from lab.network.wires import Network
 from tests.guest import test_stacks
 from tests.guest.story import name_of, tell
 

@@ -55,7 +55,8 @@ PURE_ROOMS = (
 )
 GATHER = "gather"
 
-# The rooms of each program, from the ground up: a room imports from lower floors alone.
+# The rooms of each program and of the lab, from the ground up; a room imports from lower floors
+# alone.
 FLOORS: Mapping[str, tuple[frozenset[str], ...]] = {
     "guestagent.guest": (
         frozenset({"core"}),
@@ -74,6 +75,17 @@ FLOORS: Mapping[str, tuple[frozenset[str], ...]] = {
         frozenset({"config", "run"}),
         frozenset({"report"}),
         frozenset({"cli"}),
+    ),
+    "lab": (
+        frozenset({"base", "guestside"}),
+        frozenset({"image", "network"}),
+        frozenset({"machine"}),
+        frozenset({"probe"}),
+        frozenset({"migration"}),
+        frozenset({"bench", "nested"}),
+        frozenset({"demo"}),
+        frozenset({"dev"}),
+        frozenset({"__main__"}),
     ),
 }
 MOST_LOOSE_MODULES = 2

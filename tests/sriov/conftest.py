@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from lab.base.paths import LOGS
 from lab.nested.host import Hosts
-from lab.network import Network
-from lab.paths import LOGS
+from lab.network.wires import Network
 from tests.conftest import LOGS_OF_TEST
 from tests.sriov.journey import Journey
 

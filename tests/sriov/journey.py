@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lab.monitor import Json
-from lab.nested.demo import PACE
+from lab.base.waiting import wait_until
+from lab.demo.nested import PACE
+from lab.machine.monitor import Json
+from lab.machine.setup import Pair
+from lab.migration.phases import Phase, phases_of
 from lab.nested.host import VFS, Hosts
 from lab.nested.inside import Inside
 from lab.nested.neighbour import Neighbour
-from lab.phases import Phase, phases_of
-from lab.probe import Probe, Result
-from lab.setup import Pair
-from lab.waiting import wait_until
+from lab.probe.probe import Probe, Result
 
 PAIR = Pair()
 CALM_S = 3.0

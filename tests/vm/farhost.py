@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Self
 
 from guestagent.errors import PeerError
-from lab.paths import BUILD
-from lab.process import end, run
-from lab.runs import make_directory, unique_name
-from lab.waiting import wait_until
+from lab.base.paths import BUILD
+from lab.base.process import end, run
+from lab.base.runs import make_directory, unique_name
+from lab.base.waiting import wait_until
 
 NAME = "host2"
 PORT = 2222

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.machine import Machine
-from lab.migration import write_description
+from lab.machine.machine import Machine
+from lab.migration.host_helper import write_description
 
 END_TIMEOUT_S = 300.0
 

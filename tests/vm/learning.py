@@ -23,9 +23,9 @@ from types import TracebackType
 from typing import Self
 
 from guestagent.errors import PeerError
-from lab.network import Network
-from lab.paths import ROOT
-from lab.waiting import wait_until
+from lab.base.paths import ROOT
+from lab.base.waiting import wait_until
+from lab.network.wires import Network
 
 # include/uapi/linux/if_ether.h, if_packet.h and asm-generic/socket.h: not in Python.
 ETH_P_ALL = 3

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.network import Network
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.network.wires import Network
 from tests.guest.seen import wait_converged, wait_on_vf
 from tests.vm.helper import describe, run
 from tests.vm.learning import Listener

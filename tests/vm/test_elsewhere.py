@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.network import Network
-from lab.probe import Probe
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.network.wires import Network
+from lab.probe.probe import Probe
 from tests.guest.seen import wait_converged, wait_on_vf
 from tests.vm.bare import bare_qemu
 from tests.vm.farhost import FarHost

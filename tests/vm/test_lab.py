@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.network import Network
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
+from lab.network.wires import Network
 
 
 def test_a_guest_migrates_with_its_memory_disk_and_network(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.guests import Guests
-from lab.machine import Machine
-from lab.waiting import wait_until
+from lab.base.waiting import wait_until
+from lab.machine.guests import Guests
+from lab.machine.machine import Machine
 from tests.guest.seen import wait_on_vf
 from tests.vm.helper import describe, mortal, must_be_killed, run
 

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import pytest
 
-from lab.accelerator import accelerator
-from lab.commands import Commands
-from lab.guests import Freezer
-from lab.network import Network
-from lab.paths import ROOT
-from lab.process import run
-from lab.seed import write_initrd
-from lab.setup import Pair, Setup
-from lab.waiting import wait_until
+from lab.base.paths import ROOT
+from lab.base.process import run
+from lab.base.waiting import wait_until
+from lab.image.seed import write_initrd
+from lab.machine.accelerator import accelerator
+from lab.machine.commands import Commands
+from lab.machine.guests import Freezer
+from lab.machine.setup import Pair, Setup
+from lab.network.wires import Network
 
 PAIR = Pair()
 SETUP = Setup(pairs=(PAIR,))

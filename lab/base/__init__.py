@@ -1,0 +1,1 @@
+"""Programs, paths, waiting and temporary names: used by every other room."""

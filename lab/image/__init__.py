@@ -1,0 +1,1 @@
+"""Guest images and the Debian packages that are in them."""

@@ -1,0 +1,1 @@
+"""Guests in QEMU: their devices, their start, and commands in them."""

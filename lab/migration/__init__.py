@@ -1,0 +1,1 @@
+"""Migrations by the host helper, and the losses of each phase."""

@@ -1,0 +1,1 @@
+"""The wires between hosts and peer, in network namespaces."""

@@ -1,0 +1,1 @@
+"""Packets under way during a test, and the account of those that were lost."""
