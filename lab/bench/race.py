@@ -36,7 +36,7 @@ FILES = ("report.json", "race.svg", "race.png", "table.txt", "table.md", "setups
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the race; return 0 if every round of it came to its end."""
+    """Run the race; return 0 if all rounds were completed."""
     choice = parse(arguments)
     _remove_last()
     setups = "\n\n\n".join(method.describe() for method, _ in choice.starters())

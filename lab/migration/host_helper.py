@@ -43,7 +43,7 @@ class Report:
     """As QEMU measured it."""
 
     def completed(self) -> Pause:
-        """Return the downtime of a migration that came to its end.
+        """Return the downtime of a completed migration.
 
         :raise PeerError: it did not; the text is the helper's.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.contract import kernel_belongings, kernel_bonds, kernel_links
+from tests.contract import kernel_addressing, kernel_bonds, kernel_links
 from tests.contract.kernel_ground import CLAIMS
 
-__all__ = ["CLAIMS", "kernel_belongings", "kernel_bonds", "kernel_links"]
+__all__ = ["CLAIMS", "kernel_addressing", "kernel_bonds", "kernel_links"]

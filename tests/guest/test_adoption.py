@@ -72,8 +72,8 @@ Priority=100
 """
 
 
-def belongings(guest: Machine, name: str) -> str:
-    """Return all that a link has, under the name X."""
+def addressing(guest: Machine, name: str) -> str:
+    """Return the addressing of a link, with the name X in place of its own."""
     shown = guest.run(SHOW.format(name))
     return re.sub(rf"\b{name}\b", "X", shown)
 
@@ -135,7 +135,7 @@ def test_all_that_a_nic_has_goes_to_the_bond_and_comes_back(
     )
     guest.run(f"ip address flush dev {NIC}")
     guest.run(BY_HAND)
-    before = belongings(guest, NIC)
+    before = addressing(guest, NIC)
     with large_frames(network):
         assert "3 received" in guest.run(LARGE)
 
@@ -148,12 +148,12 @@ def test_all_that_a_nic_has_goes_to_the_bond_and_comes_back(
         result = probed(network, guest, adopt)
         assert_nothing_lost(result)
         (bond,) = look(guest).bonds
-        assert_becomes(lambda: belongings(guest, bond.name), before)
+        assert_becomes(lambda: addressing(guest, bond.name), before)
         # The NIC filtered strictly, and what still came there was taken all the same.
         assert "3 received" in guest.run(LARGE)
         result = probed(network, guest, lambda: guest.run("guestagent undo"))
         assert_nothing_lost(result)
-        assert_becomes(lambda: belongings(guest, NIC), before)
+        assert_becomes(lambda: addressing(guest, NIC), before)
         assert "3 received" in guest.run(LARGE)
 
 

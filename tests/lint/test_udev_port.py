@@ -1,4 +1,4 @@
-"""udev/guestagent-port on a made-up sysfs: which NICs are off limits for network managers."""
+"""udev/guestagent-port on a made-up sysfs: the NICs that network managers must not configure."""
 
 from __future__ import annotations
 

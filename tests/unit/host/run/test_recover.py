@@ -128,10 +128,10 @@ LONGEST = 60
 def test_a_helper_killed_at_any_point_is_recovered(
     tmp_path: Path, way: Callable[[World], None]
 ) -> None:
-    """Killed before each effect, after it, and once what it came to is written down."""
+    """Killed before each effect, after it, and after its result is recorded."""
     points = 0
     for number in range(LONGEST):
-        # What an effect came to is every other word: not to write it is to die after the effect.
+        # Every other record is a result: without it the helper has died after the effect.
         endings = [Notebook(end_after=number)]
         endings += [Notebook(end_before=number)] if number % 2 else []
         for notebook in endings:
