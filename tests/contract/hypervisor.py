@@ -179,7 +179,7 @@ async def what_an_earlier_attempt_switched_on_is_off_for_the_next(both: Both) ->
 @claim
 async def both_tell_what_they_can_do(both: Both) -> None:
     for qemu in (both.source, both.destination):
-        means = await qemu.means()
+        means = await qemu.capabilities()
         everything = replace(SETTINGS, postcopy=True, multifd_channels=2, auto_converge=True)
         assert set(everything.capabilities) <= means.capabilities
         assert means.memory_bytes > 0

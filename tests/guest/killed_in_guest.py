@@ -33,9 +33,10 @@ from guestagent.host.cli import main as cli
 from guestagent.host.model import End, QemuState
 from guestagent.host.preflight.findings import EndFacts, PreflightFacts
 from guestagent.host.run import operation
+from guestagent.host.sriov.base import LocalVfPool
 from guestagent.host.sriov.core.model import Lease
 from guestagent.host.sriov.netlink import NetlinkLinks
-from guestagent.host.sriov.pool import Pool, SriovPool
+from guestagent.host.sriov.pool import Pool, pool_in_thread
 from guestagent.host.sriov.records import Records
 from guestagent.host.sriov.vfio import Roots, Vfio, driver_of, group_of, write_attribute
 from tests.fakes.faults import Ending
@@ -243,14 +244,14 @@ class Death:
 
         return counted
 
-    def _pool(self, state_dir: Path) -> SriovPool:
+    def _pool(self, state_dir: Path) -> LocalVfPool:
         def make() -> Pool:
             links = NetlinkLinks()
             links._change = self._counted(links._change)  # type: ignore[method-assign]
             vfio = Vfio(write=self._counted(write_attribute))
             return Pool(state_dir / "vfs", links, vfio=vfio)
 
-        return SriovPool(make)
+        return pool_in_thread(make)
 
 
 async def _looked_at_nothing(*_: object, **__: object) -> PreflightFacts:

@@ -20,7 +20,7 @@ from guestagent.host.hypervisor import connect
 from guestagent.host.hypervisor.base import Hypervisor
 from guestagent.host.migration.state import Goal, Order
 from guestagent.host.model import End, Vm
-from guestagent.host.remote.client import RemoteQemu, ssh_command
+from guestagent.host.remote.client import remote_destination, ssh_command
 from guestagent.host.remote.connect import remote
 from guestagent.host.remote.server import serve_stdio
 from guestagent.host.report import check, inspect, result, timeline
@@ -288,7 +288,7 @@ async def _inspect(vm: Vm, end: End) -> inspect.Inspection:
     far = remote(vm) if end is End.DESTINATION else None
     hypervisor: Hypervisor = connect.hypervisor(vm, end)
     if far is not None:
-        hypervisor = RemoteQemu(far, command_s=vm.timeouts.command_s)
+        hypervisor = remote_destination(far, command_s=vm.timeouts.command_s)
     try:
         guest = None if far is not None else connect.qemu_ga(vm, end)
         return await inspect.inspect(vm, hypervisor, guest)

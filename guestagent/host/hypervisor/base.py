@@ -1,17 +1,20 @@
-"""What the driver asks of a hypervisor, whatever that is.
+"""The interface to a hypervisor and to the agent in its guest, whatever implements it.
 
-The only implementation speaks QMP (``qemu.py``). A libvirt-managed VM could
-follow as one more file that satisfies the same protocol.
+``qmp/`` implements both roles over QMP, ``remote/`` the destination alone. Another hypervisor is
+one more folder that implements both roles.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from guestagent.errors import PeerError, UnknownOutcomeError
+from guestagent.errors import InternalError, PeerError, UnknownOutcomeError
+from guestagent.forwarding import wire_name
 from guestagent.host.model import (
     Device,
+    End,
     GuestPair,
     MigrationFigures,
     MigrationSettings,
@@ -24,11 +27,11 @@ from guestagent.host.model import (
 
 
 class RefusedError(PeerError):
-    """The hypervisor or the guest said no: what was asked for did not happen."""
+    """The hypervisor or the guest refused a request: it did not happen."""
 
 
 class ConnectionLostError(UnknownOutcomeError):
-    """The connection ended before the answer came; a question may be asked on a new one."""
+    """The connection ended before the answer came; a query may be repeated on a new one."""
 
 
 class GoneError(PeerError):
@@ -36,28 +39,37 @@ class GoneError(PeerError):
 
 
 class Hypervisor(Protocol):
-    """One side's QEMU. Every wait is bounded.
+    """The QEMU at one end: its guest and its devices. Every wait is bounded.
 
-    All methods but ``look`` raise RefusedError when the request was turned
-    down, UnknownOutcomeError when it was sent and the answer never came, and
-    PeerError when the request could not be sent or the answer made no sense.
+    All methods but ``look`` raise RefusedError when the request was refused,
+    UnknownOutcomeError when it was sent and no answer came, and PeerError when the request
+    could not be sent or the answer was not understood.
     """
 
     @property
     def moments(self) -> tuple[Moment, ...]:
-        """What was seen to happen so far, in order, the newest 256."""
+        """The events so far, in order, the newest 256."""
         ...
 
     async def look(self) -> QemuState:
-        """Ask what state the guest is in; what cannot be asked is in the view, not raised."""
+        """Query the state of the guest; a failure to query is part of the result, not raised."""
+        ...
+
+    async def topology(self) -> Topology:
+        """Read every PCI device and port that the guest sees."""
+        ...
+
+    @wire_name("means")
+    async def capabilities(self) -> QemuCapabilities:
+        """Read the abilities of this QEMU for a migration, and its limit of locked memory."""
         ...
 
     async def unplug(self, device_id: str, timeout_s: float) -> None:
         """Ask the guest to release a device and wait until it has gone.
 
-        Raises RefusedError when the guest refuses or says nothing in time. The
-        device then was there when last looked at, but a request that reached
-        the guest stays with it: it may still release the device later.
+        Raises RefusedError when the guest refuses or does not answer in time. The device was
+        there when last queried, but a request that reached the guest stays with it: the guest
+        may still release the device later.
         """
         ...
 
@@ -65,24 +77,37 @@ class Hypervisor(Protocol):
         """Add a device to the running guest."""
         ...
 
-    async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
-        """Listen on ``uri`` for a guest that arrives."""
+    @wire_name("proceed")
+    async def resume(self) -> None:
+        """Let the stopped guest run again."""
         ...
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """Return when the guest stopped, resumed or a migration progressed, or after the time."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection; the guest keeps running."""
+        ...
+
+
+class MigrationSource(Hypervisor, Protocol):
+    """The end that sends a guest."""
 
     async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
         """Begin to send the guest to ``uri``; returns when it has begun."""
         ...
 
     def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
-        """Yield how far the outgoing migration is, until it has ended in whatever way.
+        """Yield the progress of the outgoing migration until it has ended, completed or not.
 
-        For how long the guest may be stopped is raised meanwhile, up to the limit in
-        ``settings``: a migration that nobody follows may not come to an end.
+        The permitted downtime is raised meanwhile, up to the limit in ``settings``: a migration
+        that is not followed may not come to an end.
         """
         ...
 
     async def cancel_migration(self) -> None:
-        """Ask for the end of the outgoing migration; ``follow_migration`` shows the outcome.
+        """Request the end of the outgoing migration; ``follow_migration`` shows the outcome.
 
         Raises RefusedError once post-copy has begun: the guest would be lost.
         """
@@ -92,35 +117,47 @@ class Hypervisor(Protocol):
         """Return the figures of the outgoing migration, None if none has completed."""
         ...
 
-    async def proceed(self) -> None:
-        """Let the stopped guest run again."""
+
+class MigrationDestination(Hypervisor, Protocol):
+    """The end that receives a guest."""
+
+    async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
+        """Listen on ``uri`` for a guest that arrives."""
         ...
 
-    async def wait_for_change(self, timeout_s: float) -> None:
-        """Return when the guest stopped, resumed or a migration moved on, or after the time."""
-        ...
 
-    async def topology(self) -> Topology:
-        """Read every PCI device and port that the guest sees."""
-        ...
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """The connections of an operation; None for an end that it does not concern."""
 
-    async def means(self) -> QemuCapabilities:
-        """Return what this QEMU can do in a migration, and what it may."""
-        ...
+    source: MigrationSource | None = None
+    destination: MigrationDestination | None = None
 
-    async def close(self) -> None:
-        """Hang up; the guest goes on."""
-        ...
+    @property
+    def connected(self) -> Mapping[End, Hypervisor]:
+        """The ends that the operation concerns."""
+        both = {End.SOURCE: self.source, End.DESTINATION: self.destination}
+        return {end: hypervisor for end, hypervisor in both.items() if hypervisor is not None}
+
+    def at(self, end: End) -> Hypervisor:
+        """Return the hypervisor at ``end``."""
+        return self.connected[end]
+
+    def migration(self) -> tuple[MigrationSource, MigrationDestination]:
+        """Return both ends of a migration."""
+        if self.source is None or self.destination is None:
+            raise InternalError("a migration needs a source and a destination")
+        return self.source, self.destination
 
 
 class Guest(Protocol):
-    """The agent in the guest of one side. What it says is claimed, not proved.
+    """The agent in the guest at one end. Its answers are claims of the guest, not facts.
 
-    All raise RefusedError when it said no, PeerError or UnknownOutcomeError
-    when it said nothing that can be used; all may be repeated without harm.
+    All methods raise RefusedError when the agent refused, PeerError or UnknownOutcomeError when
+    it gave no usable answer; all may be repeated without harm.
     """
 
-    async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
+    async def to_standby(self, macs: tuple[str, ...], *, hold_s: float) -> None:
         """Have these pairs leave their VF for at most ``hold_s``; return when they have."""
         ...
 
@@ -128,6 +165,6 @@ class Guest(Protocol):
         """Return the pairs that the agent sees, at most 64."""
         ...
 
-    async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:
+    async def to_vf(self, macs: tuple[str, ...], *, timeout_s: float) -> None:
         """Have these pairs use their VF; return when they do."""
         ...

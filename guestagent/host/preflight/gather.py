@@ -53,7 +53,7 @@ async def _side(hypervisor: Hypervisor, pool: VfPool | None) -> EndFacts:
     topology = means = inventory = None
     try:
         topology = await hypervisor.topology()
-        means = await hypervisor.means()
+        means = await hypervisor.capabilities()
     except (PeerError, UnknownOutcomeError) as error:
         unknown.append(str(error))
     try:

@@ -13,7 +13,8 @@ import contextlib
 import re
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 from guestagent.clock import Deadline
@@ -24,35 +25,26 @@ from guestagent.errors import (
     PeerError,
     UnknownOutcomeError,
 )
-from guestagent.host.hypervisor.base import ConnectionLostError, RefusedError
+from guestagent.forwarding import Call, Forwarder
+from guestagent.host.hypervisor.base import ConnectionLostError, Guest, MigrationDestination
 from guestagent.host.hypervisor.reply import shown
-from guestagent.host.model import (
-    Device,
-    End,
-    GuestPair,
-    MigrationFigures,
-    MigrationSettings,
-    Moment,
-    Progress,
-    QemuCapabilities,
-    QemuState,
-    Topology,
-)
+from guestagent.host.model import End, Moment, QemuState
 from guestagent.host.remote import rpc
 from guestagent.host.remote.rpc import Hello
-from guestagent.host.sriov.core.model import (
-    Inventory,
-    Lease,
-    Macvtap,
-    Owner,
-    Standby,
-    VfSettings,
-    Want,
-)
+from guestagent.host.sriov.base import VfPool
 
 CONNECT_S = 30.0
 MARGIN_S = 15.0
 VF_S = 120.0
+_COMMANDS = {
+    "look": 4,
+    "plug": 1,
+    "expect_migration": 4,
+    "proceed": 2,
+    "topology": 10,
+    "means": 4,
+}
+"""The commands that QEMU executes in a call, beyond the time that the call grants."""
 _LAST_WORDS_S = 1.0
 _RECONNECT_POLL_S = 0.5
 _URL = re.compile(r"ssh://(?:([\w.-]+)@)?([A-Za-z0-9][\w.-]*|\[[0-9a-f:]+\])(?::(\d{1,5}))?")
@@ -208,159 +200,62 @@ class Remote:
             self._listener.cancel()
 
 
-class RemoteQemu:
-    """The ``Hypervisor`` of the far host; only ever a destination."""
+class _Destination(Forwarder):
+    """The destination on the far host; its moments are not comparable with this host's clock."""
 
-    def __init__(self, remote: Remote, *, command_s: float) -> None:
+    moments: tuple[Moment, ...] = ()
+
+    def __init__(self, remote: Remote, command_s: float) -> None:
+        super().__init__(rpc.DESTINATION, self._ask)
         self._remote = remote
         self._command_s = command_s
 
-    @property
-    def moments(self) -> tuple[Moment, ...]:
-        """Nothing: the far host's clock is not this one's."""
-        return ()
-
     async def look(self) -> QemuState:
         """See ``Hypervisor.look``."""
+        call = rpc.DESTINATION["look"]
         try:
             try:
-                return await self._look()
+                state = await self._ask("look", call, ())
             except ConnectionLostError:
-                return await self._look()
+                state = await self._ask("look", call, ())
         except GuestAgentError as error:
             return QemuState(end=End.DESTINATION, unreachable=str(error))
-
-    async def _look(self) -> QemuState:
-        view = await self._remote.call("look", timeout_s=4 * self._command_s)
-        return cast("QemuState", view)
-
-    async def unplug(self, device_id: str, timeout_s: float) -> None:
-        """See ``Hypervisor.unplug``."""
-        await self._remote.call("unplug", device_id, timeout_s, timeout_s=2 * timeout_s)
-
-    async def plug(self, device: Device, timeout_s: float) -> None:
-        """See ``Hypervisor.plug``."""
-        await self._remote.call("plug", device, timeout_s, timeout_s=timeout_s + self._command_s)
-
-    async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
-        """See ``Hypervisor.expect_migration``."""
-        await self._remote.call("expect_migration", uri, settings, timeout_s=4 * self._command_s)
-
-    async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
-        """Refuse: a guest is sent from here."""
-        del settings
-        raise RefusedError(f"{self._remote.origin}: nothing is sent from there to {uri}")
-
-    async def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
-        """Yield nothing: a guest is sent from here."""
-        del settings
-        nothing: tuple[Progress, ...] = ()
-        for progress in nothing:
-            yield progress
-
-    async def cancel_migration(self) -> None:
-        """Refuse: a guest is sent from here."""
-        raise RefusedError(f"{self._remote.origin}: nothing is sent from there")
-
-    async def figures(self) -> MigrationFigures | None:
-        """Return None: nothing was sent from there."""
-        return None
-
-    async def proceed(self) -> None:
-        """See ``Hypervisor.proceed``."""
-        await self._remote.call("proceed", timeout_s=2 * self._command_s)
-
-    async def wait_for_change(self, timeout_s: float) -> None:
-        """See ``Hypervisor.wait_for_change``."""
-        await self._remote.call("wait_for_change", timeout_s, timeout_s=timeout_s)
-
-    async def topology(self) -> Topology:
-        """See ``Hypervisor.topology``."""
-        seen = await self._remote.call("topology", timeout_s=10 * self._command_s)
-        return cast("Topology", seen)
-
-    async def means(self) -> QemuCapabilities:
-        """See ``Hypervisor.means``."""
-        return cast(
-            "QemuCapabilities", await self._remote.call("means", timeout_s=4 * self._command_s)
-        )
+        return cast("QemuState", state)
 
     async def close(self) -> None:
         """See ``Hypervisor.close``."""
         await self._remote.close()
 
-
-class RemoteGuest:
-    """The ``Guest`` that arrives at the far host."""
-
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-
-    async def pairs(self) -> tuple[GuestPair, ...]:
-        """See ``Guest.pairs``."""
-        return cast(
-            "tuple[GuestPair, ...]", await self._remote.call("guest.pairs", timeout_s=VF_S)
-        )
-
-    async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
-        """See ``Guest.to_standby``."""
-        await self._remote.call("guest.to_standby", tuple(macs), hold_s, timeout_s=VF_S)
-
-    async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:
-        """See ``Guest.to_vf``."""
-        limit_s = timeout_s + VF_S
-        await self._remote.call("guest.to_vf", tuple(macs), timeout_s, timeout_s=limit_s)
+    async def _ask(self, name: str, call: Call, arguments: tuple[object, ...]) -> object:
+        limit_s = _COMMANDS.get(name, 0) * self._command_s + _timeout_s(call, arguments)
+        if name == "unplug":
+            limit_s *= 2
+        return await self._remote.call(name, *arguments, timeout_s=limit_s)
 
 
-class RemotePool:
-    """The ``VfPool`` of the far host."""
+def remote_destination(remote: Remote, *, command_s: float) -> MigrationDestination:
+    """Return the QEMU of the far host."""
+    return cast("MigrationDestination", _Destination(remote, command_s))
 
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
 
-    async def inventory(self) -> Inventory:
-        """See ``VfPool.inventory``."""
-        return cast("Inventory", await self._call("inventory"))
+def remote_guest(remote: Remote) -> Guest:
+    """Return the agent in the guest that arrives at the far host."""
+    return cast("Guest", Forwarder(rpc.GUEST, partial(_ask_in_vf_time, remote)))
 
-    async def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
-        """See ``VfPool.leases``."""
-        return cast("tuple[Lease, ...]", await self._call("leases", vm))
 
-    async def claim(self, want: Want, owner: Owner) -> Lease:
-        """See ``VfPool.claim``."""
-        return cast("Lease", await self._call("claim", want, owner))
+def remote_pool(remote: Remote) -> VfPool:
+    """Return the VFs of the far host."""
+    return cast("VfPool", Forwarder(rpc.VFS, partial(_ask_in_vf_time, remote)))
 
-    async def adopt(self, vf: str, owner: Owner, settings: VfSettings) -> Lease:
-        """See ``VfPool.adopt``."""
-        return cast("Lease", await self._call("adopt", vf, owner, settings))
 
-    async def program(self, lease: Lease, settings: VfSettings) -> Lease:
-        """See ``VfPool.program``."""
-        return cast("Lease", await self._call("program", lease, settings))
+async def _ask_in_vf_time(
+    remote: Remote, name: str, call: Call, arguments: tuple[object, ...]
+) -> object:
+    limit_s = VF_S + _timeout_s(call, arguments)
+    return await remote.call(name, *arguments, timeout_s=limit_s)
 
-    async def settle(self, lease: Lease) -> Lease:
-        """See ``VfPool.settle``."""
-        return cast("Lease", await self._call("settle", lease))
 
-    async def withdraw(self, lease: Lease) -> Lease:
-        """See ``VfPool.withdraw``."""
-        return cast("Lease", await self._call("withdraw", lease))
-
-    async def release(self, lease: Lease) -> tuple[str, ...]:
-        """See ``VfPool.release``."""
-        return cast("tuple[str, ...]", await self._call("release", lease))
-
-    async def open_standby(self, standby: Standby) -> tuple[str, ...]:
-        """See ``VfPool.open_standby``."""
-        return cast("tuple[str, ...]", await self._call("open_standby", standby))
-
-    async def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
-        """See ``VfPool.create_macvtap``."""
-        return cast("Macvtap", await self._call("create_macvtap", lease, name, mac))
-
-    async def close_standby(self, standby: Standby) -> tuple[str, ...]:
-        """See ``VfPool.close_standby``."""
-        return cast("tuple[str, ...]", await self._call("close_standby", standby))
-
-    async def _call(self, name: str, *arguments: object) -> object:
-        return await self._remote.call(f"vf.{name}", *arguments, timeout_s=VF_S)
+def _timeout_s(call: Call, arguments: tuple[object, ...]) -> float:
+    """Return the time that a call grants to the far end."""
+    granted = dict(zip(call.parameters, arguments, strict=True)).get("timeout_s", 0.0)
+    return cast("float", granted)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from guestagent.codec import plain, value_of
 from guestagent.errors import (
@@ -27,27 +27,11 @@ from guestagent.errors import (
     SystemLacksError,
     UnknownOutcomeError,
 )
-from guestagent.host.hypervisor.base import RefusedError
+from guestagent.forwarding import Call, calls_of
+from guestagent.host.hypervisor.base import Guest, MigrationDestination, RefusedError
 from guestagent.host.hypervisor.reply import shown
-from guestagent.host.model import (
-    Device,
-    GuestPair,
-    MigrationSettings,
-    QemuCapabilities,
-    QemuState,
-    Topology,
-)
 from guestagent.host.model import Endpoint as Sockets
-from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfRefusedError
-from guestagent.host.sriov.core.model import (
-    Inventory,
-    Lease,
-    Macvtap,
-    Owner,
-    Standby,
-    VfSettings,
-    Want,
-)
+from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfPool, VfRefusedError
 from guestagent.json_fields import JsonError, Obj
 
 VERSION = 1
@@ -64,39 +48,19 @@ class Hello:
     command_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """The types of a call's arguments and of its value."""
+class Greeting(Protocol):
+    """The first call."""
 
-    takes: tuple[Any, ...] = ()
-    gives: Any = None
+    async def hello(self, hello: Hello) -> None:
+        """Name the VM, before any other call."""
+        ...
 
 
-CALLS: Mapping[str, Call] = {
-    "hello": Call(takes=(Hello,)),
-    "look": Call(gives=QemuState),
-    "unplug": Call(takes=(str, float)),
-    "plug": Call(takes=(Device, float)),
-    "expect_migration": Call(takes=(str, MigrationSettings)),
-    "proceed": Call(),
-    "wait_for_change": Call(takes=(float,)),
-    "topology": Call(gives=Topology),
-    "means": Call(gives=QemuCapabilities),
-    "guest.to_standby": Call(takes=(tuple[str, ...], float)),
-    "guest.to_vf": Call(takes=(tuple[str, ...], float)),
-    "guest.pairs": Call(gives=tuple[GuestPair, ...]),
-    "vf.inventory": Call(gives=Inventory),
-    "vf.leases": Call(takes=(str | None,), gives=tuple[Lease, ...]),
-    "vf.claim": Call(takes=(Want, Owner), gives=Lease),
-    "vf.adopt": Call(takes=(str, Owner, VfSettings), gives=Lease),
-    "vf.program": Call(takes=(Lease, VfSettings), gives=Lease),
-    "vf.settle": Call(takes=(Lease,), gives=Lease),
-    "vf.withdraw": Call(takes=(Lease,), gives=Lease),
-    "vf.release": Call(takes=(Lease,), gives=tuple[str, ...]),
-    "vf.open_standby": Call(takes=(Standby,), gives=tuple[str, ...]),
-    "vf.create_macvtap": Call(takes=(Lease, str, str), gives=Macvtap),
-    "vf.close_standby": Call(takes=(Standby,), gives=tuple[str, ...]),
-}
+GREETING = calls_of(Greeting)
+DESTINATION = calls_of(MigrationDestination, but=frozenset({"close"}))
+GUEST = {f"guest.{name}": call for name, call in calls_of(Guest).items()}
+VFS = {f"vf.{name}": call for name, call in calls_of(VfPool).items()}
+CALLS: Mapping[str, Call] = {**GREETING, **DESTINATION, **GUEST, **VFS}
 
 # The first class that fits names an error; so the special ones come first.
 _KINDS: Mapping[str, type[GuestAgentError]] = {
@@ -126,13 +90,11 @@ def read_request(line: bytes) -> tuple[int, str, tuple[Any, ...]]:
     if call is None:
         raise JsonError(f"there is no call {shown(name)!r}")
     listed = value.value.get("arguments")
-    if not isinstance(listed, list) or len(listed) != len(call.takes):
-        raise JsonError(f"{name} takes {len(call.takes)} arguments")
-    return (
-        ident,
-        name,
-        tuple(value_of(kind, each) for kind, each in zip(call.takes, listed, strict=True)),
-    )
+    if not isinstance(listed, list) or len(listed) != len(call.parameters):
+        raise JsonError(f"{name} takes {len(call.parameters)} arguments")
+    types = call.parameters.values()
+    arguments = (value_of(kind, each) for kind, each in zip(types, listed, strict=True))
+    return ident, name, tuple(arguments)
 
 
 def answer(ident: int, value: object) -> bytes:
@@ -157,7 +119,7 @@ def read_answer(line: bytes, ident: int, name: str, origin: str) -> Any:
         value = _parse(line)
         mine = value.integer("id") == ident
         if mine and value.boolean("ok"):
-            return value_of(CALLS[name].gives, value.value.get("value"))
+            return value_of(CALLS[name].result, value.value.get("value"))
         told = value.object("error")
         kind = _KINDS.get(told.string("kind"), PeerError) if mine else UnknownOutcomeError
         message, hint = told.string("message"), told.optional_string("hint")

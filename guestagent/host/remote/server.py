@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.model import End
 from guestagent.host.remote import rpc
 from guestagent.host.remote.rpc import Hello
-from guestagent.host.sriov.pool import SriovPool, host_pool
+from guestagent.host.sriov.base import LocalVfPool
+from guestagent.host.sriov.pool import host_pool
 from guestagent.host.store.lock import vm_lock
 from guestagent.json_fields import JsonError
 
@@ -32,18 +33,16 @@ Where that has gone with its network, the line is what lets sshd find out, which
 nobody (ClientAliveInterval of sshd_config(5)): the lock of the VM would be held for hours.
 """
 
-Method = Callable[..., Awaitable[object]]
-
 
 class Server:
     """One conversation about one VM."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
-        self._methods: dict[str, Method] = {}
+        self._targets: Mapping[str, object] = {}
         self._lock = ExitStack()
         self._qemu: Qemu | None = None
-        self._pool: SriovPool | None = None
+        self._pool: LocalVfPool | None = None
 
     async def serve(self, lines: asyncio.StreamReader, write: Callable[[bytes], None]) -> None:
         """Answer one call after the other until the near end hangs up."""
@@ -71,10 +70,10 @@ class Server:
             if name == "hello":
                 self._begin(*arguments)
                 return rpc.answer(ident, None)
-            method = self._methods.get(name)
-            if method is None:
+            target = self._targets.get(name)
+            if target is None:
                 raise PeerError(f"{name}: not before hello, or nothing of that kind is described")
-            return rpc.answer(ident, await method(*arguments))
+            return rpc.answer(ident, await rpc.CALLS[name].on(target, arguments))
         except JsonError as error:
             return rpc.failure(ident, PeerError(f"not a call: {error}"))
         except GuestAgentError as error:
@@ -87,14 +86,12 @@ class Server:
         qemu = Qemu(hello.sockets.qmp, End.DESTINATION, timeout_s=hello.command_s)
         pool = host_pool(self._state_dir)
         self._qemu, self._pool = qemu, pool
-        names = [name for name in rpc.CALLS if "." not in name and name != "hello"]
-        self._methods = {name: getattr(qemu, name) for name in names}
-        self._methods |= {
-            name: getattr(pool, name.removeprefix("vf."))
-            for name in rpc.CALLS
-            if name.startswith("vf.")
+        guest = agent_of(hello.sockets, hello.command_s)
+        self._targets = {
+            **dict.fromkeys(rpc.DESTINATION, qemu),
+            **dict.fromkeys(rpc.VFS, pool),
+            **({} if guest is None else dict.fromkeys(rpc.GUEST, guest)),
         }
-        self._methods |= _guest_methods(hello)
 
     async def _end(self) -> None:
         with self._lock:
@@ -102,20 +99,6 @@ class Server:
                 await self._qemu.close()
             if self._pool is not None:
                 await self._pool.close()
-
-
-def _guest_methods(hello: Hello) -> Mapping[str, Method]:
-    guest = agent_of(hello.sockets, hello.command_s)
-    if guest is None:
-        return {}
-
-    async def to_standby(macs: tuple[str, ...], hold_s: float) -> None:
-        await guest.to_standby(macs, hold_s=hold_s)
-
-    async def to_vf(macs: tuple[str, ...], timeout_s: float) -> None:
-        await guest.to_vf(macs, timeout_s=timeout_s)
-
-    return {"guest.to_standby": to_standby, "guest.to_vf": to_vf, "guest.pairs": guest.pairs}
 
 
 async def serve_stdio(state_dir: Path) -> None:

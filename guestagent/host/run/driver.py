@@ -16,7 +16,7 @@ from guestagent.errors import (
     PeerError,
     UnknownOutcomeError,
 )
-from guestagent.host.hypervisor.base import Guest, Hypervisor
+from guestagent.host.hypervisor.base import Ends, Guest
 from guestagent.host.migration.effects import effect_of
 from guestagent.host.migration.state import (
     BothViews,
@@ -140,7 +140,7 @@ class Driver:
     def __init__(
         self,
         vm: Vm,
-        hypervisors: Mapping[End, Hypervisor],
+        ends: Ends,
         guests: Mapping[End, Guest],
         *,
         observer: ProgressListener,
@@ -149,7 +149,7 @@ class Driver:
         clock: Clock,
     ) -> None:
         self._vm = vm
-        self._hypervisors = hypervisors
+        self._ends = ends
         self._guests = guests
         self._observer = observer
         self._recorder = recorder
@@ -210,7 +210,7 @@ class Driver:
                 return await self._provide(effect, state)
             case Unplug(end=end, vf=vf):
                 timeout_s = self._vm.timeouts.unplug_s
-                return await event_of(self._hypervisors[end].unplug(vf, timeout_s))
+                return await event_of(self._ends.at(end).unplug(vf, timeout_s))
             case FailoverToStandby(end=end, vfs=vfs):
                 return await event_of(self._to_standby(end, vfs, state))
             case FailbackToVf(end=end, vfs=vfs):
@@ -224,9 +224,9 @@ class Driver:
                 self._migration_end = Deadline.after(self._vm.migration.timeout_s, self._clock)
                 return await event_of(self._start_migration())
             case CancelMigration():
-                return await event_of(self._hypervisors[End.SOURCE].cancel_migration())
+                return await event_of(self._ends.migration()[0].cancel_migration())
             case ResumeGuest(end=end):
-                return await event_of(self._hypervisors[end].proceed())
+                return await event_of(self._ends.at(end).resume())
 
     async def _provide(
         self, effect: ClaimVfs | ResetVfs | ConfigureVf | Cleanup, state: State
@@ -249,13 +249,13 @@ class Driver:
         device = self._device(end, vf)
         if vf in state.programmed and self._provider is not None:
             device = device.on_vf(await self._provider.address(end, vf, state.operation))
-        await self._hypervisors[end].plug(device, self._vm.timeouts.attach_s)
+        await self._ends.at(end).plug(device, self._vm.timeouts.attach_s)
 
     async def _look(self, state: State) -> BothViews:
         if state.goal is not Goal.MIGRATE:
-            return BothViews(home=await self._hypervisors[state.home].look(), away=None)
+            return BothViews(home=await self._ends.at(state.home).look(), away=None)
         home, away = await asyncio.gather(
-            self._hypervisors[state.home].look(), self._hypervisors[state.target].look()
+            self._ends.at(state.home).look(), self._ends.at(state.target).look()
         )
         return BothViews(home=home, away=away)
 
@@ -264,8 +264,9 @@ class Driver:
         if destination is None:
             raise InternalError("a migration without a destination")
         settings = self._vm.migration
-        await self._hypervisors[End.DESTINATION].expect_migration(destination.listen, settings)
-        await self._hypervisors[End.SOURCE].start_migration(destination.uri, settings)
+        sender, receiver = self._ends.migration()
+        await receiver.expect_migration(destination.listen, settings)
+        await sender.start_migration(destination.uri, settings)
 
     async def _follow(self, grace_s: float | None) -> Event | None:
         end = self._migration_end
@@ -293,7 +294,7 @@ class Driver:
         return TimedOut(detail=f"the migration has not ended within {limit_s:g} s")
 
     async def _watch(self) -> None:
-        source = self._hypervisors[End.SOURCE]
+        source, _ = self._ends.migration()
         async for progress in source.follow_migration(self._vm.migration):
             self._observer.progressed(progress)
 
@@ -303,7 +304,7 @@ class Driver:
             return
         deadline = Deadline.after(timeout_s, self._clock)
         try:
-            await self._hypervisors[end].wait_for_change(timeout_s)
+            await self._ends.at(end).wait_for_change(timeout_s)
         except GuestAgentError:  # whatever another host's end says
             await self._paused(deadline.remaining_s)
 
@@ -335,12 +336,12 @@ class Driver:
         self._spans.append(Span(phase=phase, vf=vf, start_s=start_s, end_s=self._clock()))
 
     def _moments(self) -> tuple[Moment, ...]:
-        seen = [moment for end in self._hypervisors.values() for moment in end.moments]
+        seen = [moment for end in self._ends.connected.values() for moment in end.moments]
         return tuple(sorted(seen, key=lambda moment: moment.at_s))
 
     async def _figures(self, state: State) -> MigrationFigures | None:
         if state.goal is not Goal.MIGRATE or state.guest_at is not End.DESTINATION:
             return None
         with contextlib.suppress(PeerError, UnknownOutcomeError):
-            return await self._hypervisors[End.SOURCE].figures()
+            return await self._ends.migration()[0].figures()
         return None

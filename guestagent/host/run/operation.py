@@ -14,7 +14,7 @@ from guestagent import __version__
 from guestagent.errors import BusyError, ConfigurationError, ConflictError
 from guestagent.findings import Finding
 from guestagent.host.hypervisor import connect
-from guestagent.host.hypervisor.base import Guest, Hypervisor
+from guestagent.host.hypervisor.base import Ends, Guest, MigrationDestination
 from guestagent.host.migration.guest_location import GuestLocation, location_of
 from guestagent.host.migration.recovery import ordered, resumed
 from guestagent.host.migration.state import Goal, Limits, Order, Phase, State
@@ -22,7 +22,7 @@ from guestagent.host.model import End, Vm
 from guestagent.host.preflight.findings import PreflightFacts, as_problem
 from guestagent.host.preflight.gather import gather_facts
 from guestagent.host.preflight.judge import judge
-from guestagent.host.remote.client import RemoteGuest, RemotePool, RemoteQemu
+from guestagent.host.remote.client import remote_destination, remote_guest, remote_pool
 from guestagent.host.remote.connect import remote
 from guestagent.host.run.driver import Driver, OperationResult, ProgressListener
 from guestagent.host.run.vf_steps import VfProvisioner
@@ -207,7 +207,7 @@ async def _look(
 ) -> PreflightFacts:
     async with _equipped(vm, state, state_dir) as kit:
         guest = kit.guests.get(state.home) if ask_guest else None
-        return await gather_facts(kit.hypervisors, guest, kit.pools, other_operation=other)
+        return await gather_facts(kit.ends.connected, guest, kit.pools, other_operation=other)
 
 
 async def _drive(
@@ -216,7 +216,7 @@ async def _drive(
     async with _equipped(vm, state, state_dir) as kit:
         driver = Driver(
             vm,
-            kit.hypervisors,
+            kit.ends,
             kit.guests,
             observer=observer,
             recorder=journal,
@@ -240,7 +240,7 @@ async def _drive(
 class _Kit:
     """What an operation works with; ``pools`` is empty where no VF is claimed here."""
 
-    hypervisors: Mapping[End, Hypervisor]
+    ends: Ends
     guests: Mapping[End, Guest]
     pools: Mapping[End, VfPool]
 
@@ -250,22 +250,27 @@ async def _equipped(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Kit
     sides = {state.home, state.target}
     far = remote(vm) if End.DESTINATION in sides else None
     here = sides if far is None else sides - {End.DESTINATION}
-    hypervisors: dict[End, Hypervisor] = {end: connect.hypervisor(vm, end) for end in here}
+    source = connect.hypervisor(vm, End.SOURCE) if End.SOURCE in here else None
+    destination: MigrationDestination | None = None
+    if far is not None:
+        destination = remote_destination(far, command_s=vm.timeouts.command_s)
+    elif End.DESTINATION in here:
+        destination = connect.hypervisor(vm, End.DESTINATION)
+    ends = Ends(source=source, destination=destination)
     guests: dict[End, Guest] = {
         end: guest for end in here if (guest := connect.guest(vm, end)) is not None
     }
     pool = host_pool(state_dir) if state.home_managed or state.target_managed else None
     pools: dict[End, VfPool] = {} if pool is None else dict.fromkeys(End, pool)
     if far is not None:
-        hypervisors[End.DESTINATION] = RemoteQemu(far, command_s=vm.timeouts.command_s)
         if End.DESTINATION in state.reachable:
-            guests[End.DESTINATION] = RemoteGuest(far)
+            guests[End.DESTINATION] = remote_guest(far)
         if pool is not None:
-            pools[End.DESTINATION] = RemotePool(far)
+            pools[End.DESTINATION] = remote_pool(far)
     try:
-        yield _Kit(hypervisors=hypervisors, guests=guests, pools=pools)
+        yield _Kit(ends=ends, guests=guests, pools=pools)
     finally:
-        for hypervisor in hypervisors.values():
+        for hypervisor in ends.connected.values():
             await hypervisor.close()
         if pool is not None:
             await pool.close()

@@ -130,3 +130,11 @@ class VfPool(Protocol):
         when something else has the name.
         """
         ...
+
+
+class LocalVfPool(VfPool, Protocol):
+    """The VFs of this host, with the connection to its kernel."""
+
+    async def close(self) -> None:
+        """Wait for the call under way and close the connection."""
+        ...

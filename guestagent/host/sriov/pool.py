@@ -1,6 +1,6 @@
-"""The VFs of this host: the VfPool protocol over the real kernel.
+"""The VFs of this host: the operations of ``VfPool`` on the real kernel.
 
-``Pool`` does the work, synchronously; ``SriovPool`` is the same for an event loop,
+``Pool`` performs them synchronously; ``InThread`` offers them to an event loop,
 with one thread that owns the netlink socket. A step writes the lease before it
 touches the VF, so that whoever finds the lease after a crash knows what may be
 there; all steps can be repeated.
@@ -15,13 +15,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import cast
 
 from guestagent.clock import Clock
 from guestagent.errors import GuestAgentError, SystemLacksError
+from guestagent.forwarding import Call, Forwarder, calls_of
 from guestagent.host.sriov import inventory as sight
 from guestagent.host.sriov import l2path, macvtap
-from guestagent.host.sriov.base import NotLeasedError, NoVfError, VfRefusedError
+from guestagent.host.sriov.base import (
+    LocalVfPool,
+    NotLeasedError,
+    NoVfError,
+    VfPool,
+    VfRefusedError,
+)
 from guestagent.host.sriov.core.choose import choose, unfit_vf
 from guestagent.host.sriov.core.model import (
     Inventory,
@@ -41,7 +48,6 @@ from guestagent.host.sriov.records import DIRECTORY, Records
 from guestagent.host.sriov.vfio import VFIO, Roots, Vfio
 
 LET_GO_TIMEOUT_S = 30.0
-_T = TypeVar("_T")
 
 
 class Pool:
@@ -281,84 +287,42 @@ class Pool:
         )
 
 
-class SriovPool:
-    """The VfPool protocol over a ``Pool`` that ``make`` makes in a thread of its own.
+class InThread(Forwarder):
+    """The operations of ``VfPool`` on a ``Pool`` that ``make`` makes in a thread of its own.
 
     A call that is cancelled goes on in the thread until its bounded end; the next
     one waits for it.
     """
 
     def __init__(self, make: Callable[[], Pool]) -> None:
+        super().__init__(calls_of(VfPool), self._perform)
         self._make = make
         self._pool: Pool | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sriov")
 
     async def close(self) -> None:
-        """Wait for what is under way and end the thread."""
+        """Wait for the call under way and end the thread."""
         self._thread.shutdown()
 
-    async def inventory(self) -> Inventory:
-        """Return every PF and VF, and who has it."""
-        return await self._run(Pool.inventory)
-
-    async def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
-        """Return all leases, of one VM if given."""
-        return await self._run(Pool.leases, vm)
-
-    async def claim(self, want: Want, owner: Owner) -> Lease:
-        """Promise the VF that fits best to ``owner``."""
-        return await self._run(Pool.claim, want, owner)
-
-    async def adopt(self, vf: str, owner: Owner, settings: VfSettings) -> Lease:
-        """Take the lease on a VF that the owner's VM is using already."""
-        return await self._run(Pool.adopt, vf, owner, settings)
-
-    async def program(self, lease: Lease, settings: VfSettings) -> Lease:
-        """Make the VF ready to be plugged."""
-        return await self._run(Pool.program, lease, settings)
-
-    async def settle(self, lease: Lease) -> Lease:
-        """The guest uses the VF: close the standby's path."""
-        return await self._run(Pool.settle, lease)
-
-    async def withdraw(self, lease: Lease) -> Lease:
-        """The VF has been unplugged: clear its MAC, open the standby's path."""
-        return await self._run(Pool.withdraw, lease)
-
-    async def release(self, lease: Lease) -> tuple[str, ...]:
-        """Clear the VF, give it back as it was, and end the lease."""
-        return await self._run(Pool.release, lease)
-
-    async def open_standby(self, standby: Standby) -> tuple[str, ...]:
-        """Have the host deliver this MAC to the standby."""
-        return await self._run(Pool.open_standby, standby)
-
-    async def close_standby(self, standby: Standby) -> tuple[str, ...]:
-        """Undo ``open_standby``."""
-        return await self._run(Pool.close_standby, standby)
-
-    async def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
-        """Make a macvtap for the standby on the PF of a claimed VF."""
-        return await self._run(Pool.create_macvtap, lease, name, mac)
-
-    async def _run(
-        self,
-        method: Callable[..., _T],
-        *arguments: object,
-    ) -> _T:
-        def call() -> _T:
+    async def _perform(self, _: str, call: Call, arguments: tuple[object, ...]) -> object:
+        def work() -> object:
             try:
                 if self._pool is None:
                     self._pool = self._make()
-                return method(self._pool, *arguments)
+                return call.on(self._pool, arguments)
             except OSError as error:  # a full disk, a device that goes while it is looked at
                 what = f"{error.filename or 'the VFs of this host'}: {error.strerror or error}"
                 raise SystemLacksError(what, hint="see the disk, and journalctl -k") from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def host_pool(state_dir: Path, *, let_go_timeout_s: float = LET_GO_TIMEOUT_S) -> SriovPool:
+def pool_in_thread(make: Callable[[], Pool]) -> LocalVfPool:
+    """Return the pool that ``make`` makes, for an event loop; see ``InThread``."""
+    return cast("LocalVfPool", InThread(make))
+
+
+def host_pool(state_dir: Path, *, let_go_timeout_s: float = LET_GO_TIMEOUT_S) -> LocalVfPool:
     """Return the pool of this host, with its leases below ``state_dir``.
 
     A process that has a VF open is waited for as long as ``let_go_timeout_s``.
@@ -370,4 +334,4 @@ def host_pool(state_dir: Path, *, let_go_timeout_s: float = LET_GO_TIMEOUT_S) ->
 
         return Pool(state_dir / DIRECTORY, NetlinkLinks(), let_go_timeout_s=let_go_timeout_s)
 
-    return SriovPool(make)
+    return pool_in_thread(make)

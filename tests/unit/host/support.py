@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from guestagent.host.hypervisor.base import Guest, Hypervisor
+from guestagent.host.hypervisor.base import Ends, Guest, MigrationDestination
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.migration.state import Event, Goal, Limits, Phase, State
 from guestagent.host.migration.transitions import step
@@ -147,7 +147,7 @@ class World:
     destination: FakeQemu
     watcher: Watcher = field(default_factory=Watcher)
     recorder: Notebook = field(default_factory=Notebook)
-    remote: Hypervisor | None = None
+    remote: MigrationDestination | None = None
     vf_hosts: dict[End, FakeVfHost] = field(default_factory=dict)
     limits: Limits = EAGER
     guests: dict[End, Guest] = field(
@@ -203,16 +203,17 @@ class World:
         self, goal: Goal = Goal.MIGRATE, state: State | None = None
     ) -> OperationResult:
         """Run a command against the two fakes, or go on from a state."""
-        sides = tuple(End) if goal is Goal.MIGRATE else (End.SOURCE,)
-        paths = {End.SOURCE: self.source.path, End.DESTINATION: self.destination.path}
-        hypervisors: dict[End, Hypervisor] = {
-            end: Qemu(paths[end], end, timeout_s=self.vm.timeouts.command_s) for end in sides
-        }
-        if self.remote is not None:
-            hypervisors[End.DESTINATION] = self.remote
+        command_s = self.vm.timeouts.command_s
+        destination: MigrationDestination | None = self.remote
+        if destination is None and goal is Goal.MIGRATE:
+            destination = Qemu(self.destination.path, End.DESTINATION, timeout_s=command_s)
+        ends = Ends(
+            source=Qemu(self.source.path, End.SOURCE, timeout_s=command_s),
+            destination=destination,
+        )
         driver = Driver(
             self.vm,
-            hypervisors,
+            ends,
             self.guests,
             observer=self.watcher,
             recorder=self.recorder,
@@ -225,7 +226,7 @@ class World:
         try:
             return await driver.run(state or self.first_state(goal))
         finally:
-            for hypervisor in hypervisors.values():
+            for hypervisor in ends.connected.values():
                 await hypervisor.close()
 
 

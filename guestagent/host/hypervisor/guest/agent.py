@@ -68,7 +68,7 @@ class GuestAgentClient:
         self._ways = ways
         self._witness = qga_fallback
 
-    async def to_standby(self, macs: Sequence[str], *, hold_s: float) -> None:
+    async def to_standby(self, macs: tuple[str, ...], *, hold_s: float) -> None:
         """Have the guest move its traffic to the standby for at most ``hold_s`` seconds.
 
         Returns when the guest said for every pair that the standby carries it.
@@ -77,7 +77,7 @@ class GuestAgentClient:
             arguments: dict[str, object] = {"to": "standby", "bond": mac, "hold_s": hold_s}
             await self._ask("switch", arguments, ANSWER_MARGIN_S, mac=mac)
 
-    async def to_vf(self, macs: Sequence[str], *, timeout_s: float) -> None:
+    async def to_vf(self, macs: tuple[str, ...], *, timeout_s: float) -> None:
         """End the holds and return when the guest said that every pair is on its VF."""
         for mac in macs:
             arguments: dict[str, object] = {"to": "auto", "bond": mac}

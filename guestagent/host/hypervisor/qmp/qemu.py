@@ -107,8 +107,8 @@ class Qemu:
         """See ``Hypervisor.topology``."""
         return await read_topology(self._run)
 
-    async def means(self) -> QemuCapabilities:
-        """See ``Hypervisor.means``."""
+    async def capabilities(self) -> QemuCapabilities:
+        """See ``Hypervisor.capabilities``."""
         listed = await self._run("query-migrate-capabilities")
         memory = await self._run("query-memory-size-summary")
         version = (await self._run("query-version")).member("qemu")
@@ -173,12 +173,12 @@ class Qemu:
     # --- migration --------------------------------------------------------------------------
 
     async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
-        """See ``Hypervisor.expect_migration``."""
+        """See ``MigrationDestination.expect_migration``."""
         await self._set_up_migration(settings, {"downtime-limit": settings.downtime_limit_ms})
         await self._run("migrate-incoming", {"uri": uri})
 
     async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
-        """See ``Hypervisor.start_migration``."""
+        """See ``MigrationSource.start_migration``."""
         parameters = {"downtime-limit": first_limit_ms(settings.downtime_limit_ms)}
         if settings.bandwidth_limit_mib_per_s is not None:
             present = await self._run("query-migrate-parameters")
@@ -194,7 +194,7 @@ class Qemu:
             raise
 
     async def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
-        """See ``Hypervisor.follow_migration``."""
+        """See ``MigrationSource.follow_migration``."""
         last: tuple[float, int] | None = None
         told_paused = False
         present = await self._run("query-migrate-parameters")
@@ -230,7 +230,7 @@ class Qemu:
             await self.wait_for_change(_POLL_S)
 
     async def cancel_migration(self) -> None:
-        """See ``Hypervisor.cancel_migration``."""
+        """See ``MigrationSource.cancel_migration``."""
         migration = await self._run("query-migrate")
         status = migration.optional_text("status") or ""
         if self._postcopy_asked or status.startswith("postcopy"):
@@ -241,7 +241,7 @@ class Qemu:
         await self._run("migrate_cancel")
 
     async def figures(self) -> MigrationFigures | None:
-        """See ``Hypervisor.figures``."""
+        """See ``MigrationSource.figures``."""
         reply = await self._run("query-migrate")
         if reply.optional_text("status") != "completed" or not reply.has("total-time"):
             return None
@@ -252,8 +252,8 @@ class Qemu:
             transferred_bytes=reply.member("ram").integer("transferred"),
         )
 
-    async def proceed(self) -> None:
-        """See ``Hypervisor.proceed``."""
+    async def resume(self) -> None:
+        """See ``Hypervisor.resume``."""
         await self._run("cont")
 
     async def close(self) -> None:

@@ -41,7 +41,7 @@ def talking(
 
 
 async def to_standby(guest: GuestAgentClient) -> None:
-    await guest.to_standby([MAC], hold_s=60)
+    await guest.to_standby((MAC,), hold_s=60)
 
 
 def test_a_switch_names_the_pair_and_how_long_it_holds(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_switch_names_the_pair_and_how_long_it_holds(tmp_path: Path) -> None:
 
 
 def test_coming_back_ends_the_hold_and_waits_for_the_vf(tmp_path: Path) -> None:
-    requests = talking(tmp_path, obedient, lambda guest: guest.to_vf([MAC], timeout_s=5))
+    requests = talking(tmp_path, obedient, lambda guest: guest.to_vf((MAC,), timeout_s=5))
     assert [item["request"] for item in requests] == ["switch", "wait"]
     assert requests[0]["arguments"] == {"to": "auto", "bond": MAC}
     assert requests[1]["arguments"]["active"] == "vf"
@@ -62,7 +62,7 @@ def test_a_guest_that_knows_of_no_pair_yet_is_waited_for(tmp_path: Path) -> None
     def answer(request: dict[str, Any]) -> bytes:
         return refusing(request) if request["request"] == "switch" else obedient(request)
 
-    requests = talking(tmp_path, answer, lambda guest: guest.to_vf([MAC], timeout_s=5))
+    requests = talking(tmp_path, answer, lambda guest: guest.to_vf((MAC,), timeout_s=5))
     assert [item["request"] for item in requests] == ["switch", "wait"]
 
 
@@ -131,7 +131,7 @@ def test_qemu_ga_is_asked_where_the_channel_is_silent(tmp_path: Path) -> None:
                 SerialTransport(tmp_path / "absent"),
                 QgaExecTransport(GuestAgent(qga.path, timeout_s=5)),
             ]
-            await GuestAgentClient(ways).to_standby([MAC], hold_s=60)
+            await GuestAgentClient(ways).to_standby((MAC,), hold_s=60)
         return qga.executed
 
     (executed,) = asyncio.run(run())
@@ -201,7 +201,7 @@ def test_a_vf_that_was_plugged_is_given_time_to_be_listed(tmp_path: Path) -> Non
         return [nic("bond0"), nic("enp1s0"), *([nic("enp2s0")] if qga.listed > 1 else [])]
 
     qga.interfaces = listed
-    told = told_without_agent(tmp_path, qga, lambda guest: guest.to_vf([MAC], timeout_s=5))
+    told = told_without_agent(tmp_path, qga, lambda guest: guest.to_vf((MAC,), timeout_s=5))
     assert "bond0, enp1s0, enp2s0 with" in told
     assert qga.listed == 2
 
@@ -224,7 +224,7 @@ def test_a_silent_qemu_ga_adds_nothing(tmp_path: Path, monkeypatch: pytest.Monke
             with pytest.raises(PeerError) as caught:
                 await GuestAgentClient(
                     [QgaExecTransport(qga_fallback)], qga_fallback=qga_fallback
-                ).to_standby([MAC], hold_s=1)
+                ).to_standby((MAC,), hold_s=1)
             return str(caught.value)
 
     assert "by qemu-ga" not in asyncio.run(run())

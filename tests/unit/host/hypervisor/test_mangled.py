@@ -69,7 +69,7 @@ async def ask_qemu(path: Path) -> object:
         if view.unreachable is None:
             for request in (
                 qemu.topology(),
-                qemu.means(),
+                qemu.capabilities(),
                 qemu.unplug("vf0", ANSWER_S),
                 qemu.start_migration("unix:/nowhere", MigrationSettings()),
                 qemu.wait_for_change(ANSWER_S),
@@ -89,7 +89,7 @@ async def ask_qga(path: Path) -> object:
 async def ask_agent(path: Path) -> object:
     """Ask for a switch."""
     return await _tried(
-        GuestAgentClient([SerialTransport(path)]).to_standby(["52:54:00:aa:00:01"], hold_s=9)
+        GuestAgentClient([SerialTransport(path)]).to_standby(("52:54:00:aa:00:01",), hold_s=9)
     )
 
 

@@ -28,7 +28,7 @@ from guestagent.host.migration.state import Phase
 from guestagent.host.model import Device, End, Endpoint, QemuState
 from guestagent.host.remote import client, rpc
 from guestagent.host.remote import server as serve_module
-from guestagent.host.remote.client import Remote, RemoteQemu, ssh_command
+from guestagent.host.remote.client import Remote, remote_destination, ssh_command
 from guestagent.host.remote.rpc import Hello
 from guestagent.host.remote.server import Server
 from guestagent.host.store.lock import vm_lock
@@ -63,7 +63,7 @@ def to(stage: World, directory: Path, *, deadly: int = 0) -> Mortal:
     hello = Hello(vm="web1", sockets=Endpoint(qmp=stage.destination.path), command_s=FAR_S)
     far = Mortal(far_end(directory / "far"), hello, origin="ssh://host2")
     far.deadly, far.calls = deadly, []
-    stage.remote = RemoteQemu(far, command_s=FAR_S)
+    stage.remote = remote_destination(far, command_s=FAR_S)
     return far
 
 
@@ -107,9 +107,9 @@ def test_what_the_far_end_says_comes_as_the_error_that_it_was(tmp_path: Path) ->
         with pytest.raises(RefusedError, match="ssh://host2: destination QEMU"):
             await far.plug(Device(driver="x", id="y", bus="rp2"), FAR_S)
         with pytest.raises(UnknownOutcomeError):
-            await far.proceed()
+            await far.resume()
         here = Qemu(stage.destination.path, End.DESTINATION, timeout_s=FAR_S)
-        for ask in ("look", "topology", "means"):
+        for ask in ("look", "topology", "capabilities"):
             there = await getattr(far, ask)()
             await far.close()  # QEMU serves one client at a time
             assert there == await getattr(here, ask)()
@@ -150,7 +150,7 @@ def test_a_far_end_that_is_none_is_an_error_in_bounded_time(
     hello = Hello(vm="web1", sockets=Endpoint(qmp=Path("/q")), command_s=1.0)
 
     async def look() -> QemuState:
-        far = RemoteQemu(Remote(command, hello, origin="ssh://host2"), command_s=1.0)
+        far = remote_destination(Remote(command, hello, origin="ssh://host2"), command_s=1.0)
         try:
             async with asyncio.timeout(20.0):
                 return await far.look()
@@ -168,7 +168,7 @@ def test_what_ssh_said_last_is_why_nobody_answers() -> None:
     hello = Hello(vm="web1", sockets=Endpoint(qmp=Path("/q")), command_s=1.0)
 
     async def look() -> QemuState:
-        return await RemoteQemu(
+        return await remote_destination(
             Remote(["sh", "-c", script], hello, origin="ssh://host2"), command_s=1.0
         ).look()
 

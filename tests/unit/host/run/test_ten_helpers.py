@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.host.hypervisor.base import Hypervisor
+from guestagent.host.hypervisor.base import Ends
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.migration.state import Goal, Phase
 from guestagent.host.model import End, Pair
@@ -26,7 +26,7 @@ from guestagent.host.run.driver import Driver
 from guestagent.host.run.vf_steps import VfProvisioner
 from guestagent.host.sriov.base import NoVfError
 from guestagent.host.sriov.core.model import NO_MAC, Owner, Provision, VfSettings, Want
-from guestagent.host.sriov.pool import Pool, SriovPool
+from guestagent.host.sriov.pool import Pool, pool_in_thread
 from tests.fakes.hosttree import FakeHost, vf_address
 from tests.unit.host.support import World, world
 
@@ -138,16 +138,16 @@ async def _migrate(root: Path, number: int) -> Migrated:
         End.SOURCE: lambda: on_time(source(root)),
         End.DESTINATION: lambda: on_time(destination(root)),
     }
-    pools = {end: SriovPool(make) for end, make in makers.items()}
+    pools = {end: pool_in_thread(make) for end, make in makers.items()}
     async with world(directory) as stage:
         _describe(stage, number)
-        hypervisors: dict[End, Hypervisor] = {
-            End.SOURCE: Qemu(stage.source.path, End.SOURCE, timeout_s=MEETING_S),
-            End.DESTINATION: Qemu(stage.destination.path, End.DESTINATION, timeout_s=MEETING_S),
-        }
+        ends = Ends(
+            source=Qemu(stage.source.path, End.SOURCE, timeout_s=MEETING_S),
+            destination=Qemu(stage.destination.path, End.DESTINATION, timeout_s=MEETING_S),
+        )
         driver = Driver(
             stage.vm,
-            hypervisors,
+            ends,
             stage.guests,
             observer=stage.watcher,
             recorder=stage.recorder,
@@ -158,7 +158,7 @@ async def _migrate(root: Path, number: int) -> Migrated:
         outcome = await driver.run(stage.first_state(Goal.MIGRATE))
         for pool in pools.values():
             await pool.close()
-        for hypervisor in hypervisors.values():
+        for hypervisor in ends.connected.values():
             await hypervisor.close()
         device = stage.destination.devices.get("vf0", {})
         return Migrated(

@@ -22,7 +22,7 @@ from guestagent.host.sriov.core.model import (
     Want,
 )
 from guestagent.host.sriov.links import HostLink
-from guestagent.host.sriov.pool import SriovPool
+from guestagent.host.sriov.pool import pool_in_thread
 from tests.fakes.hosttree import FakeHost, vf_address
 
 MAC = "52:54:00:aa:00:01"
@@ -137,7 +137,7 @@ def test_a_file_system_that_says_no_is_no_crash_in_the_middle_of_an_operation(
     host: FakeHost,
 ) -> None:
     async def claim() -> None:
-        pool = SriovPool(host.pool)
+        pool = pool_in_thread(host.pool)
         try:
             await pool.claim(Want(vf=VF), WEB1)
         finally:
