@@ -42,7 +42,7 @@ class FakeStack(NetworkStack):
     detached: list[str] = field(default_factory=list)
     conflicts: dict[str, str] = field(default_factory=dict)
     """Reason why a NIC cannot be a port, by its name."""
-    before: str | None = None
+    pre_takeover: str | None = None
     """Content of the file of a bond until the bond takes over."""
     autoconfigures: Autoconfiguration = Autoconfiguration.KERNEL
 
@@ -58,7 +58,7 @@ class FakeStack(NetworkStack):
         return self.autoconfigures
 
     def files(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
-        return (self._file(f"/run/{nic.bond}", f"{nic.bond} {nic.mac}", self.before),)
+        return (self._file(f"/run/{nic.bond}", f"{nic.bond} {nic.mac}", self.pre_takeover),)
 
     def files_for_return(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
         if not owned:
@@ -77,9 +77,11 @@ class FakeStack(NetworkStack):
     def give_back(self, bond: str) -> None:
         self.disk.pop(f"/run/{bond}", None)
 
-    def _file(self, path: str, content: str, before: str | None = None) -> StackFile:
+    def _file(self, path: str, content: str, pre_takeover: str | None = None) -> StackFile:
         in_place = self.disk.get(path) == content
-        return StackFile(path=path, content=content, in_place=in_place, before=before)
+        return StackFile(
+            path=path, content=content, in_place=in_place, pre_takeover_content=pre_takeover
+        )
 
 
 @dataclass

@@ -268,8 +268,8 @@ class StackFile:
     path: str
     content: str
     in_place: bool
-    before: str | None = None
-    """What keeps the stack off the bond until it takes over; None where it waits by itself."""
+    pre_takeover_content: str | None = None
+    """Content that keeps the stack off the bond until the take-over; None if it waits anyway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

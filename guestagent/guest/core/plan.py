@@ -199,8 +199,7 @@ class _PairPlanner:
             )
 
     def _stack_files(self) -> Iterator[Action]:
-        # The stack is told only when the bond is about to take over: until then
-        # the NIC must stay what it was, at the next boot too.
+        # Only when the bond takes over: until then the NIC stays as it was, at a boot too.
         if self._live() and not self._carries():
             return
         for file in self.snapshot.stack_files.get(self.bond_name, ()):
@@ -217,9 +216,10 @@ class _PairPlanner:
             return
         reason = f"{self.pair.standby.name} has its addresses still"
         for file in self.snapshot.stack_files.get(self.bond_name, ()):
-            if file.before is not None and self._live():
+            content = file.pre_takeover_content
+            if content is not None and self._live():
                 yield HoldOffStack(
-                    bond=self.bond_name, path=file.path, content=file.before, reason=reason
+                    bond=self.bond_name, path=file.path, content=content, reason=reason
                 )
         yield CreateBond(
             bond=self.bond_name,

@@ -35,11 +35,13 @@ def make_directory(path: Path) -> None:
 
 
 def stack_file(
-    path: Path, content: str, *, also: str | None = None, before: str | None = None
+    path: Path, content: str, *, also: str | None = None, pre_takeover: str | None = None
 ) -> StackFile:
     """Return a file that must be on disk; it is in place with this content or with ``also``."""
     in_place = read_or_none(path) in {content, also} - {None}
-    return StackFile(path=str(path), content=content, in_place=in_place, before=before)
+    return StackFile(
+        path=str(path), content=content, in_place=in_place, pre_takeover_content=pre_takeover
+    )
 
 
 def standby_of(bond: str, root: Path = Path("/")) -> str | None:

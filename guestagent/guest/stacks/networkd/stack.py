@@ -102,7 +102,7 @@ class Networkd(NetworkStack):
             self._bond_path(nic.bond),
             for_take_over if nic.link.addresses else for_boot,
             also=for_take_over,
-            before=bond_file.bond_unmanaged(nic.bond) if is_shared else None,
+            pre_takeover=bond_file.bond_unmanaged(nic.bond) if is_shared else None,
         )
         if interface_id is None:
             return ports, bond

@@ -170,7 +170,7 @@ def test_a_stack_that_would_configure_the_bond_is_kept_off_it_before_there_is_on
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = FakeSystem()
-    system.stack.before = "nobody's"
+    system.stack.pre_takeover = "nobody's"
     live(system, MAC)
     known: list[str | None] = []
     create_bond = system.kernel.create_bond
@@ -187,7 +187,7 @@ def test_a_stack_that_would_configure_the_bond_is_kept_off_it_before_there_is_on
 
 def test_a_stack_that_was_kept_off_a_bond_that_could_not_be_made_knows_nothing_of_it() -> None:
     system = FakeSystem()
-    system.stack.before = "nobody's"
+    system.stack.pre_takeover = "nobody's"
     live(system, MAC)
     system.kernel.refuse("create_bond", errno.EPERM)
     assert system.engine().converge().error is not None

@@ -246,12 +246,12 @@ def test_networkd_is_kept_off_a_bond_that_a_file_of_the_nic_matches_until_it_tak
 ) -> None:
     disk.put("etc/50-lan.network", f"[Match]\nMACAddress={MAC}\n[Network]\nDHCP=yes\n")
     file = disk.files()["05-guestagent-bond0.network"]
-    before = file.before or ""
-    assert before.endswith("[Match]\nName=bond0\nKind=bond\n\n[Link]\nUnmanaged=yes\n")
-    disk.networkd.write(file.path, before)
+    content = file.pre_takeover_content or ""
+    assert content.endswith("[Match]\nName=bond0\nKind=bond\n\n[Link]\nUnmanaged=yes\n")
+    disk.networkd.write(file.path, content)
     assert not disk.files()["05-guestagent-bond0.network"].in_place, "it is to take over yet"
     disk.put("etc/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
-    assert disk.files()["05-guestagent-bond0.network"].before is None
+    assert disk.files()["05-guestagent-bond0.network"].pre_takeover_content is None
 
 
 def test_static_addresses_of_a_file_that_matches_the_bond_too_are_left_as_they_are(
