@@ -43,7 +43,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class PairConfig:
     """A standby NIC and the VF that shares its MAC; ``destination_vf`` may be None.
 
     ``sriov`` and ``destination_sriov`` are None where the VF is taken as it is,
@@ -152,7 +152,7 @@ class Vm:
     name: str
     source: Endpoint
     destination: Destination | None
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairConfig, ...]
     migration: MigrationSettings
     timeouts: Timeouts
     guest_must_agree: bool = False

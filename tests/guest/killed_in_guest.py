@@ -219,7 +219,7 @@ class Death:
         operation.host_pool = self._pool  # type: ignore[attr-defined, assignment]
         # The check before changes nothing, and takes a third of the time.
         operation._look = _looked_at_nothing
-        operation.judge = _nothing_wrong  # type: ignore[attr-defined, assignment]
+        operation.check_facts = _nothing_wrong  # type: ignore[attr-defined, assignment]
         for name in ("create", "replace", "remove"):
             setattr(Records, name, self._counted(getattr(Records, name)))
 

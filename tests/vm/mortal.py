@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 
 from guestagent.host.cli import main as cli
-from guestagent.host.store.journal import EffectEnded, Entered, Journal, What
+from guestagent.host.store.journal import EffectEnded, Entered, Entry, Journal
 
 
 def die() -> None:
@@ -28,7 +28,7 @@ def at_points(reached: Callable[[str, str], None]) -> None:
     write = Journal.write
     entered: list[str] = []
 
-    def write_and_tell(self: Journal, what: What, *, durable: bool) -> None:
+    def write_and_tell(self: Journal, what: Entry, *, durable: bool) -> None:
         if isinstance(what, EffectEnded):
             reached("after", entered[-1])
         write(self, what, durable=durable)

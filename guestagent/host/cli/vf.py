@@ -13,7 +13,7 @@ from pathlib import Path
 
 from guestagent.errors import EXIT_DONE, ConfigurationError, GuestAgentError
 from guestagent.host.config import description
-from guestagent.host.model import End, Pair, Vm
+from guestagent.host.model import End, PairConfig, Vm
 from guestagent.host.report import vf_result
 from guestagent.host.sriov.base import VfPool
 from guestagent.host.sriov.core.model import Inventory, Lease, Macvtap, Owner
@@ -171,7 +171,7 @@ async def _list(state_dir: Path) -> Inventory:
         await pool.close()
 
 
-def _pairs(vm: Vm, end: End, mac: str | None) -> tuple[Pair, ...]:
+def _pairs(vm: Vm, end: End, mac: str | None) -> tuple[PairConfig, ...]:
     described = [pair for pair in vm.pairs if pair.sriov_on(end) is not None]
     if not described:
         raise ConfigurationError(
@@ -188,7 +188,7 @@ def _pairs(vm: Vm, end: End, mac: str | None) -> tuple[Pair, ...]:
 
 
 async def _claim(
-    vm: Vm, pairs: Sequence[Pair], arguments: argparse.Namespace
+    vm: Vm, pairs: Sequence[PairConfig], arguments: argparse.Namespace
 ) -> tuple[vf_result.Claimed, ...]:
     pool = host_pool(arguments.state_dir, let_go_timeout_s=arguments.wait)
     try:
@@ -212,7 +212,7 @@ class Claiming:
 
 
 async def claim_all(
-    pool: VfPool, vm: Vm, pairs: Sequence[Pair], end: End, *, how: Claiming
+    pool: VfPool, vm: Vm, pairs: Sequence[PairConfig], end: End, *, how: Claiming
 ) -> tuple[vf_result.Claimed, ...]:
     """Claim a VF for each pair; where one cannot be had, those taken by this call go back."""
     before = {lease.vf: lease for lease in await pool.leases(vm.name)}
@@ -241,7 +241,7 @@ async def claim_all(
 
 
 async def _claim_one(
-    pool: VfPool, vm: Vm, pair: Pair, end: End, before: dict[str, Lease]
+    pool: VfPool, vm: Vm, pair: PairConfig, end: End, before: dict[str, Lease]
 ) -> Lease:
     """Claim a pair's VF, or find the one that an earlier call has claimed for it."""
     provision = pair.sriov_on(end)

@@ -20,7 +20,7 @@ from guestagent.host.model import (
     Device,
     Endpoint,
     MigrationSettings,
-    Pair,
+    PairConfig,
     Timeouts,
     Vm,
 )
@@ -170,7 +170,7 @@ def _uri(table: Table, key: str) -> str:
     return uri
 
 
-def _pair(table: Table) -> Pair:
+def _pair(table: Table) -> PairConfig:
     mac = table.text("mac").lower()
     if not _MAC.fullmatch(mac):
         raise table.wrong("mac", f"is {mac!r}, must be written as 52:54:00:aa:00:01")
@@ -191,7 +191,7 @@ def _pair(table: Table) -> Pair:
             laid_over = {key: value for key, value in laid_over.items() if key != "host"}
         destination_vf = _device(table, "destination_vf", laid_over, mac)
         destination_sriov = _provision(table, "destination_sriov", provided, destination_vf, mac)
-    return Pair(
+    return PairConfig(
         mac=mac,
         standby=standby,
         vf=vf,

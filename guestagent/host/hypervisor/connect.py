@@ -9,7 +9,7 @@ from guestagent.host.hypervisor.guest.agent import (
     QgaExecTransport,
     SerialTransport,
 )
-from guestagent.host.hypervisor.guest.qga import GuestAgent
+from guestagent.host.hypervisor.guest.qga import QemuGuestAgent
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.model import End, Endpoint, Vm
 
@@ -31,10 +31,10 @@ def hypervisor(vm: Vm, end: End) -> Qemu:
     return Qemu(endpoint(vm, end).qmp, end, timeout_s=vm.timeouts.command_s)
 
 
-def qemu_ga(vm: Vm, end: End) -> GuestAgent | None:
+def qemu_ga(vm: Vm, end: End) -> QemuGuestAgent | None:
     """Return the guest's qemu-ga, None where none is described."""
     path = endpoint(vm, end).qga
-    return None if path is None else GuestAgent(path, timeout_s=vm.timeouts.command_s)
+    return None if path is None else QemuGuestAgent(path, timeout_s=vm.timeouts.command_s)
 
 
 def guest(vm: Vm, end: End) -> GuestAgentClient | None:
@@ -47,7 +47,9 @@ def agent_of(sockets: Endpoint, command_s: float) -> GuestAgentClient | None:
     ways: list[AgentTransport] = []
     if sockets.agent is not None:
         ways.append(SerialTransport(sockets.agent))
-    qga_fallback = None if sockets.qga is None else GuestAgent(sockets.qga, timeout_s=command_s)
+    qga_fallback = (
+        None if sockets.qga is None else QemuGuestAgent(sockets.qga, timeout_s=command_s)
+    )
     if qga_fallback is not None:
         ways.append(QgaExecTransport(qga_fallback))
     return GuestAgentClient(ways, qga_fallback=qga_fallback) if ways else None

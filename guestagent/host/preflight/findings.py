@@ -46,7 +46,7 @@ def error(subject: str, message: str, hint: str | None) -> Finding:
     return Finding(severity=Severity.ERROR, subject=subject, message=message, hint=hint)
 
 
-def as_problem(findings: tuple[Finding, ...]) -> Finding | None:
+def combined(findings: tuple[Finding, ...]) -> Finding | None:
     """Combine all errors into one finding; None if there are none."""
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if not errors:

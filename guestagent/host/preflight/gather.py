@@ -26,7 +26,7 @@ async def gather_facts(
 ) -> PreflightFacts:
     """Look at everything."""
     sides = await asyncio.gather(
-        *(_side(hypervisors[end], pools.get(end)) for end in sorted(hypervisors, reverse=True))
+        *(_end(hypervisors[end], pools.get(end)) for end in sorted(hypervisors, reverse=True))
     )
     by_side = {facts.view.end: facts for facts in sides}
     source = by_side[End.SOURCE]
@@ -45,7 +45,7 @@ async def gather_facts(
     )
 
 
-async def _side(hypervisor: Hypervisor, pool: VfPool | None) -> EndFacts:
+async def _end(hypervisor: Hypervisor, pool: VfPool | None) -> EndFacts:
     view = await hypervisor.look()
     if view.unreachable is not None:
         return EndFacts(view=view)

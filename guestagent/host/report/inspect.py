@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import Hypervisor
-from guestagent.host.hypervisor.guest.qga import GuestAgent
+from guestagent.host.hypervisor.guest.qga import QemuGuestAgent
 from guestagent.host.model import End, GuestInterface, PciDevice, PciPort, QemuState, Topology, Vm
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Inspection:
     interfaces: tuple[GuestInterface, ...]
 
 
-async def inspect(vm: Vm, hypervisor: Hypervisor, guest: GuestAgent | None) -> Inspection:
+async def inspect(vm: Vm, hypervisor: Hypervisor, guest: QemuGuestAgent | None) -> Inspection:
     """Look at one side; a guest that does not answer is a warning.
 
     Raises PeerError when QEMU cannot be asked.

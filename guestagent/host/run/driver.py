@@ -53,7 +53,7 @@ from guestagent.host.model import (
     Progress,
     Vm,
 )
-from guestagent.host.run.outcome import event_of
+from guestagent.host.run.events import event_of
 
 HOLD_MARGIN_S = 30.0
 MAX_HOLD_S = 3600.0

@@ -19,9 +19,9 @@ from guestagent.host.migration.guest_location import GuestLocation, location_of
 from guestagent.host.migration.recovery import ordered, resumed
 from guestagent.host.migration.state import Goal, Limits, Order, Phase, State
 from guestagent.host.model import End, Vm
-from guestagent.host.preflight.findings import PreflightFacts, as_problem
+from guestagent.host.preflight.findings import PreflightFacts, combined
 from guestagent.host.preflight.gather import gather_facts
-from guestagent.host.preflight.judge import judge
+from guestagent.host.preflight.rules import check_facts
 from guestagent.host.remote.client import remote_destination, remote_guest, remote_pool
 from guestagent.host.remote.connect import remote
 from guestagent.host.run.driver import Driver, OperationResult, ProgressListener
@@ -60,7 +60,7 @@ def operate(
         state = _first(vm, goal, home, orchestrated=orchestrated)
         if goal is Goal.MIGRATE:
             facts = asyncio.run(_look(vm, state, state_dir, ask_guest=False))
-            problem = as_problem(judge(vm, state, facts))
+            problem = combined(check_facts(vm, state, facts))
             if problem is not None:
                 state = _not_begun(state, problem, facts)
                 return OperationResult(state=state, spans=(), moments=(), figures=None)
@@ -81,7 +81,7 @@ def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
     except (BusyError, ConflictError) as error:
         other = Finding(message=str(error), hint=error.hint)
     facts = asyncio.run(_look(vm, state, state_dir, ask_guest=True, other=other))
-    return judge(vm, state, facts)
+    return check_facts(vm, state, facts)
 
 
 def _not_begun(state: State, problem: Finding, facts: PreflightFacts) -> State:

@@ -25,8 +25,8 @@ from guestagent.host.migration.state import (
     State,
     Succeeded,
 )
-from guestagent.host.model import End, Pair, Vm
-from guestagent.host.run.outcome import FAILED, event_of
+from guestagent.host.model import End, PairConfig, Vm
+from guestagent.host.run.events import FAILED, event_of
 from guestagent.host.sriov.base import NoVfError, VfPool
 from guestagent.host.sriov.core.choose import held
 from guestagent.host.sriov.core.model import Lease, Owner, Provision, Standby
@@ -210,7 +210,7 @@ class VfProvisioner:
     def _owner(self, end: End, vf: str, operation: str) -> Owner:
         return Owner.in_operation(self._vm.name, operation, end, vf)
 
-    def _pair(self, end: End, vf: str) -> Pair:
+    def _pair(self, end: End, vf: str) -> PairConfig:
         for pair in self._vm.pairs:
             device = pair.vf_on(end)
             if device is not None and device.id == vf:

@@ -69,7 +69,7 @@ class Observed:
     figures: MigrationFigures | None = None
 
 
-What = Began | Entered | EffectEnded | Observed
+Entry = Began | Entered | EffectEnded | Observed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Record:
 
     unix_s: float
     mono_s: float
-    what: What
+    what: Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,21 +87,21 @@ class Operation:
 
     path: Path
     records: tuple[Record, ...]
-    whole_bytes: int
+    complete_bytes: int
     """How much of the file is complete lines."""
 
     @property
     def command(self) -> str:
         """The command that began it."""
-        return next((w.command for w in self.told if isinstance(w, Began)), "unknown")
+        return next((w.command for w in self.entries if isinstance(w, Began)), "unknown")
 
     @property
     def host(self) -> str | None:
         """The destination's host that it began with."""
-        return next((w.host for w in self.told if isinstance(w, Began)), None)
+        return next((w.host for w in self.entries if isinstance(w, Began)), None)
 
     @property
-    def told(self) -> Iterator[What]:
+    def entries(self) -> Iterator[Entry]:
         """What the lines say, in order."""
         return (record.what for record in self.records)
 
@@ -110,7 +110,7 @@ class Operation:
         """Where it stands: the state whose effect may be under way; None before the first."""
         state: State | None = None
         event: Event | None = None
-        for what in self.told:
+        for what in self.entries:
             if isinstance(what, Entered):
                 state, event = what.state, None
             elif isinstance(what, EffectEnded):
@@ -120,7 +120,7 @@ class Operation:
     @property
     def finished(self) -> bool:
         """Whether its last state was entered and leaves nothing to do."""
-        states = [what.state for what in self.told if isinstance(what, Entered)]
+        states = [what.state for what in self.entries if isinstance(what, Entered)]
         return not states or states[-1].phase.over
 
 
@@ -157,7 +157,7 @@ class Journal:
         """Go on with an operation; a torn last line is removed first."""
         try:
             descriptor = os.open(operation.path, os.O_RDWR | os.O_CLOEXEC)
-            os.ftruncate(descriptor, operation.whole_bytes)
+            os.ftruncate(descriptor, operation.complete_bytes)
             os.lseek(descriptor, 0, os.SEEK_END)
             journal = cls(operation.path, descriptor)
             journal.write(what, durable=True)
@@ -181,7 +181,7 @@ class Journal:
         """Write down what is kept for ``report``."""
         self.write(Observed(moments=tuple(moments), figures=figures), durable=False)
 
-    def write(self, what: What, *, durable: bool) -> None:
+    def write(self, what: Entry, *, durable: bool) -> None:
         """Append one line. Raises SystemLacksError; the effect must not begin then."""
         record = {
             "v": VERSION,
@@ -268,7 +268,7 @@ def read(path: Path) -> Operation:
                 break  # torn: its effect was not begun
             raise _damaged(path, f"line {len(records) + 1}: {error}") from error
         whole = end + 1
-    return Operation(path=path, records=tuple(records), whole_bytes=whole)
+    return Operation(path=path, records=tuple(records), complete_bytes=whole)
 
 
 def unfinished(operation: Operation) -> ConflictError:
@@ -294,7 +294,7 @@ def _record(line: bytes) -> Record:
     value = Obj.parse(line)
     if value.integer("v") != VERSION:
         raise JsonError(f"version {value.integer('v')}, this program knows {VERSION}")
-    what: Any = one_of(What, value.value.get("what"))
+    what: Any = one_of(Entry, value.value.get("what"))
     return Record(unix_s=value.number("unix_s"), mono_s=value.number("mono_s"), what=what)
 
 

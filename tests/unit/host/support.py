@@ -21,7 +21,7 @@ from guestagent.host.model import (
     MigrationFigures,
     MigrationSettings,
     Moment,
-    Pair,
+    PairConfig,
     Progress,
     Timeouts,
     Vm,
@@ -61,7 +61,7 @@ def vm(directory: Path, *, pairs: int = 1, destination_vf: bool = True) -> Vm:
             listen="unix:/run/migration.sock",
         ),
         pairs=tuple(
-            Pair(
+            PairConfig(
                 mac=f"52:54:00:aa:00:0{i + 1}",
                 standby=f"net{i}",
                 vf=vf,
@@ -181,7 +181,7 @@ class World:
     def provide_vfs(self, *, standby: bool = True) -> None:
         """Have the VFs claimed and programmed here, on two hosts with two VFs each."""
         self.vf_hosts = {end: FakeVfHost() for end in End}
-        pairs: list[Pair] = []
+        pairs: list[PairConfig] = []
         for pair in self.vm.pairs:
             settings = VfSettings(
                 mac=pair.mac,

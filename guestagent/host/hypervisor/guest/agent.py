@@ -22,7 +22,7 @@ from guestagent import protocol
 from guestagent.clock import Deadline
 from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import RefusedError
-from guestagent.host.hypervisor.guest.qga import GuestAgent
+from guestagent.host.hypervisor.guest.qga import QemuGuestAgent
 from guestagent.host.hypervisor.reply import shown
 from guestagent.host.model import GuestInterface, GuestPair
 from guestagent.json_fields import JsonError, Obj
@@ -63,10 +63,10 @@ class GuestAgentClient:
     """
 
     def __init__(
-        self, ways: Sequence[AgentTransport], *, qga_fallback: GuestAgent | None = None
+        self, ways: Sequence[AgentTransport], *, qga_fallback: QemuGuestAgent | None = None
     ) -> None:
         self._ways = ways
-        self._witness = qga_fallback
+        self._qga_fallback = qga_fallback
 
     async def to_standby(self, macs: tuple[str, ...], *, hold_s: float) -> None:
         """Have the guest move its traffic to the standby for at most ``hold_s`` seconds.
@@ -136,8 +136,8 @@ class GuestAgentClient:
         found: list[GuestInterface] | None = None
         with contextlib.suppress(TimeoutError, PeerError, UnknownOutcomeError):
             async with asyncio.timeout(LISTING_TIMEOUT_S):
-                while self._witness is not None:
-                    listed = await self._witness.interfaces()
+                while self._qga_fallback is not None:
+                    listed = await self._qga_fallback.interfaces()
                     found = [interface for interface in listed if interface.mac == mac]
                     if len(found) >= enough:
                         break
@@ -242,7 +242,7 @@ async def _answer_to(ident: str, reader: asyncio.StreamReader, origin: str) -> O
 class QgaExecTransport:
     """qemu-ga's ``guest-exec`` of the agent's own command line; often blocked by distributions."""
 
-    def __init__(self, guest_agent: GuestAgent) -> None:
+    def __init__(self, guest_agent: QemuGuestAgent) -> None:
         self._guest_agent = guest_agent
 
     async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:

@@ -37,7 +37,7 @@ class Ended:
     output: str
 
 
-class GuestAgent:
+class QemuGuestAgent:
     """qemu-ga behind a socket chardev."""
 
     def __init__(self, path: Path, *, timeout_s: float) -> None:

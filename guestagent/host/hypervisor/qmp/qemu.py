@@ -58,7 +58,7 @@ class Qemu:
 
     def __init__(self, socket: Path, end: End, *, timeout_s: float) -> None:
         self._socket = socket
-        self._side = end
+        self._end = end
         self._timeout_s = timeout_s
         self._origin = f"{end} QEMU at {socket}"
         self._connection: Connection | None = None
@@ -82,9 +82,9 @@ class Qemu:
         try:
             return await self._view()
         except GoneError as gone:
-            return QemuState(end=self._side, unreachable=str(gone), gone=True)
+            return QemuState(end=self._end, unreachable=str(gone), gone=True)
         except (PeerError, UnknownOutcomeError) as silent:
-            return QemuState(end=self._side, unreachable=str(silent))
+            return QemuState(end=self._end, unreachable=str(silent))
 
     async def _view(self) -> QemuState:
         # The migration goes first: if it ends in between, the answers say that it
@@ -96,7 +96,7 @@ class Qemu:
         status = await self._run("query-status")
         error = migration.optional_text("error-desc")
         return QemuState(
-            end=self._side,
+            end=self._end,
             run_state=status.text("status"),
             migration=migration.optional_text("status"),
             migration_error=None if error is None else shown(error),
@@ -167,7 +167,7 @@ class Qemu:
         await self._run("device_add", arguments, timeout_s=timeout_s)
         now_s = time.monotonic()
         self._moments.append(
-            Moment(name="device_added", end=self._side, vf=device.id, at_s=now_s, received_s=now_s)
+            Moment(name="device_added", end=self._end, vf=device.id, at_s=now_s, received_s=now_s)
         )
 
     # --- migration --------------------------------------------------------------------------
@@ -342,7 +342,7 @@ class Qemu:
             self._moments.append(
                 Moment(
                     name=name.lower(),
-                    end=self._side,
+                    end=self._end,
                     vf=vf,
                     at_s=event.at_s,
                     received_s=event.received_s,

@@ -8,7 +8,7 @@ import pytest
 
 from guestagent.errors import ConfigurationError
 from guestagent.host.config.description import EXAMPLE, load
-from guestagent.host.model import Pair
+from guestagent.host.model import PairConfig
 from guestagent.host.sriov.core.model import (
     LinkState,
     OnRefusal,
@@ -31,7 +31,7 @@ CHOSEN = HEAD + 'vf = { driver = "vfio-pci", id = "vf0", bus = "rp2" }\n'
 NAMED = HEAD + 'vf = { driver = "vfio-pci", id = "vf0", bus = "rp2", host = "0000:3b:02.1" }\n'
 
 
-def pair(directory: Path, text: str) -> Pair:
+def pair(directory: Path, text: str) -> PairConfig:
     path = directory / "web1.toml"
     path.write_text(text)
     return load(path).pairs[0]

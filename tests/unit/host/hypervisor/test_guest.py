@@ -19,7 +19,7 @@ from guestagent.host.hypervisor.guest.agent import (
     QgaExecTransport,
     SerialTransport,
 )
-from guestagent.host.hypervisor.guest.qga import GuestAgent
+from guestagent.host.hypervisor.guest.qga import QemuGuestAgent
 from guestagent.protocol import MAX_LINE_BYTES
 from tests.fakes.guest import Answer, FakeChannel, obedient, refusing
 from tests.fakes.qga import FakeGuestAgent
@@ -129,7 +129,7 @@ def test_qemu_ga_is_asked_where_the_channel_is_silent(tmp_path: Path) -> None:
         async with qga.serving():
             ways: list[AgentTransport] = [
                 SerialTransport(tmp_path / "absent"),
-                QgaExecTransport(GuestAgent(qga.path, timeout_s=5)),
+                QgaExecTransport(QemuGuestAgent(qga.path, timeout_s=5)),
             ]
             await GuestAgentClient(ways).to_standby((MAC,), hold_s=60)
         return qga.executed
@@ -154,7 +154,7 @@ def test_what_qemu_ga_brings_back_is_judged_like_any_answer(
     async def run() -> None:
         qga = FakeGuestAgent(path=tmp_path / "qga.sock", program=_agent(output))
         async with qga.serving():
-            await QgaExecTransport(GuestAgent(qga.path, timeout_s=5)).ask("switch", {}, 5)
+            await QgaExecTransport(QemuGuestAgent(qga.path, timeout_s=5)).ask("switch", {}, 5)
 
     with pytest.raises(error):
         asyncio.run(run())
@@ -173,7 +173,7 @@ def told_without_agent(
 
     async def run() -> str:
         async with qga.serving():
-            qga_fallback = GuestAgent(qga.path, timeout_s=5)
+            qga_fallback = QemuGuestAgent(qga.path, timeout_s=5)
             ways: list[AgentTransport] = [
                 SerialTransport(path / "absent"),
                 QgaExecTransport(qga_fallback),
@@ -220,7 +220,7 @@ def test_a_silent_qemu_ga_adds_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     async def run() -> str:
         async with FakeGuestAgent(path=tmp_path / "qga.sock", silent=True).serving():
-            qga_fallback = GuestAgent(tmp_path / "qga.sock", timeout_s=0.1)
+            qga_fallback = QemuGuestAgent(tmp_path / "qga.sock", timeout_s=0.1)
             with pytest.raises(PeerError) as caught:
                 await GuestAgentClient(
                     [QgaExecTransport(qga_fallback)], qga_fallback=qga_fallback

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.guest.agent import GuestAgentClient, SerialTransport
-from guestagent.host.hypervisor.guest.qga import GuestAgent
+from guestagent.host.hypervisor.guest.qga import QemuGuestAgent
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.model import End, MigrationSettings, QemuState
 from tests.fakes.guest import FakeChannel
@@ -83,7 +83,7 @@ async def ask_qemu(path: Path) -> object:
 
 async def ask_qga(path: Path) -> object:
     """Ask for the interfaces."""
-    return await _tried(GuestAgent(path, timeout_s=ANSWER_S).interfaces())
+    return await _tried(QemuGuestAgent(path, timeout_s=ANSWER_S).interfaces())
 
 
 async def ask_agent(path: Path) -> object:

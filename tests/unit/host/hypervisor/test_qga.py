@@ -10,7 +10,7 @@ import pytest
 
 from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import GoneError
-from guestagent.host.hypervisor.guest.qga import GuestAgent
+from guestagent.host.hypervisor.guest.qga import QemuGuestAgent
 from guestagent.host.model import GuestInterface
 from tests.fakes.qga import FakeGuestAgent
 
@@ -18,7 +18,7 @@ from tests.fakes.qga import FakeGuestAgent
 def ask(fake: FakeGuestAgent, *, timeout_s: float = 20.0) -> tuple[GuestInterface, ...]:
     async def ask_it() -> tuple[GuestInterface, ...]:
         async with fake.serving():
-            return await GuestAgent(fake.path, timeout_s=timeout_s).interfaces()
+            return await QemuGuestAgent(fake.path, timeout_s=timeout_s).interfaces()
 
     return asyncio.run(ask_it())
 
@@ -47,7 +47,7 @@ def test_a_silent_guest_ends_at_the_deadline(tmp_path: Path) -> None:
 
 def test_a_guest_without_the_agents_port_is_gone(tmp_path: Path) -> None:
     with pytest.raises(GoneError):
-        asyncio.run(GuestAgent(tmp_path / "g", timeout_s=0.2).interfaces())
+        asyncio.run(QemuGuestAgent(tmp_path / "g", timeout_s=0.2).interfaces())
 
 
 def test_many_interfaces_are_cut_off(tmp_path: Path) -> None:

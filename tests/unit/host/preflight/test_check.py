@@ -16,9 +16,9 @@ from guestagent.host.hypervisor.qmp.locked import lockable_by
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.migration.state import Goal, Phase
 from guestagent.host.model import End, QemuCapabilities, QemuState
-from guestagent.host.preflight.findings import EndFacts, PreflightFacts, as_problem
+from guestagent.host.preflight.findings import EndFacts, PreflightFacts, combined
 from guestagent.host.preflight.gather import gather_facts
-from guestagent.host.preflight.judge import judge
+from guestagent.host.preflight.rules import check_facts
 from guestagent.host.report.check import as_json, as_text, exit_code
 from guestagent.host.sriov.core.model import Lease, Owner, Process, Want
 from tests.fakes.guest import FakeGuest
@@ -34,7 +34,7 @@ async def findings(stage: World, guest: FakeGuest | None = None) -> tuple[Findin
     pools = {end: FakeVfPool(host) for end, host in stage.vf_hosts.items()}
     try:
         facts = await gather_facts(hypervisors, guest or FakeGuest(), pools)
-        return judge(stage.vm, stage.first_state(), facts)
+        return check_facts(stage.vm, stage.first_state(), facts)
     finally:
         for hypervisor in hypervisors.values():
             await hypervisor.close()
@@ -93,7 +93,7 @@ def test_all_that_is_wrong_is_said_at_once_with_what_to_do(tmp_path: Path) -> No
         assert exit_code(found) == 1
         assert '"grade": "wrong"' in as_json(stage.vm, found)
         assert "7 in the way" in as_text(stage.vm, found)
-        whole = as_problem(found)
+        whole = combined(found)
         assert whole is not None
         assert all(finding.message in whole.message for finding in bad)
 
@@ -251,7 +251,7 @@ def test_what_only_costs_something_is_a_warning(tmp_path: Path) -> None:
 def test_without_a_destination_the_source_is_looked_at_all_the_same(tmp_path: Path) -> None:
     facts = PreflightFacts(source=EndFacts(view=SOURCE_RUNS), destination=None, guest=None)
     alone = replace(vm(tmp_path), destination=None)
-    found = judge(alone, state(Phase.PREPARE, goal=Goal.DETACH), facts)
+    found = check_facts(alone, state(Phase.PREPARE, goal=Goal.DETACH), facts)
     assert graded(found, Severity.ERROR) == ["destination"]
     assert "guest" in graded(found, Severity.OK)
 
@@ -289,7 +289,7 @@ def test_vfio_needs_all_of_the_guests_memory_locked(
         guest=None,
         other_operation=Finding(message="busy", hint="wait"),
     )
-    found = judge(described, state(Phase.PREPARE), facts)
+    found = check_facts(described, state(Phase.PREPARE), facts)
     assert [f.severity for f in found if f.subject == "locked memory"] == [severity]
     assert [f.message for f in found if f.subject == "operation"] == ["busy"]
 
@@ -337,5 +337,5 @@ def test_a_view_that_is_not_there_is_no_destination(tmp_path: Path) -> None:
         destination=None,
         guest=None,
     )
-    found = judge(vm(tmp_path), state(Phase.PREPARE), facts)
+    found = check_facts(vm(tmp_path), state(Phase.PREPARE), facts)
     assert graded(found, Severity.ERROR) == ["guest"]

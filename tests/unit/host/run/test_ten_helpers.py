@@ -21,7 +21,7 @@ import pytest
 from guestagent.host.hypervisor.base import Ends
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.migration.state import Goal, Phase
-from guestagent.host.model import End, Pair
+from guestagent.host.model import End, PairConfig
 from guestagent.host.run.driver import Driver
 from guestagent.host.run.vf_steps import VfProvisioner
 from guestagent.host.sriov.base import NoVfError
@@ -171,7 +171,7 @@ async def _migrate(root: Path, number: int) -> Migrated:
 def _describe(stage: World, number: int) -> None:
     settings = VfSettings(mac=mac_of(number), vlan=number)
     (pair,) = stage.vm.pairs
-    provided = Pair(
+    provided = PairConfig(
         mac=mac_of(number),
         standby=pair.standby,
         vf=pair.vf,

@@ -124,7 +124,7 @@ def test_all_lines_come_back_with_their_times(tmp_path: Path) -> None:
     journal.observed([moment], figures)
     journal.close()
     operation = read(journal.path)
-    assert tuple(operation.told) == (
+    assert tuple(operation.entries) == (
         BEGAN,
         Entered(state=FIRST),
         EffectEnded(event=SEEN),
@@ -152,7 +152,7 @@ def test_a_crash_at_any_byte_is_a_crash_before_that_line(tmp_path: Path) -> None
         path.write_bytes(text[:length])
         operation = read(path)
         assert len(operation.records) == sum(end <= length for end in ends)
-        assert operation.whole_bytes == max([0, *(end for end in ends if end <= length)])
+        assert operation.complete_bytes == max([0, *(end for end in ends if end <= length)])
 
 
 def test_zeros_that_a_power_loss_left_are_a_torn_line(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from guestagent.findings import Finding
-from guestagent.host.model import Device, End, Pair, Vm
+from guestagent.host.model import Device, End, PairConfig, Vm
 from guestagent.host.preflight.findings import EndFacts, PreflightFacts, error, ok, warning
 from guestagent.host.sriov.core.choose import choose, held, promised
 from guestagent.host.sriov.core.model import Inventory, Pf, Provision
@@ -29,7 +29,7 @@ def vf_findings(vm: Vm, facts: PreflightFacts) -> Iterator[Finding]:
         yield found
 
 
-def _in_use(vm: Vm, pair: Pair, source: EndFacts) -> Iterator[Finding]:
+def _in_use(vm: Vm, pair: PairConfig, source: EndFacts) -> Iterator[Finding]:
     if source.view.unreachable is None and pair.vf.id not in source.view.devices:
         yield warning(
             "vf",
@@ -60,7 +60,7 @@ def _in_use(vm: Vm, pair: Pair, source: EndFacts) -> Iterator[Finding]:
         )
 
 
-def _pf_in_use(vm: Vm, pair: Pair, source: EndFacts) -> Pf | None:
+def _pf_in_use(vm: Vm, pair: PairConfig, source: EndFacts) -> Pf | None:
     """Return the PF of the VF that the guest has."""
     if source.inventory is None or pair.sriov is None:
         return None

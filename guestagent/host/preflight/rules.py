@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from guestagent.findings import Finding
 from guestagent.host.migration.readiness import not_ready
 from guestagent.host.migration.state import BothViews, State
-from guestagent.host.model import Device, Pair, PciPort, Topology, Vm
+from guestagent.host.model import Device, PairConfig, PciPort, Topology, Vm
 from guestagent.host.preflight.findings import EndFacts, PreflightFacts, error, ok, warning
-from guestagent.host.preflight.vf import vf_findings
+from guestagent.host.preflight.vf_rules import vf_findings
 
 _NOT_TOGETHER, _TOGETHER_SINCE = {"postcopy-ram", "multifd"}, (10, 1)
 """Q: migration/options.c, migrate_caps_check (10.0), and without that from 10.1 on."""
@@ -23,7 +23,7 @@ VFIO_MARGIN_BYTES = 1 << 30
 _ON_ROOT = "0000:00:"
 
 
-def judge(vm: Vm, state: State, facts: PreflightFacts) -> tuple[Finding, ...]:
+def check_facts(vm: Vm, state: State, facts: PreflightFacts) -> tuple[Finding, ...]:
     """Return everything that was looked at, in the order of a migration."""
     return tuple(_findings(vm, state, facts))
 
@@ -56,7 +56,7 @@ def _findings(vm: Vm, state: State, facts: PreflightFacts) -> Iterator[Finding]:
         yield from _lockable(vm, end)
     for pair in vm.pairs:
         yield from _pair(pair, facts)
-    yield from _strangers(vm, facts.source)
+    yield from _unmovable_devices(vm, facts.source)
     yield from vf_findings(vm, facts)
     yield from _agent(vm, facts)
 
@@ -108,7 +108,7 @@ def _lockable(vm: Vm, facts: EndFacts) -> Iterator[Finding]:
         )
 
 
-def _strangers(vm: Vm, source: EndFacts) -> Iterator[Finding]:
+def _unmovable_devices(vm: Vm, source: EndFacts) -> Iterator[Finding]:
     """Find what QEMU will not migrate with, and nobody takes away."""
     described = {pair.vf.id for pair in vm.pairs}
     for device in () if source.topology is None else source.topology.devices:
@@ -128,16 +128,16 @@ def _pins_memory(vf: Device) -> bool:
 # --- pairs ----------------------------------------------------------------------------------
 
 
-def _pair(pair: Pair, facts: PreflightFacts) -> Iterator[Finding]:
+def _pair(pair: PairConfig, facts: PreflightFacts) -> Iterator[Finding]:
     for end in _sides(facts):
         if end.topology is not None:
             yield from _standby(pair, end, end.topology)
             yield from _port(pair, end, end.topology)
     if facts.destination is not None:
-        yield from _same_places(pair, facts.source, facts.destination)
+        yield from _same_addresses(pair, facts.source, facts.destination)
 
 
-def _standby(pair: Pair, facts: EndFacts, topology: Topology) -> Iterator[Finding]:
+def _standby(pair: PairConfig, facts: EndFacts, topology: Topology) -> Iterator[Finding]:
     end = facts.view.end
     found = next((each for each in topology.devices if each.id == pair.standby), None)
     if found is None:
@@ -156,7 +156,7 @@ def _standby(pair: Pair, facts: EndFacts, topology: Topology) -> Iterator[Findin
         yield ok("standby", f"{end}: {pair.standby} with {pair.mac}")
 
 
-def _port(pair: Pair, facts: EndFacts, topology: Topology) -> Iterator[Finding]:
+def _port(pair: PairConfig, facts: EndFacts, topology: Topology) -> Iterator[Finding]:
     end, vf = facts.view.end, pair.vf_on(facts.view.end)
     if vf is None:
         return
@@ -198,7 +198,9 @@ def _port_of(topology: Topology | None, vf: Device | None) -> PciPort | None:
     return next((each for each in ports if vf is not None and each.id == vf.bus), None)
 
 
-def _same_places(pair: Pair, source: EndFacts, destination: EndFacts) -> Iterator[Finding]:
+def _same_addresses(
+    pair: PairConfig, source: EndFacts, destination: EndFacts
+) -> Iterator[Finding]:
     """Compare where the port is in the guest; behind other bridges that shows only later."""
     here = _port_of(source.topology, pair.vf)
     there = _port_of(destination.topology, pair.destination_vf)
