@@ -15,8 +15,8 @@ from guestagent.host.sriov.core.model import (
     CLEARED_MAC,
     NO_MAC,
     Lease,
+    LeaseOwner,
     LinkState,
-    Owner,
     VfSettings,
     VfState,
     Want,
@@ -24,8 +24,8 @@ from guestagent.host.sriov.core.model import (
 
 MAC = "52:54:00:aa:00:01"
 SETTINGS = VfSettings(mac=MAC, vlan=7, qos=3, spoof_check=False, link_state=LinkState.AUTO)
-WEB1 = Owner(vm="web1", operation="one")
-WEB2 = Owner(vm="web2", operation="two")
+WEB1 = LeaseOwner(vm="web1", operation="one")
+WEB2 = LeaseOwner(vm="web2", operation="two")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Host:
         inventory = await self.other.inventory()
         return {vf.address: vf.holder for pf in inventory.pfs for vf in pf.vfs}
 
-    async def any(self, owner: Owner) -> Lease:
+    async def any(self, owner: LeaseOwner) -> Lease:
         """Claim whichever VF of the PF is free."""
         return await self.pool.claim(Want(pfs=(self.pf,)), owner)
 
@@ -101,7 +101,7 @@ async def a_claim_is_seen_by_others_and_touches_nothing(host: Host) -> None:
 async def no_vf_is_promised_twice(host: Host) -> None:
     leases = [await host.any(WEB1), await host.other.claim(Want(pfs=(host.pf,)), WEB2)]
     assert {lease.vf for lease in leases} == set(host.vfs)
-    text = await refused(NoVfError, host.any(Owner(vm="web3", operation="three")))
+    text = await refused(NoVfError, host.any(LeaseOwner(vm="web3", operation="three")))
     assert "web1 (one)" in text
     assert "web2 (two)" in text
 
@@ -189,7 +189,7 @@ async def a_lease_that_has_ended_is_worth_nothing(host: Host) -> None:
 @claim
 async def an_adopted_vf_is_cleared_by_its_release(host: Host) -> None:
     used = await host.pool.program(await host.any(WEB1), SETTINGS)
-    later = Owner(vm="web1", operation="later")
+    later = LeaseOwner(vm="web1", operation="later")
     lease = await host.other.adopt(used.vf, later, SETTINGS)
     assert lease.owner == later
     await refused(NotLeasedError, host.pool.withdraw(used))

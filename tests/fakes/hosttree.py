@@ -102,7 +102,7 @@ class FakeHost:
             vfio=self.vfio(),
             clock=clock,
             sleep=clock.sleep,
-            let_go_timeout_s=0,
+            close_timeout_s=0,
         )
 
     def driver(self, address: str) -> str | None:
@@ -213,7 +213,7 @@ class FakeLinks:
     def vf_states(self, pf: int) -> Mapping[int, VfState]:
         return {index: self._state(pf, index) for index in range(self.host.vfs)}
 
-    def write(self, pf: int, index: int, value: Value) -> None:
+    def write_vf(self, pf: int, index: int, value: Value) -> None:
         for key in (type(value), getattr(value, "mac", None)):
             if key in self.refused:
                 raise LinkError(f"could not write {value} to VF {index}", self.refused[key])
@@ -226,12 +226,12 @@ class FakeLinks:
         if type(value) not in self.ignored:
             self._keep(pf, index, _applied(self._state(pf, index), value))
 
-    def associate(self, pf: int, index: int, profile: PortProfile | None) -> None:
+    def request_port_profile(self, pf: int, index: int, profile: PortProfile | None) -> None:
         if PortProfile in self.refused:
             raise LinkError(f"could not associate VF {index}", self.refused[PortProfile])
         self.profile = profile
 
-    def association(self, pf: int, index: int) -> int | None:
+    def port_profile_response(self, pf: int, index: int) -> int | None:
         if not self.responses:
             return None
         return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
@@ -239,7 +239,7 @@ class FakeLinks:
     def set_up(self, ifindex: int, *, up: bool) -> None:
         self.change(ifindex, up=up)
 
-    def fdb(self, mac: str) -> tuple[FdbEntry, ...]:
+    def forwarding_entries(self, mac: str) -> tuple[FdbEntry, ...]:
         own = [
             FdbEntry(ifindex=link.ifindex, mac=mac, own=True)
             for link in self.links()
@@ -249,18 +249,18 @@ class FakeLinks:
             own.append(FdbEntry(ifindex=self.bridge[mac], mac=mac, own=False))
         return tuple(own)
 
-    def add_to_filter(self, ifindex: int, mac: str) -> None:
+    def add_filter_entry(self, ifindex: int, mac: str) -> None:
         path = self._filter(ifindex, mac)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
-    def remove_from_filter(self, ifindex: int, mac: str) -> None:
+    def remove_filter_entry(self, ifindex: int, mac: str) -> None:
         self._filter(ifindex, mac).unlink(missing_ok=True)
 
-    def point_bridge(self, port: int, mac: str) -> None:
+    def add_bridge_entry(self, port: int, mac: str) -> None:
         self.bridge[mac] = port
 
-    def forget_in_bridge(self, port: int, mac: str) -> None:
+    def remove_bridge_entry(self, port: int, mac: str) -> None:
         if self.bridge.get(mac) == port:
             del self.bridge[mac]
 

@@ -10,9 +10,9 @@ from guestagent.host.sriov.core.model import (
     NO_MAC,
     Inventory,
     Lease,
+    LeaseOwner,
     Macvtap,
     OnRefusal,
-    Owner,
     Pf,
     Process,
     Standby,
@@ -92,7 +92,7 @@ class FakeVfPool:
             lease for lease in self.host.leases.values() if vm is None or lease.owner.vm == vm
         )
 
-    async def claim(self, want: Want, owner: Owner) -> Lease:
+    async def claim(self, want: Want, owner: LeaseOwner) -> Lease:
         """Promise the first VF that fits."""
         reasons = [f"no PF is called {name}" for name in want.pfs if not self._has(name)]
         if reasons and len(reasons) == len(want.pfs):
@@ -112,7 +112,7 @@ class FakeVfPool:
             reasons.append(f"{vf.address}: {vf.holder}")
         raise NoVfError("; ".join(reasons))
 
-    async def adopt(self, vf: str, owner: Owner, settings: VfSettings) -> Lease:
+    async def adopt(self, vf: str, owner: LeaseOwner, settings: VfSettings) -> Lease:
         """Take over the lease on a VF that the VM has."""
         found = (await self.inventory()).vf(vf)
         if found is None:
@@ -127,7 +127,7 @@ class FakeVfPool:
     async def program(self, lease: Lease, settings: VfSettings) -> Lease:
         """Write the settings, as far as the driver takes them, once no process has the VF."""
         lease = self._held(lease)
-        self._must_be_let_go(lease.vf)
+        self._must_be_closed(lease.vf)
         warnings = []
         if self.host.refuses & {"mac", "vlan"}:
             raise VfRefusedError(f"{lease.vf}: {lease.pf_name} refuses its MAC or VLAN")
@@ -160,7 +160,7 @@ class FakeVfPool:
     async def withdraw(self, lease: Lease) -> Lease:
         """Clear the MAC and open the standby's path, once no process has the VF."""
         lease = self._held(lease)
-        self._must_be_let_go(lease.vf)
+        self._must_be_closed(lease.vf)
         self.host.states[lease.vf] = replace(self.host.states[lease.vf], mac=NO_MAC)
         if lease.settings is not None and lease.settings.standby is not None:
             self.host.open.add(lease.settings.standby)
@@ -172,7 +172,7 @@ class FakeVfPool:
             lease = self._held(lease)
         except NotLeasedError:
             return ()
-        self._must_be_let_go(lease.vf)
+        self._must_be_closed(lease.vf)
         self.host.states[lease.vf] = lease.prior or CLEAN
         self.host.plugged_ready.discard(lease.vf)
         del self.host.leases[lease.vf]
@@ -203,7 +203,7 @@ class FakeVfPool:
             raise NotLeasedError(f"{lease.vf}: {lease.owner} has no lease on it")
         return current
 
-    def _must_be_let_go(self, vf: str) -> None:
+    def _must_be_closed(self, vf: str) -> None:
         if vf in self.host.users:
             raise DeadlineError(f"{vf}: {self.host.users[vf]} still has it")
 
@@ -212,7 +212,12 @@ class FakeVfPool:
         return lease
 
     def _lease(
-        self, vf: Vf, owner: Owner, *, prior: VfState | None, settings: VfSettings | None = None
+        self,
+        vf: Vf,
+        owner: LeaseOwner,
+        *,
+        prior: VfState | None,
+        settings: VfSettings | None = None,
     ) -> Lease:
         return Lease(
             vf=vf.address,

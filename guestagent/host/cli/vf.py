@@ -16,7 +16,7 @@ from guestagent.host.config import description
 from guestagent.host.model import End, PairConfig, Vm
 from guestagent.host.report import vf_result
 from guestagent.host.sriov.base import VfPool
-from guestagent.host.sriov.core.model import Inventory, Lease, Macvtap, Owner
+from guestagent.host.sriov.core.model import Inventory, Lease, LeaseOwner, Macvtap
 from guestagent.host.sriov.pool import host_pool
 from guestagent.host.store.journal import must_be_free
 from guestagent.host.store.lock import vm_lock
@@ -190,7 +190,7 @@ def _pairs(vm: Vm, end: End, mac: str | None) -> tuple[PairConfig, ...]:
 async def _claim(
     vm: Vm, pairs: Sequence[PairConfig], arguments: argparse.Namespace
 ) -> tuple[vf_result.Claimed, ...]:
-    pool = host_pool(arguments.state_dir, let_go_timeout_s=arguments.wait)
+    pool = host_pool(arguments.state_dir, close_timeout_s=arguments.wait)
     try:
         return await claim_all(
             pool,
@@ -247,7 +247,7 @@ async def _claim_one(
     provision = pair.sriov_on(end)
     if provision is None:
         raise ConfigurationError(f"{vm.name}: pair {pair.mac} has no [pair.sriov]")
-    owner = Owner.by_hand(vm.name, pair.mac)
+    owner = LeaseOwner.by_hand(vm.name, pair.mac)
     for lease in before.values():
         if lease.owner == owner or lease.is_for(vm.name, pair.mac):
             return lease
@@ -288,7 +288,7 @@ async def _release_all(
     released: list[vf_result.Released],
     failures: list[GuestAgentError],
 ) -> None:
-    pool = host_pool(arguments.state_dir, let_go_timeout_s=arguments.wait)
+    pool = host_pool(arguments.state_dir, close_timeout_s=arguments.wait)
     try:
         for lease in leases:
             try:

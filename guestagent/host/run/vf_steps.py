@@ -29,7 +29,7 @@ from guestagent.host.model import End, PairConfig, Vm
 from guestagent.host.run.events import FAILED, event_of
 from guestagent.host.sriov.base import NoVfError, VfPool
 from guestagent.host.sriov.core.choose import held
-from guestagent.host.sriov.core.model import Lease, Owner, Provision, Standby
+from guestagent.host.sriov.core.model import Lease, LeaseOwner, Provision, Standby
 
 log = logging.getLogger(__name__)
 
@@ -203,12 +203,12 @@ class VfProvisioner:
             raise RefusedError(f"{end}: {self._vm.name} has no VF claimed for {vf}")
         return lease
 
-    async def _find(self, end: End, owner: Owner) -> Lease | None:
+    async def _find(self, end: End, owner: LeaseOwner) -> Lease | None:
         held = await self._pools[end].leases(owner.vm)
         return next((lease for lease in held if lease.owner == owner), None)
 
-    def _owner(self, end: End, vf: str, operation: str) -> Owner:
-        return Owner.in_operation(self._vm.name, operation, end, vf)
+    def _owner(self, end: End, vf: str, operation: str) -> LeaseOwner:
+        return LeaseOwner.in_operation(self._vm.name, operation, end, vf)
 
     def _pair(self, end: End, vf: str) -> PairConfig:
         for pair in self._vm.pairs:

@@ -32,8 +32,8 @@ from guestagent.errors import ConflictError, PeerError
 from guestagent.host.sriov.core.model import (
     Inventory,
     Lease,
+    LeaseOwner,
     Macvtap,
-    Owner,
     Standby,
     VfSettings,
     Want,
@@ -68,7 +68,7 @@ class VfPool(Protocol):
         """Return all leases, of one VM if given, also those of helpers that have died."""
         ...
 
-    async def claim(self, want: Want, owner: Owner) -> Lease:
+    async def claim(self, want: Want, owner: LeaseOwner) -> Lease:
         """Promise the VF that fits best to ``owner``, and to nobody else until it is released.
 
         An owner may hold several. One that names a VF which it holds already gets
@@ -76,7 +76,7 @@ class VfPool(Protocol):
         """
         ...
 
-    async def adopt(self, vf: str, owner: Owner, settings: VfSettings) -> Lease:
+    async def adopt(self, vf: str, owner: LeaseOwner, settings: VfSettings) -> Lease:
         """Take the lease on a VF that the owner's VM is using already, without touching it.
 
         ``settings`` are what it has to be again after a failed migration. A lease

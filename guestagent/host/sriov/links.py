@@ -1,7 +1,7 @@
-"""What this room asks of the kernel's links: the narrow border that a fake can stand behind.
+"""The interface to the kernel's links on a host, which a fake implements too.
 
-Every call is synchronous and made from one thread. A refused request raises
-LinkError with the errno; nothing else crosses the border.
+Every call is synchronous and made from one thread. A refused request raises LinkError with the
+errno, and no other exception.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class HostLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FdbEntry:
-    """Where frames to a MAC go. ``own`` entries are the device's filter, others the bridge's."""
+    """Forwarding entry of a MAC: in the device's own filter (``own``) or in its bridge."""
 
     ifindex: int
     mac: str
@@ -55,7 +55,7 @@ class FdbEntry:
 
 
 class PortResponse(IntEnum):
-    """What a switch says of a port profile (K: include/uapi/linux/if_link.h, PORT_PROFILE_*)."""
+    """A switch's response to a port profile (K: include/uapi/linux/if_link.h, PORT_PROFILE_*)."""
 
     SUCCESS = 256
     IN_PROGRESS = 257
@@ -72,40 +72,40 @@ class Links(Protocol):
         """Return every interface."""
 
     def vf_states(self, pf: int) -> Mapping[int, VfState]:
-        """Return what a PF says of its VFs, by their index."""
+        """Return the values of a PF's VFs, by their index."""
 
-    def write(self, pf: int, index: int, value: Value) -> None:
+    def write_vf(self, pf: int, index: int, value: Value) -> None:
         """Write one value of a VF."""
 
-    def associate(self, pf: int, index: int, profile: PortProfile | None) -> None:
-        """Ask for a port profile, or for the end of one; the answer comes later."""
+    def request_port_profile(self, pf: int, index: int, profile: PortProfile | None) -> None:
+        """Associate a VF with a port profile, or disassociate it; the response comes later."""
 
-    def association(self, pf: int, index: int) -> int | None:
-        """Return what the switch says of the VF's port profile, None where it has none."""
+    def port_profile_response(self, pf: int, index: int) -> int | None:
+        """Return the switch's response to the VF's port profile, None without a profile."""
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
         """Bring an interface up or down."""
 
-    def fdb(self, mac: str) -> tuple[FdbEntry, ...]:
-        """Return where frames to this MAC go."""
+    def forwarding_entries(self, mac: str) -> tuple[FdbEntry, ...]:
+        """Return the forwarding entries of a MAC."""
 
-    def add_to_filter(self, ifindex: int, mac: str) -> None:
-        """Have a device take frames to this MAC; one that it takes already is fine."""
+    def add_filter_entry(self, ifindex: int, mac: str) -> None:
+        """Add a MAC to a device's filter; one that it contains already is no error."""
 
-    def remove_from_filter(self, ifindex: int, mac: str) -> None:
-        """Undo that; what is not there is fine."""
+    def remove_filter_entry(self, ifindex: int, mac: str) -> None:
+        """Remove a MAC from a device's filter; a missing one is no error."""
 
-    def point_bridge(self, port: int, mac: str) -> None:
-        """Have the bridge above ``port`` send this MAC there, until it learns otherwise."""
+    def add_bridge_entry(self, port: int, mac: str) -> None:
+        """Have the bridge above ``port`` forward a MAC to it, until it learns another port."""
 
-    def forget_in_bridge(self, port: int, mac: str) -> None:
-        """Have the bridge forget that; what it does not know is fine."""
+    def remove_bridge_entry(self, port: int, mac: str) -> None:
+        """Remove the entry of a MAC from the bridge above ``port``; a missing one is no error."""
 
     def port_vlans(self, port: int) -> frozenset[int]:
-        """Return the VLANs that a bridge lets through a port."""
+        """Return the VLANs that a bridge permits on a port."""
 
     def create_macvtap(self, lower: int, name: str, mac: str, alias: str) -> None:
-        """Create a macvtap in bridge mode, down. EEXIST when the name is taken."""
+        """Create a macvtap in bridge mode, down. EEXIST if the name is taken."""
 
     def delete_link(self, ifindex: int) -> None:
-        """Delete a virtual link; one that is gone is fine."""
+        """Delete a virtual link; one that is gone is no error."""

@@ -1,7 +1,7 @@
-"""Macvtaps for standbys, on the PF of a VF that was claimed.
+"""Macvtaps for standbys, on the PF of a claimed VF.
 
-The alias says which lease one was made for, readable from the kernel alone, so
-that the lease's end finds it and nobody else's is ever deleted.
+The alias of the interface names the VF of the lease. The release finds it by this alias alone,
+and never deletes another interface.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _NODES = "/dev/tap"
 
 
 def create(links: Links, vf: str, pf: int, name: str, mac: str) -> Macvtap:
-    """Make a macvtap in bridge mode on a PF, up; one that was made for this VF already is fine.
+    """Make a macvtap in bridge mode on a PF and bring it up, or keep the one made for this VF.
 
-    It must be up while QEMU opens it and the guest has no VF. Raises
-    ConflictError when the name is taken by something else.
+    It must be up while QEMU opens it and the guest has no VF. Raises ConflictError if another
+    interface has the name.
     """
     try:
         links.create_macvtap(pf, name, mac, _alias(vf))
@@ -30,7 +30,7 @@ def create(links: Links, vf: str, pf: int, name: str, mac: str) -> Macvtap:
     (link,) = (link for link in links.links() if link.name == name)
     if (link.kind, link.lower, link.mac, link.alias) != ("macvtap", pf, mac, _alias(vf)):
         raise ConflictError(
-            f"{name}: there is an interface of this name already",
+            f"{name}: an interface with this name exists already",
             hint="give the macvtap another name",
         )
     links.set_up(link.ifindex, up=True)
@@ -38,7 +38,7 @@ def create(links: Links, vf: str, pf: int, name: str, mac: str) -> Macvtap:
 
 
 def remove_unused(links: Links, vf: str, roots: Roots) -> tuple[str, ...]:
-    """Delete what was made for a VF, unless a process has it open: then warn."""
+    """Delete the macvtaps of a VF; warn about those that a process has open."""
     made = [link for link in links.links() if link.alias == _alias(vf)]
     if not made:
         return ()

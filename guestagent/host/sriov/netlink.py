@@ -17,8 +17,8 @@ from guestagent.host.sriov.core.model import LinkState, PortProfile, VfState, Vl
 from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
 from guestagent.host.sriov.links import FdbEntry, HostLink, LinkError
 from guestagent.host.sriov.vf_attributes import (
-    port_profile_request,
-    port_profile_response,
+    decode_port_response,
+    encode_port_profile,
     service_tag,
 )
 from guestagent.netlink import uapi
@@ -56,7 +56,7 @@ class NetlinkLinks:
         found = [] if listed is None else listed.get_attrs("IFLA_VF_INFO")
         return {info.get_attr("IFLA_VF_MAC")["vf"]: _vf_state(info) for info in found}
 
-    def write(self, pf: int, index: int, value: Value) -> None:
+    def write_vf(self, pf: int, index: int, value: Value) -> None:
         what = f"write {value} to VF {index}"
         if isinstance(value, Vlan) and value.protocol is VlanProtocol.DOT1AD:
             _set_link(what, pf, service_tag(index, value.vlan, value.qos))
@@ -64,42 +64,42 @@ class NetlinkLinks:
         settings = {"vf": index, **_vf_settings(value)}
         self._change(what, lambda route: route.link("set", index=pf, vf=settings))
 
-    def associate(self, pf: int, index: int, profile: PortProfile | None) -> None:
+    def request_port_profile(self, pf: int, index: int, profile: PortProfile | None) -> None:
         what = "disassociate" if profile is None else f"associate port profile {profile.name!r} of"
-        _set_link(f"{what} VF {index}", pf, port_profile_request(index, profile))
+        _set_link(f"{what} VF {index}", pf, encode_port_profile(index, profile))
 
-    def association(self, pf: int, index: int) -> int | None:
+    def port_profile_response(self, pf: int, index: int) -> int | None:
         what = f"query the port profiles of link {pf}"
         request = _link_message(pf, {uapi.IFLA_EXT_MASK: u32(_WITH_VFS)})
         with closing(RtnetlinkSocket(LinkError)) as rtnetlink:
             link = rtnetlink.get(what, uapi.RTM_GETLINK, request, IFINFOMSG.size)
         if link is None:
             raise LinkError(f"could not {what}", errno.ENODEV)
-        return port_profile_response(link.attributes, index)
+        return decode_port_response(link.attributes, index)
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
         state = "up" if up else "down"
         what = f"bring link {ifindex} {state}"
         self._change(what, lambda route: route.link("set", index=ifindex, state=state))
 
-    def fdb(self, mac: str) -> tuple[FdbEntry, ...]:
+    def forwarding_entries(self, mac: str) -> tuple[FdbEntry, ...]:
         found = _request("list forwarding entries", lambda route: route.fdb("dump", lladdr=mac))
         return tuple(
             FdbEntry(ifindex=entry["ifindex"], mac=mac, own=bool(entry["flags"] & uapi.NTF_SELF))
             for entry in found
         )
 
-    def add_to_filter(self, ifindex: int, mac: str) -> None:
+    def add_filter_entry(self, ifindex: int, mac: str) -> None:
         # ndo_dflt_fdb_add and drivers of their own answer EEXIST for an entry that exists.
         self._fdb("add", ifindex, mac, uapi.NTF_SELF, ignored={errno.EEXIST})
 
-    def remove_from_filter(self, ifindex: int, mac: str) -> None:
+    def remove_filter_entry(self, ifindex: int, mac: str) -> None:
         self._fdb("del", ifindex, mac, uapi.NTF_SELF, ignored=_GONE)
 
-    def point_bridge(self, port: int, mac: str) -> None:
+    def add_bridge_entry(self, port: int, mac: str) -> None:
         self._fdb("replace", port, mac, uapi.NTF_MASTER)
 
-    def forget_in_bridge(self, port: int, mac: str) -> None:
+    def remove_bridge_entry(self, port: int, mac: str) -> None:
         self._fdb("del", port, mac, uapi.NTF_MASTER, ignored=_GONE)
 
     def port_vlans(self, port: int) -> frozenset[int]:

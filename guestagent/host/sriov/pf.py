@@ -97,7 +97,7 @@ class VfPort:
             if attempt:
                 self.sleep(PAUSE_S * 2 ** (attempt - 1))
             try:
-                self.links.write(self.pf, self.index, value)
+                self.links.write_vf(self.pf, self.index, value)
             except LinkError as error:
                 problem = f"{self.name}: {error}"
                 if error.code in _FINAL:
@@ -149,7 +149,7 @@ class VfPort:
     def associate(self, profile: PortProfile) -> None:
         """Ask the switch for a port profile and wait for its answer. Raises VfRefusedError."""
         try:
-            self.links.associate(self.pf, self.index, profile)
+            self.links.request_port_profile(self.pf, self.index, profile)
         except LinkError as error:
             raise VfRefusedError(f"{self.name}: {error}") from error
         said = self._answer()
@@ -161,10 +161,10 @@ class VfPort:
 
     def disassociate(self) -> None:
         """Give a port profile back, where the VF has one. Raises VfRefusedError."""
-        if self.links.association(self.pf, self.index) is None:
+        if self.links.port_profile_response(self.pf, self.index) is None:
             return
         try:
-            self.links.associate(self.pf, self.index, None)
+            self.links.request_port_profile(self.pf, self.index, None)
         except LinkError as error:
             raise VfRefusedError(f"{self.name}: {error}") from error
         self._answer()
@@ -173,7 +173,7 @@ class VfPort:
         """Return what the switch says in the end, None when it says nothing in time."""
         deadline = Deadline.after(ASSOCIATION_TIMEOUT_S, self.clock)
         while True:
-            said = self.links.association(self.pf, self.index)
+            said = self.links.port_profile_response(self.pf, self.index)
             if deadline.expired or said not in {None, PortResponse.IN_PROGRESS}:
                 return said
             self.sleep(ASSOCIATION_POLL_S)

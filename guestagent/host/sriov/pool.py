@@ -20,8 +20,7 @@ from typing import cast
 from guestagent.clock import Clock
 from guestagent.errors import GuestAgentError, SystemLacksError
 from guestagent.forwarding import Call, Forwarder, calls_of
-from guestagent.host.sriov import inventory as sight
-from guestagent.host.sriov import l2path, macvtap
+from guestagent.host.sriov import macvtap, standby_forwarding
 from guestagent.host.sriov.base import (
     LocalVfPool,
     NotLeasedError,
@@ -33,8 +32,8 @@ from guestagent.host.sriov.core.choose import choose, unfit_vf
 from guestagent.host.sriov.core.model import (
     Inventory,
     Lease,
+    LeaseOwner,
     Macvtap,
-    Owner,
     Pf,
     Standby,
     Vf,
@@ -42,12 +41,13 @@ from guestagent.host.sriov.core.model import (
     VfState,
     Want,
 )
+from guestagent.host.sriov.inventory import embedded_switches, interface_of, read_inventory
 from guestagent.host.sriov.links import Links
 from guestagent.host.sriov.pf import Sleep, VfPort
 from guestagent.host.sriov.records import DIRECTORY, Records
 from guestagent.host.sriov.vfio import VFIO, Roots, Vfio
 
-LET_GO_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 30.0
 
 
 class Pool:
@@ -61,14 +61,14 @@ class Pool:
         vfio: Vfio | None = None,
         clock: Clock = time.monotonic,
         sleep: Sleep = time.sleep,
-        let_go_timeout_s: float = LET_GO_TIMEOUT_S,
+        close_timeout_s: float = CLOSE_TIMEOUT_S,
     ) -> None:
         self._records = Records(directory, clock=clock, sleep=sleep)
         self._links = links
         self._vfio = vfio or Vfio(clock=clock, sleep=sleep)
         self._clock = clock
         self._sleep = sleep
-        self._let_go_timeout_s = let_go_timeout_s
+        self._close_timeout_s = close_timeout_s
 
     @property
     def roots(self) -> Roots:
@@ -77,14 +77,14 @@ class Pool:
 
     def inventory(self) -> Inventory:
         """Return every PF and VF, and who has it."""
-        return sight.take(self.roots, self._links, self._records.all())
+        return read_inventory(self.roots, self._links, self._records.all())
 
     def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
         """Return all leases, of one VM if given."""
         found = self._records.all().values()
         return tuple(lease for lease in found if vm is None or lease.owner.vm == vm)
 
-    def claim(self, want: Want, owner: Owner) -> Lease:
+    def claim(self, want: Want, owner: LeaseOwner) -> Lease:
         """Promise the VF that fits best to ``owner``."""
         with self._records.changing():
             held = self._records.all().get(want.vf or "")
@@ -102,7 +102,7 @@ class Pool:
             self._records.create(lease)
             return lease
 
-    def adopt(self, vf: str, owner: Owner, settings: VfSettings) -> Lease:
+    def adopt(self, vf: str, owner: LeaseOwner, settings: VfSettings) -> Lease:
         """Take the lease on a VF that the owner's VM is using already."""
         with self._records.changing():
             found = self.inventory().vf(vf)
@@ -123,7 +123,7 @@ class Pool:
 
     def program(self, lease: Lease, settings: VfSettings) -> Lease:
         """Make the VF ready to be plugged."""
-        self._vfio.wait_let_go(self._records.held(lease).vf, self._let_go_timeout_s)
+        self._vfio.wait_closed(self._records.held(lease).vf, self._close_timeout_s)
         lease = self._keep(lease, settings=settings, warnings=())
         port = self._port(lease)
         if self._vfio.driver(lease.vf) != VFIO:
@@ -148,7 +148,7 @@ class Pool:
     def withdraw(self, lease: Lease) -> Lease:
         """The VF has been unplugged: clear its MAC, open the standby's path."""
         lease = self._records.held(lease)
-        self._vfio.wait_let_go(lease.vf, self._let_go_timeout_s)
+        self._vfio.wait_closed(lease.vf, self._close_timeout_s)
         if lease.settings is None:
             return lease
         self._port(lease).clear_mac(lease.settings.mac)
@@ -166,7 +166,7 @@ class Pool:
             self._end(lease)
             return (f"{lease.vf}: is not there any more; its lease was ended",)
         warnings: tuple[str, ...] = ()
-        self._vfio.wait_let_go(lease.vf, self._let_go_timeout_s)
+        self._vfio.wait_closed(lease.vf, self._close_timeout_s)
         if lease.settings is not None:
             warnings += self._port(lease).restore(lease.settings, lease.prior)
             warnings += self._give_back(lease)
@@ -181,11 +181,11 @@ class Pool:
 
     def open_standby(self, standby: Standby) -> tuple[str, ...]:
         """Have the host deliver this MAC to the standby."""
-        return l2path.open_path(self._links, standby, self._pfs())
+        return standby_forwarding.enable(self._links, standby, self._pfs())
 
     def close_standby(self, standby: Standby) -> tuple[str, ...]:
         """Undo ``open_standby``."""
-        return l2path.close_path(self._links, standby, self._pfs())
+        return standby_forwarding.disable(self._links, standby, self._pfs())
 
     def _give_back(self, lease: Lease) -> tuple[str, ...]:
         """Let the former driver have a VF that is clear; one that does not take it is no harm."""
@@ -221,7 +221,7 @@ class Pool:
     def _port(self, lease: Lease) -> VfPort:
         """Return the way to a VF; its PF's interface may have another name or index by now."""
         links = {link.name: link for link in self._links.links()}
-        link = sight.interface(self.roots.device(lease.pf), links)
+        link = interface_of(self.roots.device(lease.pf), links)
         if link is None:
             raise VfRefusedError(
                 f"{lease.vf}: its PF {lease.pf} has no interface here",
@@ -239,7 +239,7 @@ class Pool:
     def _pfs(self) -> frozenset[int]:
         """Return the interfaces with an embedded switch in use: PFs that have VFs."""
         links = {link.name: link for link in self._links.links()}
-        return sight.switches(self.roots, links)
+        return embedded_switches(self.roots, links)
 
     def _keep(
         self,
@@ -268,7 +268,7 @@ class Pool:
         self,
         pf: Pf,
         vf: Vf,
-        owner: Owner,
+        owner: LeaseOwner,
         *,
         prior: VfState | None,
         settings: VfSettings | None = None,
@@ -322,16 +322,16 @@ def pool_in_thread(make: Callable[[], Pool]) -> LocalVfPool:
     return cast("LocalVfPool", InThread(make))
 
 
-def host_pool(state_dir: Path, *, let_go_timeout_s: float = LET_GO_TIMEOUT_S) -> LocalVfPool:
+def host_pool(state_dir: Path, *, close_timeout_s: float = CLOSE_TIMEOUT_S) -> LocalVfPool:
     """Return the pool of this host, with its leases below ``state_dir``.
 
-    A process that has a VF open is waited for as long as ``let_go_timeout_s``.
+    A process that has a VF open is waited for as long as ``close_timeout_s``.
     """
 
     def make() -> Pool:
         # Commands without VFs are spared the time that pyroute2 takes to load.
         from guestagent.host.sriov.netlink import NetlinkLinks
 
-        return Pool(state_dir / DIRECTORY, NetlinkLinks(), let_go_timeout_s=let_go_timeout_s)
+        return Pool(state_dir / DIRECTORY, NetlinkLinks(), close_timeout_s=close_timeout_s)
 
     return pool_in_thread(make)

@@ -24,9 +24,9 @@ from guestagent.errors import BusyError, ConflictError, SystemLacksError
 from guestagent.host.sriov.base import NotLeasedError
 from guestagent.host.sriov.core.model import (
     Lease,
+    LeaseOwner,
     LinkState,
     OnRefusal,
-    Owner,
     PortProfile,
     Standby,
     VfSettings,
@@ -186,7 +186,7 @@ def _decode(text: bytes) -> Lease:
         pf=record.string("pf"),
         pf_name=record.string("pf_name"),
         index=record.integer("index"),
-        owner=Owner(vm=owner.string("vm"), operation=owner.string("operation")),
+        owner=LeaseOwner(vm=owner.string("vm"), operation=owner.string("operation")),
         claimed_at=record.string("claimed_at"),
         prior=_state(record.object("prior")) if record.has("prior") else None,
         former_driver=record.optional_string("former_driver"),

@@ -36,7 +36,7 @@ def service_tag(index: int, vlan: int, qos: int) -> Attributes:
     return {uapi.IFLA_VFINFO_LIST: pack({uapi.IFLA_VF_INFO: settings})}
 
 
-def port_profile_request(index: int, profile: PortProfile | None) -> Attributes:
+def encode_port_profile(index: int, profile: PortProfile | None) -> Attributes:
     """Associate a VF with a port profile, or with None disassociate it."""
     port = {uapi.IFLA_PORT_VF: u32(index)}
     if profile is not None:
@@ -52,7 +52,7 @@ def port_profile_request(index: int, profile: PortProfile | None) -> Attributes:
     return {uapi.IFLA_VF_PORTS: pack({uapi.IFLA_VF_PORT | uapi.NLA_F_NESTED: pack(port)})}
 
 
-def port_profile_response(link: Attributes, index: int) -> int | None:
+def decode_port_response(link: Attributes, index: int) -> int | None:
     """Return the response in a VF's entry of IFLA_VF_PORTS, None without one."""
     for kind, port in iter_attributes(link.get(uapi.IFLA_VF_PORTS, b"")):
         found = unpack(port)

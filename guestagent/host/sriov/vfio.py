@@ -117,7 +117,7 @@ class Vfio:
                 )
             self.sleep(POLL_S)
 
-    def wait_let_go(self, vf: str, timeout_s: float) -> None:
+    def wait_closed(self, vf: str, timeout_s: float) -> None:
         """Wait until no process has the VF open any more.
 
         DEVICE_DELETED comes from QEMU before it has closed the device. Raises

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from guestagent.host.sriov.core.model import Inventory, Owner, Pf, Vf, Want
+from guestagent.host.sriov.core.model import Inventory, LeaseOwner, Pf, Vf, Want
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ def choose(inventory: Inventory, want: Want) -> Choice:
     return Choice(reasons=tuple(reasons) or ("this host has no PF with VFs",))
 
 
-def held(inventory: Inventory, want: Want, is_ours: Callable[[Owner], bool]) -> Choice | None:
+def held(inventory: Inventory, want: Want, is_ours: Callable[[LeaseOwner], bool]) -> Choice | None:
     """Return the VF that was claimed before and has waited unused; None where none is as wanted.
 
     Whether its PF is fit is no question any more: nobody else has the VF.

@@ -40,26 +40,26 @@ class OnRefusal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class LeaseOwner:
     """Who holds a lease: a VM, and the operation that took it, for which of its devices."""
 
     vm: str
     operation: str
 
     @classmethod
-    def by_hand(cls, vm: str, mac: str) -> Owner:
+    def by_hand(cls, vm: str, mac: str) -> LeaseOwner:
         """Return the owner of what ``vf claim`` takes for a pair."""
         return cls(vm=vm, operation=f"vf claim {mac}")
 
     @classmethod
-    def in_operation(cls, vm: str, operation: str, side: str, vf: str) -> Owner:
+    def in_operation(cls, vm: str, operation: str, side: str, vf: str) -> LeaseOwner:
         """Return the owner of what an operation takes for the device ``vf`` of a side."""
         return cls(vm=vm, operation=f"{operation}/{side}/{vf}")
 
     def is_for(self, vm: str, side: str, vf: str, mac: str) -> bool:
         """Whether it was taken for this device, by hand or in whatever operation."""
         of_device = self.operation.endswith(f"/{side}/{vf}")
-        return self.vm == vm and (of_device or self == Owner.by_hand(vm, mac))
+        return self.vm == vm and (of_device or self == LeaseOwner.by_hand(vm, mac))
 
     def __str__(self) -> str:
         return f"{self.vm} ({self.operation})"
@@ -181,7 +181,7 @@ class Lease:
     pf: str
     pf_name: str
     index: int
-    owner: Owner
+    owner: LeaseOwner
     claimed_at: str
     prior: VfState | None
     former_driver: str | None

@@ -15,7 +15,7 @@ from guestagent.host.migration.state import Phase
 from guestagent.host.model import End, Vm
 from guestagent.host.report import vf_result
 from guestagent.host.sriov.base import NoVfError, VfRefusedError
-from guestagent.host.sriov.core.model import NO_MAC, Owner, Process, Want
+from guestagent.host.sriov.core.model import NO_MAC, LeaseOwner, Process, Want
 from guestagent.host.store.journal import Began, Journal
 from tests.fakes.sriov import FakeVfHost, FakeVfPool
 from tests.unit.host.migration.test_transitions import state
@@ -127,7 +127,7 @@ def test_the_list_says_who_has_what(
     tmp_path: Path, host: FakeVfHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = host.states
-    asyncio.run(FakeVfPool(host).claim(Want(vf=first), Owner(vm="web1", operation="one")))
+    asyncio.run(FakeVfPool(host).claim(Want(vf=first), LeaseOwner(vm="web1", operation="one")))
     host.users[second] = Process(pid=7, name="qemu")
     assert vf(tmp_path, "list") == 0
     shown = capsys.readouterr().out
@@ -172,7 +172,7 @@ def test_a_lease_whose_description_is_gone_can_be_released(
     tmp_path: Path, host: FakeVfHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = next(iter(host.states))
-    asyncio.run(FakeVfPool(host).claim(Want(vf=first), Owner(vm="lost", operation="one")))
+    asyncio.run(FakeVfPool(host).claim(Want(vf=first), LeaseOwner(vm="lost", operation="one")))
     assert vf(tmp_path, "release") == 2
     assert vf(tmp_path, "release", "--vf", first) == 0
     assert f"{first}: released by lost (one)" in capsys.readouterr().out

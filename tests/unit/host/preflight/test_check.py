@@ -20,7 +20,7 @@ from guestagent.host.preflight.findings import EndFacts, PreflightFacts, combine
 from guestagent.host.preflight.gather import gather_facts
 from guestagent.host.preflight.rules import check_facts
 from guestagent.host.report.check import as_json, as_text, exit_code
-from guestagent.host.sriov.core.model import Lease, Owner, Process, Want
+from guestagent.host.sriov.core.model import Lease, LeaseOwner, Process, Want
 from tests.fakes.guest import FakeGuest
 from tests.fakes.sriov import PF, FakeVfPool
 from tests.unit.host.migration.test_transitions import SOURCE_RUNS, WAITS, state
@@ -131,7 +131,7 @@ def _somebody_elses(stage: World) -> None:
         pf=PF,
         pf_name="pf0",
         index=0,
-        owner=Owner(vm="web2", operation="1"),
+        owner=LeaseOwner(vm="web2", operation="1"),
         claimed_at="2026-01-01T00:00:00Z",
         prior=None,
         former_driver=None,
@@ -208,11 +208,13 @@ def test_each_pair_needs_a_vf_of_its_own(tmp_path: Path) -> None:
         host = stage.vf_hosts[End.DESTINATION]
         _, second = host.states
         pool = FakeVfPool(host)
-        await pool.claim(Want(vf=second), Owner(vm="web2", operation="1"))
+        await pool.claim(Want(vf=second), LeaseOwner(vm="web2", operation="1"))
         found = [finding for finding in await findings(stage) if finding.subject == "vf"]
         assert [finding.severity for finding in found] == [Severity.OK, Severity.WARNING]
         (lease,) = host.leases.values()
-        host.leases[second] = replace(lease, owner=Owner.by_hand("web1", stage.vm.pairs[1].mac))
+        host.leases[second] = replace(
+            lease, owner=LeaseOwner.by_hand("web1", stage.vm.pairs[1].mac)
+        )
         found = [finding for finding in await findings(stage) if finding.subject == "vf"]
         assert [finding.severity for finding in found] == [Severity.OK, Severity.OK]
         assert f"{second} of pf0 is reserved for it" in found[1].message

@@ -10,7 +10,7 @@ import pytest
 from guestagent.host.hypervisor.qmp import downtime
 from guestagent.host.migration.state import Phase
 from guestagent.host.model import End
-from guestagent.host.sriov.core.model import Owner, Process, Want
+from guestagent.host.sriov.core.model import LeaseOwner, Process, Want
 from tests.fakes.qmp import Ending, Fault
 from tests.fakes.sriov import CLEAN, FakeVfPool
 from tests.unit.host.support import MAC, World, assert_back_at_source, play, told
@@ -161,8 +161,8 @@ def test_a_vf_that_was_reserved_for_the_guest_is_the_one_that_it_gets(tmp_path: 
         host = stage.vf_hosts[End.DESTINATION]
         first, second = host.states
         pool = FakeVfPool(host)
-        await pool.claim(Want(vf=second), Owner.by_hand("web1", MAC))
-        await pool.claim(Want(vf=first), Owner.by_hand("web2", "52:54:00:aa:00:02"))
+        await pool.claim(Want(vf=second), LeaseOwner.by_hand("web1", MAC))
+        await pool.claim(Want(vf=first), LeaseOwner.by_hand("web2", "52:54:00:aa:00:02"))
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
         assert outcome.state.attached == ("vf0",)
@@ -186,7 +186,7 @@ def test_of_two_vfs_with_its_mac_the_guest_has_the_one_that_a_process_has_open(
         unnamed = replace(pair.sriov, want=Want(pfs=("physnet1",)))
         stage.vm = replace(stage.vm, pairs=(replace(pair, sriov=unnamed),))
         for vf in (left, used):
-            owner = Owner(vm="web1", operation=f"earlier/source/{vf}")
+            owner = LeaseOwner(vm="web1", operation=f"earlier/source/{vf}")
             await FakeVfPool(host).adopt(vf, owner, unnamed.settings)
         host.states[used] = host.states[left]
         host.users[used] = Process(pid=1, name="qemu")

@@ -12,7 +12,7 @@ from guestagent.errors import PeerError
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.migration.state import Goal, Phase
 from guestagent.host.model import End
-from guestagent.host.sriov.core.model import Lease, Owner, Process, Standby, Want
+from guestagent.host.sriov.core.model import Lease, LeaseOwner, Process, Standby, Want
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending, Guest
 from tests.fakes.sriov import FakeVfPool
@@ -190,7 +190,7 @@ def test_a_guest_without_a_vf_where_it_arrives_has_its_path_there_alone(tmp_path
         stage.provide_vfs()
         other = FakeVfPool(stage.vf_hosts[End.DESTINATION])
         for number in range(2):
-            await other.claim(Want(), Owner(vm=f"other{number}", operation="one"))
+            await other.claim(Want(), LeaseOwner(vm=f"other{number}", operation="one"))
         outcome = await stage.drive()
         assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ())
         assert open_at(stage) == {End.SOURCE: False, End.DESTINATION: True}
@@ -203,7 +203,9 @@ def test_so_it_is_when_both_qemus_are_on_one_host(tmp_path: Path) -> None:
         stage.provide_vfs()
         host = stage.vf_hosts[End.SOURCE]
         stage.vf_hosts[End.DESTINATION] = host
-        await FakeVfPool(host).claim(Want(vf="0000:01:10.2"), Owner(vm="other", operation="one"))
+        await FakeVfPool(host).claim(
+            Want(vf="0000:01:10.2"), LeaseOwner(vm="other", operation="one")
+        )
         outcome = await stage.drive()
         assert (outcome.state.phase, outcome.state.attached) == (Phase.DONE, ())
         assert len(host.open) == 1

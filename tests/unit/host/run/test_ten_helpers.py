@@ -25,7 +25,7 @@ from guestagent.host.model import End, PairConfig
 from guestagent.host.run.driver import Driver
 from guestagent.host.run.vf_steps import VfProvisioner
 from guestagent.host.sriov.base import NoVfError
-from guestagent.host.sriov.core.model import NO_MAC, Owner, Provision, VfSettings, Want
+from guestagent.host.sriov.core.model import NO_MAC, LeaseOwner, Provision, VfSettings, Want
 from guestagent.host.sriov.pool import Pool, pool_in_thread
 from tests.fakes.hosttree import FakeHost, vf_address
 from tests.unit.host.support import World, world
@@ -91,7 +91,7 @@ def churn(root: Path, number: int) -> int:
     got = 0
     for _ in range(ROUNDS):
         with suppress(NoVfError):
-            owner = Owner(vm=f"web{number}", operation="one")
+            owner = LeaseOwner(vm=f"web{number}", operation="one")
             lease = pool.claim(Want(pfs=("physnet1", "physnet2")), owner)
             got += 1
             lease = pool.program(lease, VfSettings(mac=mac_of(number)))
@@ -187,7 +187,7 @@ def test_ten_migrations_at_once_give_no_vf_twice(
 ) -> None:
     here, there = source(tmp_path).build(), destination(tmp_path).build()
     for number in range(HELPERS):
-        owner = Owner(vm=f"web{number}", operation="start")
+        owner = LeaseOwner(vm=f"web{number}", operation="start")
         lease = here.pool().claim(Want(vf=vf_address(0, number)), owner)
         here.pool().program(lease, VfSettings(mac=mac_of(number), vlan=number))
     running = [processes.submit(migrate, tmp_path, number) for number in range(HELPERS)]

@@ -10,7 +10,7 @@ from guestagent.host.sriov.core.choose import choose
 from guestagent.host.sriov.core.model import (
     Inventory,
     Lease,
-    Owner,
+    LeaseOwner,
     Pf,
     Process,
     Vf,
@@ -63,7 +63,7 @@ def held(pf: Pf) -> Pf:
         pf=pf.address,
         pf_name=pf.name,
         index=0,
-        owner=Owner(vm="web1", operation="one"),
+        owner=LeaseOwner(vm="web1", operation="one"),
         claimed_at="now",
         prior=None,
         former_driver=None,

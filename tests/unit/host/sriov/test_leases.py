@@ -13,9 +13,9 @@ import pytest
 from guestagent.errors import BusyError, ConflictError, SystemLacksError
 from guestagent.host.sriov.base import NotLeasedError, NoVfError
 from guestagent.host.sriov.core.model import (
+    LeaseOwner,
     LinkState,
     OnRefusal,
-    Owner,
     PortProfile,
     Standby,
     VfSettings,
@@ -26,7 +26,7 @@ from guestagent.host.sriov.pool import pool_in_thread
 from tests.fakes.hosttree import FakeHost, vf_address
 
 MAC = "52:54:00:aa:00:01"
-WEB1 = Owner(vm="web1", operation="one")
+WEB1 = LeaseOwner(vm="web1", operation="one")
 VF = vf_address(0, 0)
 
 
@@ -81,7 +81,7 @@ def test_two_vfs_of_one_group_do_not_go_to_two_vms(host: FakeHost) -> None:
     host.share_group(other, VF)
     host.pool().claim(Want(vf=VF), WEB1)
     with pytest.raises(NoVfError, match=f"shares IOMMU group 100 with {VF}"):
-        host.pool().claim(Want(vf=other), Owner(vm="web2", operation="two"))
+        host.pool().claim(Want(vf=other), LeaseOwner(vm="web2", operation="two"))
 
 
 # --- records ---------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_all_settings_survive_the_process(host: FakeHost) -> None:
 
 def test_a_lease_cannot_be_used_by_who_lost_it(host: FakeHost) -> None:
     lease = host.pool().claim(Want(vf=VF), WEB1)
-    host.pool().adopt(VF, Owner(vm="web1", operation="later"), settings())
+    host.pool().adopt(VF, LeaseOwner(vm="web1", operation="later"), settings())
     with pytest.raises(NotLeasedError, match=r"web1 \(later\) has"):
         host.pool().program(lease, settings())
 

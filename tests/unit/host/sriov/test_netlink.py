@@ -20,8 +20,8 @@ from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Tr
 from guestagent.host.sriov.links import LinkError, PortResponse
 from guestagent.host.sriov.netlink import NetlinkLinks
 from guestagent.host.sriov.vf_attributes import (
-    port_profile_request,
-    port_profile_response,
+    decode_port_response,
+    encode_port_profile,
     service_tag,
 )
 from guestagent.netlink import uapi
@@ -65,7 +65,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
 def written(sent: Sent, value: Value) -> bytes:
     """Write a value of VF 3 of a PF that is not there, and return its IFLA_VF_INFO."""
     with pytest.raises(LinkError):
-        NetlinkLinks().write(ABSENT, 3, value)
+        NetlinkLinks().write_vf(ABSENT, 3, value)
     (kind, flags, body) = sent[-1]
     assert (kind, flags) == (uapi.RTM_NEWLINK, uapi.NLM_F_REQUEST | uapi.NLM_F_ACK)
     assert IFINFOMSG.unpack_from(body) == (0, 0, ABSENT, 0, 0)
@@ -149,11 +149,11 @@ def test_ranges_of_vlans_are_whole() -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "flags", "owner", "state"),
     [
-        (NetlinkLinks.add_to_filter, uapi.RTM_NEWNEIGH, 0x605, uapi.NTF_SELF, 0x80),
-        (NetlinkLinks.remove_from_filter, uapi.RTM_DELNEIGH, 0x5, uapi.NTF_SELF, 0x80),
+        (NetlinkLinks.add_filter_entry, uapi.RTM_NEWNEIGH, 0x605, uapi.NTF_SELF, 0x80),
+        (NetlinkLinks.remove_filter_entry, uapi.RTM_DELNEIGH, 0x5, uapi.NTF_SELF, 0x80),
         # The bridge must be able to relearn the entry: dynamic, neither permanent nor NOARP.
-        (NetlinkLinks.point_bridge, uapi.RTM_NEWNEIGH, 0x505, uapi.NTF_MASTER, 0x02),
-        (NetlinkLinks.forget_in_bridge, uapi.RTM_DELNEIGH, 0x5, uapi.NTF_MASTER, 0x02),
+        (NetlinkLinks.add_bridge_entry, uapi.RTM_NEWNEIGH, 0x505, uapi.NTF_MASTER, 0x02),
+        (NetlinkLinks.remove_bridge_entry, uapi.RTM_DELNEIGH, 0x5, uapi.NTF_MASTER, 0x02),
     ],
 )
 def test_a_forwarding_entry_is_the_device_s_own_or_a_dynamic_one_of_its_bridge(
@@ -175,13 +175,13 @@ def test_a_forwarding_entry_is_the_device_s_own_or_a_dynamic_one_of_its_bridge(
 @pytest.mark.parametrize(
     ("call", "code", "is_error"),
     [
-        (NetlinkLinks.add_to_filter, errno.EEXIST, False),
-        (NetlinkLinks.add_to_filter, errno.ENODEV, True),
-        (NetlinkLinks.remove_from_filter, errno.ENOENT, False),
-        (NetlinkLinks.remove_from_filter, errno.EPERM, True),
-        (NetlinkLinks.point_bridge, errno.EEXIST, True),
-        (NetlinkLinks.forget_in_bridge, errno.ENODEV, False),
-        (NetlinkLinks.forget_in_bridge, errno.EPERM, True),
+        (NetlinkLinks.add_filter_entry, errno.EEXIST, False),
+        (NetlinkLinks.add_filter_entry, errno.ENODEV, True),
+        (NetlinkLinks.remove_filter_entry, errno.ENOENT, False),
+        (NetlinkLinks.remove_filter_entry, errno.EPERM, True),
+        (NetlinkLinks.add_bridge_entry, errno.EEXIST, True),
+        (NetlinkLinks.remove_bridge_entry, errno.ENODEV, False),
+        (NetlinkLinks.remove_bridge_entry, errno.EPERM, True),
     ],
 )
 def test_a_forwarding_entry_that_is_as_wanted_already_is_no_error(
@@ -229,13 +229,16 @@ def test_the_links_of_this_host_are_listed() -> None:
     links = {link.name: link for link in NetlinkLinks().links()}
     assert (links["lo"].up, links["lo"].names, links["lo"].kind) == (True, ("lo",), None)
     assert NetlinkLinks().vf_states(links["lo"].ifindex) == {}
-    assert NetlinkLinks().association(links["lo"].ifindex, 3) is None
+    assert NetlinkLinks().port_profile_response(links["lo"].ifindex, 3) is None
     assert NetlinkLinks().port_vlans(links["lo"].ifindex) == frozenset()
-    assert NetlinkLinks().fdb(MAC) == ()
+    assert NetlinkLinks().forwarding_entries(MAC) == ()
 
 
 def test_a_link_that_is_gone_is_an_error_of_a_query_and_none_of_a_removal() -> None:
-    for query in (NetlinkLinks().vf_states, lambda pf: NetlinkLinks().association(pf, 3)):
+    for query in (
+        NetlinkLinks().vf_states,
+        lambda pf: NetlinkLinks().port_profile_response(pf, 3),
+    ):
         with pytest.raises(LinkError) as caught:
             query(ABSENT)
         assert caught.value.code == errno.ENODEV
@@ -279,21 +282,21 @@ def test_a_port_profile_is_requested_as_the_kernel_encodes_it() -> None:
         + struct.pack("=HHB3x", 5, 6, 2)
     )
     ports = struct.pack("=HH", 4 + len(port), 0x8001) + port
-    assert port_profile_request(3, profile) == {uapi.IFLA_VF_PORTS: ports}
+    assert encode_port_profile(3, profile) == {uapi.IFLA_VF_PORTS: ports}
 
 
 def test_the_end_of_a_port_profile_names_none() -> None:
     port = struct.pack("=HHI", 8, 1, 3) + struct.pack("=HHB3x", 5, 6, 3)
     ports = struct.pack("=HH", 20, 0x8001) + port
-    assert port_profile_request(3, None) == {uapi.IFLA_VF_PORTS: ports}
+    assert encode_port_profile(3, None) == {uapi.IFLA_VF_PORTS: ports}
 
 
 def test_a_port_profile_is_sent_to_the_pf(sent: Sent) -> None:
     with pytest.raises(LinkError, match="could not disassociate VF 3"):
-        NetlinkLinks().associate(ABSENT, 3, None)
+        NetlinkLinks().request_port_profile(ABSENT, 3, None)
     (kind, flags, body) = sent[-1]
     assert (kind, flags) == (uapi.RTM_NEWLINK, uapi.NLM_F_REQUEST | uapi.NLM_F_ACK)
-    assert unpack(body, IFINFOMSG.size) == port_profile_request(3, None)
+    assert unpack(body, IFINFOMSG.size) == encode_port_profile(3, None)
 
 
 def test_the_answer_of_each_vf_is_its_own() -> None:
@@ -303,13 +306,13 @@ def test_the_answer_of_each_vf_is_its_own() -> None:
 
     ports = answer(2, PortResponse.ERROR) + answer(3, PortResponse.IN_PROGRESS)
     link = {uapi.IFLA_VF_PORTS: ports}
-    assert port_profile_response(link, 2) == PortResponse.ERROR
-    assert port_profile_response(link, 3) == PortResponse.IN_PROGRESS
-    assert port_profile_response(link, 4) is None
+    assert decode_port_response(link, 2) == PortResponse.ERROR
+    assert decode_port_response(link, 3) == PortResponse.IN_PROGRESS
+    assert decode_port_response(link, 4) is None
 
 
 @pytest.mark.parametrize("cut", range(0, 20, 3))
 def test_an_answer_that_is_cut_off_is_none(cut: int) -> None:
     port = struct.pack("=HHI", 8, 1, 3) + struct.pack("=HHH2x", 6, 7, 256)
     whole = struct.pack("=HH", 4 + len(port), 1) + port
-    assert port_profile_response({uapi.IFLA_VF_PORTS: whole[:cut]}, 3) is None
+    assert decode_port_response({uapi.IFLA_VF_PORTS: whole[:cut]}, 3) is None

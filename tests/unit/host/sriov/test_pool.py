@@ -14,9 +14,9 @@ from guestagent.host.sriov.core.model import (
     CLEARED_MAC,
     NO_MAC,
     Lease,
+    LeaseOwner,
     LinkState,
     OnRefusal,
-    Owner,
     PortProfile,
     Standby,
     VfSettings,
@@ -28,7 +28,7 @@ from guestagent.host.sriov.links import HostLink, PortResponse
 from tests.fakes.hosttree import FakeHost, FakeLinks, pf_address, vf_address
 
 MAC = "52:54:00:aa:00:01"
-WEB1 = Owner(vm="web1", operation="one")
+WEB1 = LeaseOwner(vm="web1", operation="one")
 VF = vf_address(0, 0)
 PF = 10
 BRIDGE = HostLink(ifindex=50, name="br0", names=("br0",), kind="bridge")
@@ -152,7 +152,7 @@ def test_a_driver_that_refuses_a_mac_in_its_pf_s_filter_gets_it_once_that_is_clo
     (warning,) = programmed(host, links, settings(standby=TAP_STANDBY)).warnings
     assert "frames to the guest are lost" in warning
     assert links.vf_states(PF)[0].mac == MAC
-    assert links.fdb(MAC) == ()
+    assert links.forwarding_entries(MAC) == ()
 
 
 def test_the_mac_is_there_before_a_driver_is_bound(host: FakeHost) -> None:
@@ -161,9 +161,9 @@ def test_the_mac_is_there_before_a_driver_is_bound(host: FakeHost) -> None:
     seen = []
 
     class Watching(FakeLinks):
-        def write(self, pf: int, index: int, value: object) -> None:
+        def write_vf(self, pf: int, index: int, value: object) -> None:
             seen.append((type(value), host.driver(VF)))
-            super().write(pf, index, value)  # type: ignore[arg-type]
+            super().write_vf(pf, index, value)  # type: ignore[arg-type]
 
     programmed(host, Watching(host=links.host), settings())
     assert (Mac, None) in seen
@@ -216,7 +216,7 @@ def test_what_was_before_is_restored(host: FakeHost) -> None:
     host.give_interface(VF, "eth3")
     links = host.links()
     for value in (Mac(mac="52:54:00:ff:00:01"), Trust(on=True), Carrier(state=LinkState.DISABLE)):
-        links.write(PF, 0, value)
+        links.write_vf(PF, 0, value)
     before = links.vf_states(PF)[0]
     wanted = settings(vlan=7, trust=False, link_state=LinkState.AUTO, max_rate_mbit_per_s=5)
     lease = programmed(host, links, wanted)
@@ -229,7 +229,7 @@ def test_what_was_before_is_restored(host: FakeHost) -> None:
 
 def test_a_tenant_s_mac_is_never_what_was_before(host: FakeHost) -> None:
     links = host.links()
-    links.write(PF, 0, Mac(mac=MAC))
+    links.write_vf(PF, 0, Mac(mac=MAC))
     lease = programmed(host, links, settings())
     host.pool(links).release(lease)
     assert links.vf_states(PF)[0].mac == NO_MAC
@@ -293,7 +293,7 @@ def test_what_a_tenant_was_allowed_is_not_so_for_the_next_of_a_vf_without_a_befo
     """One that its VM had before anybody took a lease on it."""
     links = host.links()
     for value in (Trust(on=True), SpoofCheck(on=False), Carrier(state=LinkState.DISABLE)):
-        links.write(PF, 0, value)
+        links.write_vf(PF, 0, value)
     host.pool(links).release(host.pool(links).adopt(VF, WEB1, settings()))
     state = links.vf_states(PF)[0]
     assert (state.trust, state.spoof_check, state.link_state) == (False, True, LinkState.AUTO)
@@ -329,20 +329,23 @@ def test_a_tap_in_a_bridge_on_the_pf_is_in_the_pf_s_filter_while_the_vf_is_away(
     links.change(PF, upper=BRIDGE.ifindex)
     pool = host.pool(links)
     lease = pool.settle(programmed(host, links, settings(standby=TAP_STANDBY)))
-    assert links.fdb(MAC) == ()
+    assert links.forwarding_entries(MAC) == ()
     lease = pool.withdraw(lease)
-    assert {(entry.ifindex, entry.own) for entry in links.fdb(MAC)} == {(PF, True), (51, False)}
+    assert {(entry.ifindex, entry.own) for entry in links.forwarding_entries(MAC)} == {
+        (PF, True),
+        (51, False),
+    }
     assert lease.settings is not None
     pool.settle(pool.program(lease, lease.settings))
-    assert links.fdb(MAC) == ()
+    assert links.forwarding_entries(MAC) == ()
 
 
 def test_a_plain_bridge_needs_no_filter(host: FakeHost) -> None:
     links = host.links()
     assert host.pool(links).open_standby(TAP_STANDBY) == ()
-    assert [entry.own for entry in links.fdb(MAC)] == [False]
+    assert [entry.own for entry in links.forwarding_entries(MAC)] == [False]
     assert host.pool(links).close_standby(TAP_STANDBY) == ()
-    assert links.fdb(MAC) == ()
+    assert links.forwarding_entries(MAC) == ()
 
 
 def test_a_macvtap_is_up_while_the_vf_is_away(host: FakeHost) -> None:
@@ -357,10 +360,10 @@ def test_a_macvtap_is_up_while_the_vf_is_away(host: FakeHost) -> None:
 
 def test_a_guest_that_is_gone_leaves_nothing_in_the_filter(host: FakeHost) -> None:
     links = host.links()
-    links.add_to_filter(PF, MAC)
+    links.add_filter_entry(PF, MAC)
     gone = Standby(link="tap9", mac=MAC)
     assert host.pool(links).close_standby(gone) == ()
-    assert links.fdb(MAC) == ()
+    assert links.forwarding_entries(MAC) == ()
     (warning,) = host.pool(links).open_standby(gone)
     assert "tap9: no such interface" in warning
 
@@ -374,7 +377,7 @@ def test_a_macvtap_is_made_on_the_pf_of_the_vf_and_goes_with_the_lease(host: Fak
     (link,) = (link for link in links.links() if link.name == made.link)
     assert (link.lower, link.mac, link.up) == (PF, MAC, True)
     assert made.device == f"/dev/tap{link.ifindex}"
-    with pytest.raises(ConflictError, match="mv0: there is an interface of this name"):
+    with pytest.raises(ConflictError, match="mv0: an interface with this name exists"):
         pool.create_macvtap(lease, "mv0", MAC)
     pool.release(lease)
     assert "mv-web1" not in {link.name for link in links.links()}
