@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guestagent.guest.core.model import StackFile
+from guestagent.guest.core.snapshot import StackFile
 from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
 from guestagent.guest.stacks.files import read_or_none, stack_file
 

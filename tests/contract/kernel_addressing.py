@@ -6,7 +6,7 @@ import errno
 import socket
 from dataclasses import replace
 
-from guestagent.guest.core.model import RP_FILTER, Address, Neighbour, Route, Setting
+from guestagent.guest.core.addressing import RP_FILTER, Address, Neighbour, Route, Setting
 from guestagent.guest.kernel.protocol import Kernel
 from tests.contract.kernel_ground import (
     IPV4,

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from guestagent.guest.core.model import (
-    ACCEPT_RA,
-    FAIL_OVER_MAC_ACTIVE,
-    FAIL_OVER_MAC_NONE,
-    BondOptions,
-    Setting,
-)
+from guestagent.guest.core.addressing import ACCEPT_RA, Setting
+from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, FAIL_OVER_MAC_NONE, BondOptions
 from guestagent.guest.kernel.protocol import Kernel
 from tests.contract.kernel_ground import (
     GROUP,
@@ -37,7 +32,7 @@ def a_bond_is_made_down_as_it_was_ordered(kernel: Kernel, _: Ground) -> None:
     )
     bond = named(kernel, "bond7")
     assert (bond.kind, bond.address, bond.mtu, bond.group) == ("bond", MAC, 1400, GROUP)
-    assert (bond.up, bond.carrier, bond.quiet, bond.alias) == (False, False, True, None)
+    assert (bond.up, bond.carrier, bond.ipv6_addr_gen, bond.alias) == (False, False, False, None)
     assert (bond.ours, bond.complete, bond.physical) == (True, False, False)
     assert bond.bond is not None
     assert (bond.bond.mode, bond.bond.miimon_ms) == ("active-backup", 50)
@@ -48,7 +43,7 @@ def a_bond_is_made_down_as_it_was_ordered(kernel: Kernel, _: Ground) -> None:
 
 @claim
 def a_bond_is_not_quiet_unless_that_is_ordered(kernel: Kernel, _: Ground) -> None:
-    assert not make_bond(kernel).quiet
+    assert make_bond(kernel).ipv6_addr_gen
     assert Setting(key=ACCEPT_RA, value="0") not in kernel.settings("bond0")
 
 

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from guestagent.guest.core.model import Address, BondOptions, BondState, Link, Route
+from guestagent.guest.core.addressing import Address, Route
+from guestagent.guest.core.link import BondState, Link
+from guestagent.guest.core.policy import BondOptions
 from guestagent.guest.kernel.protocol import Kernel, KernelError
 
 MAC = "52:54:00:00:00:01"

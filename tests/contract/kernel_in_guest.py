@@ -13,7 +13,7 @@ import subprocess
 import time
 import traceback
 
-from guestagent.guest.core.model import Address
+from guestagent.guest.core.addressing import Address
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from tests.contract.kernel import CLAIMS
 from tests.contract.kernel_ground import MAC, OTHER_MAC, Claim

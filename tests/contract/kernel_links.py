@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 
-from guestagent.guest.core.model import Address, Route
+from guestagent.guest.core.addressing import Address, Route
 from guestagent.guest.kernel.protocol import Kernel
 from tests.contract.kernel_ground import (
     DEFAULT4,
@@ -57,9 +57,9 @@ def a_link_that_is_gone_is_said_to_be_gone(kernel: Kernel, ground: Ground) -> No
 @claim
 def a_link_can_be_kept_quiet(kernel: Kernel, ground: Ground) -> None:
     port = ground.plug("ens1")
-    for quiet in (True, False):
-        kernel.set_ipv6_addr_gen(port, on=not quiet)
-        assert get(kernel, port).quiet is quiet
+    for on in (False, True):
+        kernel.set_ipv6_addr_gen(port, on=on)
+        assert get(kernel, port).ipv6_addr_gen is on
     kernel.set_ipv6_addr_gen(port, on=False)
     kernel.set_up(port, up=True)
     eventually(ground, lambda: get(kernel, port).carrier)
@@ -142,17 +142,17 @@ def a_route_of_ipv4_that_is_behind_anothers_moves_without_it(
     first = in_use(kernel, ground, "ens2", OTHER_ADDRESSES)
     kernel.put_route(first, OTHER_DEFAULT4)
     nic = in_use(kernel, ground)
-    kernel.put_route(nic, replace(DEFAULT4, behind=True))
-    assert [route.behind for route in kernel.routes(first)] == [False]
+    kernel.put_route(nic, replace(DEFAULT4, shadowed=True))
+    assert [route.shadowed for route in kernel.routes(first)] == [False]
     (moved,) = kernel.routes(nic)
-    assert moved.behind
+    assert moved.shadowed
     target = in_use(kernel, ground, "ens3", (IPV4,))
     for _ in range(2):
         kernel.put_route(target, moved)
     assert gateways(kernel, nic) == gateways(kernel, target) == [DEFAULT4.gateway]
     kernel.delete_route(nic, moved)
     assert gateways(kernel, nic) == []
-    assert [route.behind for route in kernel.routes(target)] == [True]
+    assert [route.shadowed for route in kernel.routes(target)] == [True]
     assert gateways(kernel, first) == [OTHER_DEFAULT4.gateway]
     # The first one may go elsewhere without the other.
     (ahead,) = kernel.routes(first)

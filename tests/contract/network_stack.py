@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from guestagent.guest.core.model import Link
+from guestagent.guest.core.link import Link
 from guestagent.guest.stacks.base import NetworkStack, Nic, Strength
 
 

@@ -12,19 +12,17 @@ import socket
 from dataclasses import dataclass, field, replace
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.core.model import (
+from guestagent.guest.core.addressing import (
     ACCEPT_RA,
-    FAIL_OVER_MAC_ACTIVE,
     RP_FILTER,
     Address,
-    BondOptions,
-    BondState,
-    Link,
     Neighbour,
     Route,
     Rule,
     Setting,
 )
+from guestagent.guest.core.link import BondState, Link
+from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, BondOptions
 from guestagent.guest.kernel.protocol import KernelError
 from tests.fakes.routing import Places, place, reaches, reported, unroute
 
@@ -187,7 +185,7 @@ class FakeKernel:
         ifindex = self.add_virtual(name, mac, "bond")
         if not ipv6_autoconf:
             self.tuned[name] = {ACCEPT_RA: "0"}
-        self._set(ifindex, mtu=mtu, group=group, quiet=not ipv6_autoconf, carrier=False)
+        self._set(ifindex, mtu=mtu, group=group, ipv6_addr_gen=ipv6_autoconf, carrier=False)
         state = BondState(
             mode="active-backup",
             miimon_ms=options.miimon_ms,
@@ -215,7 +213,7 @@ class FakeKernel:
 
     def set_ipv6_addr_gen(self, ifindex: int, *, on: bool) -> None:
         self._maybe_refuse("set_ipv6_addr_gen")
-        self._set(ifindex, quiet=not on)
+        self._set(ifindex, ipv6_addr_gen=on)
 
     def set_upper(self, ifindex: int, upper: int | None) -> None:
         self._maybe_refuse("set_upper")

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from guestagent.clock import Clock
-from guestagent.guest.core.model import HealthOptions, Side
-from guestagent.guest.service.path_monitor import PathWatch, WatchedPair
+from guestagent.guest.core.pair import Role
+from guestagent.guest.core.policy import HealthOptions
+from guestagent.guest.service.path_monitor import PathMonitor, WatchedPair
 
 MAC = "52:54:00:00:00:01"
 
 
 def on_vf(vf: int = 3) -> tuple[WatchedPair, ...]:
     """Return bond0 on its VF."""
-    return (WatchedPair(mac=MAC, bond="bond0", ifindex=4, side=Side.VF, vf=vf),)
+    return (WatchedPair(mac=MAC, bond="bond0", ifindex=4, role=Role.VF, vf=vf),)
 
 
 def watch(
     clock: Clock, *, reached: bool = True, pairs: Callable[[], tuple[WatchedPair, ...]] = on_vf
-) -> PathWatch:
+) -> PathMonitor:
     """Return a watch over bond0 on its VF, or ``pairs``, whose gateway answers or does not."""
 
     async def asked(_: int) -> bool:
@@ -27,7 +28,7 @@ def watch(
     async def answered(_: int) -> bool:
         return reached
 
-    return PathWatch(
+    return PathMonitor(
         options=HealthOptions(gateway=True),
         pairs=pairs,
         solicit=asked,

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import replace
 
-from guestagent.guest.core.model import Address, Route
+from guestagent.guest.core.addressing import Address, Route
 
 Routed = dict[int, list[Route]]
 """The routes of each link."""
@@ -45,7 +45,7 @@ def reported(routed: Routed, places: Places, ifindex: int) -> tuple[Route, ...]:
         if other != ifindex and route.family == socket.AF_INET6
     }
     return tuple(
-        replace(route, behind=_holders(routed, places, route)[:1] not in ([], [ifindex]))
+        replace(route, shadowed=_holders(routed, places, route)[:1] not in ([], [ifindex]))
         for route in routed.get(ifindex, ())
         if same_key(route) not in elsewhere
     )
@@ -59,11 +59,11 @@ def place(routed: Routed, places: Places, ifindex: int, route: Route) -> None:
         holders = _holders(routed, places, route)
         if ifindex in holders[1:]:
             return
-        if route.behind:
+        if route.shadowed:
             places[ifindex, same_key(route)] = len(holders)
         elif holders:
             unroute(routed, places, holders[0], route)
-    routed.setdefault(ifindex, []).append(replace(route, behind=False))
+    routed.setdefault(ifindex, []).append(replace(route, shadowed=False))
 
 
 def unroute(routed: Routed, places: Places, ifindex: int, route: Route) -> None:

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from guestagent.guest.core.announcement import Frame
-from guestagent.guest.core.model import Autoconfiguration, Policy, Remembered, StackFile
+from guestagent.guest.core.link import Autoconfiguration
+from guestagent.guest.core.policy import Policy
+from guestagent.guest.core.snapshot import RememberedPair, StackFile
 from guestagent.guest.reconcile.apply import Applier
 from guestagent.guest.reconcile.engine import Engine
-from guestagent.guest.reconcile.observe import Moments, Observer
+from guestagent.guest.reconcile.observe import Observer
+from guestagent.guest.reconcile.stability import Stability
 from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
 from guestagent.guest.stacks.select import Stacks
+from guestagent.guest.state.undone_pairs import UndonePairs
 from tests.fakes.kernel import FakeKernel
 
 
@@ -80,7 +84,10 @@ class FakeStack(NetworkStack):
     def _file(self, path: str, content: str, pre_takeover: str | None = None) -> StackFile:
         in_place = self.disk.get(path) == content
         return StackFile(
-            path=path, content=content, in_place=in_place, pre_takeover_content=pre_takeover
+            path=path,
+            content=content,
+            in_place=in_place,
+            pre_takeover_content=pre_takeover,
         )
 
 
@@ -88,18 +95,18 @@ class FakeStack(NetworkStack):
 class FakeMemory:
     """Remembers in memory."""
 
-    pairs: list[Remembered] = field(default_factory=list)
+    pairs: list[RememberedPair] = field(default_factory=list)
 
-    def load(self) -> tuple[Remembered, ...]:
+    def load(self) -> tuple[RememberedPair, ...]:
         return tuple(self.pairs)
 
-    def add(self, item: Remembered) -> None:
+    def add(self, item: RememberedPair) -> None:
         self.pairs = [pair for pair in self.pairs if pair.mac != item.mac] + [item]
 
 
 @dataclass
-class FakeRelease:
-    """Released pairs in memory."""
+class FakeUndone(UndonePairs):
+    """Undone pairs in memory."""
 
     macs: set[str] = field(default_factory=set)
 
@@ -121,12 +128,12 @@ class FakeSystem:
     udev: FakeUdev = field(default_factory=FakeUdev)
     stack: FakeStack = field(default_factory=FakeStack)
     memory: FakeMemory = field(default_factory=FakeMemory)
-    released: FakeRelease = field(default_factory=FakeRelease)
+    undone: FakeUndone = field(default_factory=FakeUndone)
     sent: list[Frame] = field(default_factory=list)
     now_s: float = 1000.0
 
     def __post_init__(self) -> None:
-        self.moments = Moments(lambda: self.now_s)
+        self.stability = Stability(lambda: self.now_s)
 
     def engine(self, policy: Policy | None = None) -> Engine:
         """Return a fresh engine, as after a restart of the agent."""
@@ -134,14 +141,14 @@ class FakeSystem:
             kernel=self.kernel,
             udev=self.udev,
             stacks=Stacks((self.stack,)),
-            memory=self.memory,
-            released=self.released,
-            moments=self.moments,
+            remembered=self.memory.load,
+            undone=self.undone.current,
+            stability=self.stability,
         )
         applier = Applier(
             kernel=self.kernel,
             stacks=Stacks((self.stack,)),
-            memory=self.memory,
+            remember=self.memory.add,
             send=self._send,
         )
         return Engine(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from guestagent.guest.core.journal_ids import Message
+from guestagent.guest.core.journal_ids import JournalId
 from lab.base.waiting import wait_until
 from lab.machine.machine import Machine
 from lab.machine.monitor import Json
@@ -58,7 +58,7 @@ def test_a_watch_shows_every_change_and_outlives_the_agent(guest: Machine) -> No
     wait_seen(guest, reason="on the standby: the VF is away")
 
     told = guest.run_json(
-        f"journalctl --boot --output=json --lines=1 MESSAGE_ID={Message.SWITCHED} SIDE=standby"
+        f"journalctl --boot --output=json --lines=1 MESSAGE_ID={JournalId.SWITCHED} SIDE=standby"
     )
     assert (told["BOND"], told["PAIR"]) == ("bond0", "52:54:00:5a:00:00")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from guestagent.guest.core.journal_ids import Message
+from guestagent.guest.core.journal_ids import JournalId
 from lab.machine.guests import Freezer, Guests
 from lab.machine.machine import Machine
 from lab.machine.setup import Setup
@@ -38,7 +38,7 @@ QUICK = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=100ms\n"
 # nowhere.
 KILLER = f"""
 journalctl --follow --no-tail --since=@$1 --output=cat \\
-    _SYSTEMD_UNIT=guestagent.service MESSAGE_ID={Message.CHANGED} |
+    _SYSTEMD_UNIT=guestagent.service MESSAGE_ID={JournalId.CHANGED} |
 while read -r line; do systemctl kill --signal=KILL guestagent; echo "killed after: $line"; done
 """
 

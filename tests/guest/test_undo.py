@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guestagent.guest.core.journal_ids import Message
+from guestagent.guest.core.journal_ids import JournalId
 from lab.base.waiting import wait_until
 from lab.machine.guests import Guests
 from lab.machine.machine import Machine
@@ -31,7 +31,7 @@ QUICK = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=100ms\n"
 KILLER = f"""
 declare -A seen
 journalctl --follow --no-tail --since=@$1 --output=cat \\
-    _SYSTEMD_UNIT=guestagent.service MESSAGE_ID={Message.CHANGED} |
+    _SYSTEMD_UNIT=guestagent.service MESSAGE_ID={JournalId.CHANGED} |
 while read -r step; do
     [ -z "${{seen[$step]-}}" ] || continue
     seen[$step]=1

@@ -12,11 +12,11 @@ import pytest
 
 from guestagent import errors, protocol
 from guestagent.guest.cli import main as guest_cli
-from guestagent.guest.core.journal_ids import Message
+from guestagent.guest.core.journal_ids import JournalId
 from guestagent.guest.report.metrics import METRICS
 from guestagent.guest.report.status import PairStatus, PortStatus, RefusalStatus, Status
 from guestagent.guest.state import config as guest_config
-from guestagent.guest.state.holds import Leases
+from guestagent.guest.state.holds import Holds
 from guestagent.host.cli import main as host_cli
 from guestagent.host.config import description as host_config
 from guestagent.json_fields import Obj
@@ -76,7 +76,7 @@ def test_every_request_error_and_key_of_the_status_has_its_place(tmp_path: Path)
 
 def test_every_message_id_and_metric_has_its_place() -> None:
     page = plain("guestagent.8")
-    assert [word for word in [*Message, *METRICS] if not has(page, word)] == []
+    assert [word for word in [*JournalId, *METRICS] if not has(page, word)] == []
 
 
 def test_the_examples_of_commands_can_be_typed() -> None:
@@ -116,7 +116,7 @@ def test_the_examples_of_configurations_are_read(page: str, tmp_path: Path) -> N
 
 def known_requests(directory: Path) -> list[str]:
     """Ask an agent what it can be asked."""
-    agent = FakeAgent(system=FakeSystem(), leases=Leases(directory))
+    agent = FakeAgent(system=FakeSystem(), holds=Holds(directory))
     names = ask(agent, "hello")["requests"]
     assert isinstance(names, list)
     return names

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import guestagent
-from guestagent.guest.core.model import BIRTHMARK, MARK
+from guestagent.guest.core.link import OWNED_ALIAS, PENDING_GROUP
 from tests.lint.tree import ROOT
 
 DEBIAN = ROOT / "packaging" / "debian"
@@ -90,8 +90,8 @@ def test_every_file_meant_for_a_package_is_in_one() -> None:
 
 def test_the_udev_rule_knows_the_agents_bonds_by_the_marks_that_the_agent_sets() -> None:
     rules = (ROOT / "udev" / "70-guestagent.rules").read_text()
-    assert f'ATTR{{netdev_group}}=="{BIRTHMARK}"' in rules
-    assert f'ATTR{{ifalias}}=="{MARK}*"' in rules
+    assert f'ATTR{{netdev_group}}=="{PENDING_GROUP}"' in rules
+    assert f'ATTR{{ifalias}}=="{OWNED_ALIAS}*"' in rules
 
 
 def test_both_kinds_of_initramfs_get_the_rules_and_what_they_call() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.core.model import BIRTHMARK
+from guestagent.guest.core.link import PENDING_GROUP
 from tests.lint.tree import ROOT
 
 HELPER = ROOT / "udev" / "guestagent-port"
@@ -130,7 +130,7 @@ def test_both_ports_of_our_bond_are_marked_whatever_their_address_now(sysfs: Sys
 def test_both_ports_of_a_bond_that_is_still_being_made_are_marked(sysfs: Sysfs) -> None:
     sysfs.nic("eth0", VIRTIO)
     sysfs.nic("eth1", E1000E)
-    sysfs.virtual("bond0", MAC, group=BIRTHMARK)
+    sysfs.virtual("bond0", MAC, group=PENDING_GROUP)
     sysfs.join("eth1", "bond0")
     assert (sysfs.ask("eth0"), sysfs.ask("eth1")) == (STANDBY, MARKED)
     sysfs.join("eth0", "bond0")

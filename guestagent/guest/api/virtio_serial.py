@@ -11,7 +11,7 @@ from pathlib import Path
 
 from guestagent.guest.api.serial_port import SerialPort, port_path
 from guestagent.guest.api.server import Handler, converse
-from guestagent.guest.core.journal_ids import Message, fields
+from guestagent.guest.core.journal_ids import JournalId, fields
 
 UNFINISHED_S = 1.0
 """A request of a host that has left is given up then: it may wait for minutes."""
@@ -38,8 +38,8 @@ class HostChannel:
             path = self._path()
             try:
                 with SerialPort(path) as port:
-                    told = fields(Message.CHANNEL_OPEN)
-                    _log.info("the channel to the host is open: %s", path, extra=told)
+                    extra = fields(JournalId.CHANNEL_OPEN)
+                    _log.info("the channel to the host is open: %s", path, extra=extra)
                     while True:
                         await self._converse(port)
             except FileNotFoundError:

@@ -12,7 +12,7 @@ from guestagent.guest.state.config import load
 
 if TYPE_CHECKING:
     from guestagent.guest.cli.groups import Commands
-    from guestagent.guest.core.model import Policy
+    from guestagent.guest.core.policy import Policy
     from guestagent.guest.render.model import File
 
 _TARGETS = ("networkd", "netplan", "networkmanager")

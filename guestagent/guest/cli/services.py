@@ -53,16 +53,18 @@ def add(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from guestagent.guest.reconcile.build import make_engine, make_moments
-    from guestagent.guest.service.daemon import Daemon
+    from guestagent.guest.reconcile.build import make_engine
+    from guestagent.guest.reconcile.stability import Stability
+    from guestagent.guest.service import daemon
+    from guestagent.guest.service.agent import Agent
 
     policy = load(arguments.config)
     require_net_admin()
-    moments = make_moments()
-    daemon = Daemon(
-        policy=policy, make_engine=lambda: make_engine(policy, moments), moments=moments
+    stability = Stability()
+    agent = Agent(
+        policy=policy, make_engine=lambda: make_engine(policy, stability), stability=stability
     )
-    asyncio.run(daemon.run())
+    asyncio.run(daemon.run(agent))
     return EXIT_DONE
 
 

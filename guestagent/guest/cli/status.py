@@ -126,8 +126,8 @@ def _own_status(arguments: argparse.Namespace, why: str) -> Status:
     from guestagent.guest.report.status import status
 
     policy = load(arguments.config)
-    outcome = look_once(policy)
-    return status(outcome.snapshot, policy, outcome.plan, agent=why)
+    result = look_once(policy)
+    return status(result.snapshot, policy, result.plan, agent=why)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -139,13 +139,11 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def print_plan(plan: Plan, *, as_json: bool) -> None:
     """Print a plan for people or as JSON."""
-    from guestagent.guest.core.actions import describe
-
     if as_json:
         print(json.dumps(plan.as_json(), indent=2))
         return
     for number, action in enumerate(plan.actions, 1):
-        print(f"{number:3}. {describe(action)}  ({action.reason})")
+        print(f"{number:3}. {action}  ({action.reason})")
     for text in plan.waiting:
         print(f"waiting: {text}")
     for item in plan.refusals:

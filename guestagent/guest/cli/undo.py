@@ -96,31 +96,30 @@ def _undone(name: str | None) -> Obj:
 
 
 def _undo_alone(name: str | None) -> Obj:
-    from guestagent.guest.core.model import Policy
-    from guestagent.guest.reconcile.build import make_engine, make_moments
-    from guestagent.guest.service.undo import release_alone
-    from guestagent.guest.state.undone_pairs import ReleasedPairs
+    from guestagent.guest.core.policy import Policy
+    from guestagent.guest.reconcile.build import make_engine
+    from guestagent.guest.reconcile.stability import Stability
+    from guestagent.guest.service.undo import undo_without_agent
+    from guestagent.guest.state.undone_pairs import UndonePairs
 
     # What a bond is, the kernel says: a broken configuration keeps none together.
-    policy, moments = Policy(), make_moments()
-    engine = make_engine(policy, moments)
+    policy, stability = Policy(), Stability()
+    engine = make_engine(policy, stability)
     try:
-        return Obj.of(dict(release_alone(engine, moments, ReleasedPairs(), policy, name)))
+        return Obj.of(dict(undo_without_agent(engine, stability, UndonePairs(), policy, name)))
     finally:
         engine.close()
 
 
 def _preview(name: str | None) -> Plan:
-    from guestagent.guest.core.model import Policy
-    from guestagent.guest.core.plan import Plan
-    from guestagent.guest.core.teardown import release
+    from guestagent.guest.core.policy import Policy
+    from guestagent.guest.core.teardown import teardown
     from guestagent.guest.reconcile.build import look_once
-    from guestagent.guest.service.undo import FixedRelease, to_release
+    from guestagent.guest.service.undo import undo_targets
 
     policy = Policy()
-    chosen = to_release(look_once(policy).snapshot, policy, name)
-    steps = release(look_once(policy, FixedRelease(chosen.macs)).snapshot)
-    return Plan(actions=steps.actions, refusals=steps.refusals, waiting=steps.waiting)
+    targets = undo_targets(look_once(policy).snapshot, policy, name)
+    return teardown(look_once(policy, undone=lambda: targets.macs).snapshot)
 
 
 def _show(plan: Plan, *, as_json: bool) -> int:
@@ -147,13 +146,13 @@ def _adopt(arguments: argparse.Namespace) -> int:
 
 
 def _adopt_later(name: str | None) -> Obj:
-    from guestagent.guest.core.model import Policy
+    from guestagent.guest.core.policy import Policy
     from guestagent.guest.reconcile.build import look_once
-    from guestagent.guest.service.undo import adopt_pairs, to_adopt
-    from guestagent.guest.state.undone_pairs import ReleasedPairs
+    from guestagent.guest.service.undo import adopt_targets, record_adopted
+    from guestagent.guest.state.undone_pairs import UndonePairs
 
-    macs = to_adopt(look_once(Policy()).snapshot, name)
-    adopt_pairs(ReleasedPairs(), macs)
+    macs = adopt_targets(look_once(Policy()).snapshot, name)
+    record_adopted(UndonePairs(), macs)
     later = "bonded when the agent runs: systemctl start guestagent"
     return Obj.of({"pairs": [{"mac": mac, "bond": None, "reason": later} for mac in sorted(macs)]})
 

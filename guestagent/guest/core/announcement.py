@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from guestagent.guest.core.model import Address, Link, Snapshot
+from guestagent.guest.core.addressing import Address
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.snapshot import Snapshot
 
 ETH_P_ARP = 0x0806
 ETH_P_RARP = 0x8035

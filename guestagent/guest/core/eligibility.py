@@ -1,14 +1,14 @@
-"""Why two NICs that are a pair are not bonded: at all, or not while they are in use. Pure."""
+"""Reasons not to bond a pair: at all, or not while its standby is in use. Pure."""
 
 from __future__ import annotations
 
-from guestagent.guest.core.model import Pair, Refusal
+from guestagent.guest.core.pair import Pair, Refusal
 
 
-def hindrance(pair: Pair, bond: str) -> Refusal | None:
-    """Return why a pair is left alone, or None; ``bond`` is the name that its bond would have."""
+def ineligible(pair: Pair, bond: str) -> Refusal | None:
+    """Return the reason to leave a pair alone, or None; ``bond`` is the name for its bond."""
     standby = pair.standby
-    if pair.bond is not None and standby.upper == pair.bond.ifindex:
+    if standby.is_port_of(pair.bond):
         return None
     if standby.conflict is not None and (pair.bond is None or not pair.bond.complete):
         reason = f"{standby.name} {standby.conflict}"
@@ -18,7 +18,7 @@ def hindrance(pair: Pair, bond: str) -> Refusal | None:
             f" {pair.mac} on the exclude list there: until then its VF is off limits to all"
         )
     elif standby.address != standby.permanent_address:
-        # A bond has one MAC, the VF's: somebody wants another one here.
+        # A bond has one MAC, the VF's, and another program wants another one here.
         reason = (
             f"{standby.name} has the MAC {standby.address} in place of its own, which the VF has"
         )
@@ -26,13 +26,13 @@ def hindrance(pair: Pair, bond: str) -> Refusal | None:
             "have whatever sets it leave the MAC alone, and reboot; a MAC that is wanted is given"
             " to both NICs on the host"
         )
-    elif standby.obstacles:
-        reason = f"{standby.name} is in use and {', and '.join(standby.obstacles)}"
+    elif standby.unmovable:
+        reason = f"{standby.name} is in use and {', and '.join(standby.unmovable)}"
         hint = (
             "reboot: the bond is then made before the network is configured; or take it off"
             f" {standby.name}, and the bond is made at once"
         )
     else:
         return None
-    names = tuple(link.name for link in (standby, pair.vf) if link is not None)
+    names = tuple(link.name for link in pair.nics)
     return Refusal(mac=pair.mac, links=names, reason=reason, hint=hint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Message(StrEnum):
+class JournalId(StrEnum):
     """MESSAGE_ID by what has happened; the comment names the fields beside it."""
 
     CHANGED = "056b7a0d80c343bc9eafa135c420c78e"
@@ -31,7 +31,7 @@ class Message(StrEnum):
     """The channel to the host is open."""
 
 
-def fields(message: Message, **more: object) -> dict[str, str]:
+def fields(message: JournalId, **more: object) -> dict[str, str]:
     """Return what a log call takes as ``extra``; fields without a value are left out."""
     named = {key: str(value) for key, value in more.items() if value is not None}
     return {"MESSAGE_ID": str(message), **named}

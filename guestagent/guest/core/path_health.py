@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from guestagent.guest.core.model import Side
+from guestagent.guest.core.pair import Role
 
 MISSES = 2
 """Silent rounds in a row until the VF is left: one may be the gateway's own pause."""
@@ -33,9 +33,9 @@ class PathHealth:
         """Whether the VF must not carry the traffic now."""
         return self.avoided_until_s is not None and now_s < self.avoided_until_s
 
-    def noted(self, side: Side, *, reachable: bool, now_s: float) -> PathHealth:
-        """Return what is known after a round that went through ``side``."""
-        if side is Side.STANDBY:
+    def noted(self, role: Role, *, reachable: bool, now_s: float) -> PathHealth:
+        """Return what is known after a round that went through ``role``."""
+        if role is Role.STANDBY:
             # The standby has no better place to go to: nothing follows from it.
             return replace(self, misses=0, good_since_s=None)
         if not reachable:

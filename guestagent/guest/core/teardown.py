@@ -1,13 +1,13 @@
-"""Taking a bond of ours apart: from a snapshot to the steps that give its NIC the network back.
+"""Teardown of a bond of the agent: the steps that give its NIC the addressing back. Pure.
 
-Pure, the reverse of ``plan``, and like it made from what is: any prefix of the
+The reverse of ``planner``, and like it derived from the snapshot alone: any prefix of the
 steps, planned from again, leads to the same end.
 
-The order is make before break again. While a VF carries the traffic, the
-standby leaves the bond, comes up by itself, and only when it sends does it take
-addresses and routes back in one burst; what still arrives on the VF is taken
-until the network has learnt. Without a VF the standby is the only way out: it
-must be down for a moment to leave the bond, and the burst follows at once.
+The order is make before break. While a VF carries the traffic, the standby leaves the bond and
+comes up, and only once the kernel transmits on it do addresses and routes move back in one burst;
+the bond accepts what still arrives on the VF until the network has learnt the new path. Without a
+VF the standby is the only way out: it must be down for a moment to leave the bond, and the burst
+follows at once.
 """
 
 from __future__ import annotations
@@ -15,56 +15,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from guestagent.guest.core.actions import (
-    Action,
-    DeleteBond,
-    FreePort,
-    GiveBack,
-    LetGo,
-    OpenWindow,
-    PortRef,
-    PortUp,
-    QuietPort,
-    ReleasePort,
-    ReloadStack,
-    RemoveStackFiles,
-    SetPrimary,
-    WriteStackFile,
-)
-from guestagent.guest.core.model import STANDBY_DRIVER, Link, Refusal, Snapshot
-from guestagent.guest.core.pairing import bond_of
+from guestagent.guest.core import actions as act
+from guestagent.guest.core.link import STANDBY_DRIVER, Link
+from guestagent.guest.core.pair import Refusal
+from guestagent.guest.core.plan import Plan
+from guestagent.guest.core.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """What takes the bonds of released pairs apart, and what keeps one together."""
-
-    actions: tuple[Action, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
-    waiting: tuple[str, ...] = ()
-
-
-def release(snapshot: Snapshot) -> Release:
-    """Return the next steps for every released pair that still has a bond."""
-    actions: list[Action] = []
-    refusals: list[Refusal] = []
-    waiting: list[str] = []
-    for mac in sorted(snapshot.released):
-        bond = bond_of(snapshot, mac)
+def teardown(snapshot: Snapshot) -> Plan:
+    """Return the next steps for every undone pair that still has a bond."""
+    plan = Plan()
+    for mac in sorted(snapshot.undone):
+        bond = snapshot.bond_of(mac)
         if bond is None:
             continue
-        refusal = obstacle(snapshot, mac, bond)
+        refusal = teardown_refusal(snapshot, mac, bond)
         if refusal is not None:
-            refusals.append(refusal)
+            plan += Plan(refusals=(refusal,))
             continue
-        releaser = _Releaser(snapshot, mac, bond)
-        actions.extend(releaser.actions())
-        waiting.extend(releaser.waiting())
-    return Release(actions=tuple(actions), refusals=tuple(refusals), waiting=tuple(waiting))
+        steps = _Teardown.of(snapshot, mac, bond)
+        plan += Plan(actions=tuple(steps.actions()), waiting=tuple(steps.waiting()))
+    return plan
 
 
-def obstacle(snapshot: Snapshot, mac: str, bond: Link) -> Refusal | None:
-    """Return why a bond cannot be taken apart live, or None."""
+def teardown_refusal(snapshot: Snapshot, mac: str, bond: Link) -> Refusal | None:
+    """Return the reason why a bond cannot be taken apart live, or None."""
     above = [link.name for link in snapshot.above(bond)]
     upper = snapshot.link(bond.upper)
     if upper is not None:
@@ -80,133 +55,148 @@ def obstacle(snapshot: Snapshot, mac: str, bond: Link) -> Refusal | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Releaser:
+class _Teardown:
+    """The teardown of one bond."""
+
     snapshot: Snapshot
-    mac: str
     bond: Link
+    nic: Link | None
+    """NIC that gets the addressing back: the standby, without one the VF."""
+    others: tuple[Link, ...]
+    """All other NICs of the pair."""
+    vf: Link | None
+    """VF that can carry the traffic meanwhile."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, mac: str, bond: Link) -> _Teardown:
+        nics = snapshot.nics_of(mac)
+        ports = [nic for nic in nics if nic.is_port_of(bond)]
+        free = [nic for nic in nics if nic.upper is None]
+        standbys = [nic for nic in (*ports, *free) if nic.driver == STANDBY_DRIVER]
+        restored = next(iter([*standbys, *ports]), None)
+        others = tuple(nic for nic in nics if nic != restored)
+        kept_off_vf = mac in snapshot.held | snapshot.avoided
+        carriers = [nic for nic in others if nic.is_port_of(bond) and nic.operational]
+        vf = carriers[0] if carriers and not kept_off_vf else None
+        return cls(snapshot, bond, restored, others, vf)
 
     def waiting(self) -> Iterator[str]:
-        """Say what the next step needs."""
-        heir = self._heir()
-        if heir is None or not self._relieved():
+        """Describe the state that the next step needs."""
+        nic, bond = self.nic, self.bond.name
+        if nic is None or not self._vf_carries:
             return
-        if self._stranded(heir):
-            yield f"{heir.name} has no carrier: {self.bond.name} stays until it could take over"
-        elif self._joined(heir) or not heir.operational:
-            yield f"{heir.name} takes the addresses of {self.bond.name} back once it has a carrier"
-        elif not self._drained():
-            yield f"{self.bond.name} takes what still arrives on the VF for a moment"
+        if self._cannot_take_over:
+            yield f"{nic.name} has no carrier: {bond} stays until it could take over"
+        elif nic.is_port_of(self.bond) or not nic.operational:
+            yield f"{nic.name} takes the addresses of {bond} back once it has a carrier"
+        elif not self._drained:
+            yield f"{bond} takes what still arrives on the VF for a moment"
 
-    def actions(self) -> Iterator[Action]:
-        """Yield the steps up to the next state that must come by itself."""
-        heir, bond = self._heir(), self.bond.name
-        if heir is not None:
-            if self._stranded(heir):
+    def actions(self) -> Iterator[act.Action]:
+        """Yield the steps up to the next state that must be waited for."""
+        nic, bond = self.nic, self.bond.name
+        if nic is not None:
+            if self._cannot_take_over:
                 return
-            yield from self._free(heir)
-            if self._relieved() and (self._joined(heir) or not heir.operational):
+            yield from self._remove_from_bond(nic)
+            if self._vf_carries and (nic.is_port_of(self.bond) or not nic.operational):
                 return
-            yield from self._give_back(heir)
-        if self._relieved() and not self._drained():
+            yield from self._move_back(nic)
+        if self._vf_carries and not self._drained:
             return
-        yield RemoveStackFiles(bond=bond, reason="it goes")
-        yield ReloadStack(bond=bond, reason="the NIC has its own configuration again")
-        for port in self._vfs():
-            if self._joined(port):
-                yield ReleasePort(bond=bond, port=_ref(port), reason="the bond goes")
-            if port.quiet and (self._joined(port) or not port.up):
-                yield FreePort(bond=bond, port=_ref(port), reason="it is an ordinary NIC again")
-        yield DeleteBond(bond=bond, reason="it was asked for")
+        yield act.RemoveStackFiles(bond=bond, reason="it goes")
+        yield act.ReloadStack(bond=bond, reason="the NIC has its own configuration again")
+        for vf in self.others:
+            joined = vf.is_port_of(self.bond)
+            if joined:
+                yield act.RemovePort(bond=bond, port=vf.ref, reason="the bond goes")
+            if not vf.ipv6_addr_gen and (joined or not vf.up):
+                yield act.SetIpv6AddrGen(
+                    bond=bond, port=vf.ref, on=True, reason="it is an ordinary NIC again"
+                )
+        yield act.DeleteBond(bond=bond, reason="it was asked for")
 
-    def _free(self, heir: Link) -> Iterator[Action]:
+    def _remove_from_bond(self, nic: Link) -> Iterator[act.Action]:
         """Get the NIC out of the bond and up, without addresses of its own."""
-        port, bond = _ref(heir), self.bond.name
-        if self._joined(heir):
-            vf = self._carrier_but(heir)
-            state = self.bond.bond
-            if vf is not None and state is not None and state.active != vf.ifindex:
-                yield OpenWindow(bond=bond, reason=f"the traffic moves to {vf.name}")
-                yield SetPrimary(bond=bond, port=_ref(vf), reason=f"{heir.name} leaves")
-            elif vf is not None and state is not None and not state.all_ports_active:
-                yield OpenWindow(bond=bond, reason=f"{heir.name} leaves")
-            if not heir.quiet:
-                yield QuietPort(bond=bond, port=port, reason="the bond has the addresses")
-            yield LetGo(bond=bond, port=port, reason="its addresses come back first")
-            yield ReleasePort(bond=bond, port=port, reason="it goes on by itself")
-        if self.bond.up and (self._joined(heir) or not heir.up):
-            deaf = self.bond.quiet
-            yield PortUp(bond=bond, port=port, deaf=deaf, reason="it takes the traffic")
+        bond, joined = self.bond.name, nic.is_port_of(self.bond)
+        if joined:
+            yield from self._move_traffic_off(nic)
+            if nic.ipv6_addr_gen:
+                yield act.SetIpv6AddrGen(
+                    bond=bond, port=nic.ref, on=False, reason="the bond has the addresses"
+                )
+            yield act.DetachFromStack(
+                bond=bond, port=nic.ref, reason="its addresses come back first"
+            )
+            yield act.RemovePort(bond=bond, port=nic.ref, reason="it goes on by itself")
+        if self.bond.up and (joined or not nic.up):
+            yield act.SetUp(
+                bond=bond,
+                port=nic.ref,
+                up=True,
+                accept_ra=self.bond.ipv6_addr_gen,
+                reason="it takes the traffic",
+            )
 
-    def _give_back(self, heir: Link) -> Iterator[Action]:
+    def _move_traffic_off(self, nic: Link) -> Iterator[act.Action]:
+        """Make the VF the active port, and accept frames on both ports meanwhile."""
+        bond, vf, state = self.bond.name, self.vf, self.bond.bond
+        if vf is None or state is None:
+            return
+        if state.active != vf.ifindex:
+            yield act.SetAllPortsActive(
+                bond=bond, on=True, reason=f"the traffic moves to {vf.name}"
+            )
+            yield act.SetPrimary(bond=bond, port=vf.ref, reason=f"{nic.name} leaves")
+        elif not state.all_ports_active:
+            yield act.SetAllPortsActive(bond=bond, on=True, reason=f"{nic.name} leaves")
+
+    def _move_back(self, nic: Link) -> Iterator[act.Action]:
+        """Move the addressing of the bond to the NIC, with the stack files that it needs."""
         bond = self.bond
         for file in self.snapshot.stack_files.get(bond.name, ()):
             if not file.in_place:
-                yield WriteStackFile(
+                yield act.WriteStackFile(
                     bond=bond.name,
                     path=file.path,
                     content=file.content,
-                    reason=f"{heir.name} goes on with what it gets",
+                    reason=f"{nic.name} goes on with what it gets",
                 )
-        if bond.addresses or bond.routes:
-            yield LetGo(bond=bond.name, port=_ref(bond), reason="its addresses are to move")
-            yield GiveBack(
+        addressing = bond.addressing
+        if addressing is not None and (addressing.addresses or addressing.routes):
+            yield act.DetachFromStack(
+                bond=bond.name, port=bond.ref, reason="its addresses are to move"
+            )
+            yield act.MoveAddressing(
                 bond=bond.name,
-                port=_ref(heir),
-                addresses=bond.addresses,
-                routes=bond.routes,
-                rules=bond.rules,
-                neighbours=bond.neighbours,
-                loosen=bond.filtering,
+                port=nic.ref,
+                to_bond=False,
+                addressing=addressing,
                 reason=f"{bond.name} goes",
             )
-            yield RemoveStackFiles(bond=bond.name, reason=f"{heir.name} has the addresses")
-            yield ReloadStack(bond=bond.name, reason=f"{heir.name} has the addresses")
-        if (heir.quiet or self._joined(heir)) and not bond.quiet:
-            yield FreePort(bond=bond.name, port=_ref(heir), reason="it has its addresses again")
+            reason = f"{nic.name} has the addresses"
+            yield act.RemoveStackFiles(bond=bond.name, reason=reason)
+            yield act.ReloadStack(bond=bond.name, reason=reason)
+        if bond.ipv6_addr_gen and (not nic.ipv6_addr_gen or nic.is_port_of(bond)):
+            yield act.SetIpv6AddrGen(
+                bond=bond.name, port=nic.ref, on=True, reason="it has its addresses again"
+            )
 
-    def _heir(self) -> Link | None:
-        """Return the NIC that gets the network back: the standby, without one the VF."""
-        ports = [nic for nic in self._nics() if self._joined(nic)]
-        free = [nic for nic in self._nics() if nic.upper is None]
-        standbys = [nic for nic in (*ports, *free) if nic.driver == STANDBY_DRIVER]
-        return next(iter([*standbys, *ports]), None)
+    @property
+    def _vf_carries(self) -> bool:
+        """Whether a VF carries the traffic while the NIC is prepared."""
+        return self.nic is not None and self.bond.operational and self.vf is not None
 
-    def _vfs(self) -> tuple[Link, ...]:
-        heir = self._heir()
-        return tuple(nic for nic in self._nics() if nic != heir)
-
-    def _carrier_but(self, heir: Link) -> Link | None:
-        """Return the VF that can carry the traffic meanwhile, or None."""
-        if self.mac in self.snapshot.held | self.snapshot.avoided:
-            return None
-        return next(
-            (vf for vf in self._vfs() if self._joined(vf) and vf.operational and vf != heir), None
+    @property
+    def _cannot_take_over(self) -> bool:
+        """Whether the NIC has no carrier to take over the traffic of a VF."""
+        nic = self.nic
+        return nic is not None and (
+            self._vf_carries and nic.is_port_of(self.bond) and not nic.carrier
         )
 
-    def _relieved(self) -> bool:
-        """Whether a VF carries while the NIC is prepared."""
-        heir = self._heir()
-        return heir is not None and self.bond.operational and self._carrier_but(heir) is not None
-
-    def _stranded(self, heir: Link) -> bool:
-        """Whether the NIC could not take over what a VF carries."""
-        return self._relieved() and self._joined(heir) and not heir.carrier
-
+    @property
     def _drained(self) -> bool:
-        """Whether the bond has been without addresses for long enough."""
+        """Whether the bond has had no addresses for the drain time."""
         state = self.bond.bond
-        return not self.bond.addresses and (state is None or state.steady)
-
-    def _nics(self) -> tuple[Link, ...]:
-        return tuple(
-            link
-            for link in self.snapshot.links
-            if link.physical and link.permanent_address == self.mac
-        )
-
-    def _joined(self, link: Link) -> bool:
-        return link.upper == self.bond.ifindex
-
-
-def _ref(link: Link) -> PortRef:
-    return PortRef(ifindex=link.ifindex, name=link.name)
+        return not self.bond.addresses and (state is None or state.drained)

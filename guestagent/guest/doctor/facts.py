@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from guestagent.guest.core.model import Address, Policy, Snapshot
+from guestagent.guest.core.addressing import Address
+from guestagent.guest.core.policy import Policy
+from guestagent.guest.core.snapshot import Snapshot
 
 
 class Severity(StrEnum):

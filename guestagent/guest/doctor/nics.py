@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from guestagent.guest.core.model import (
-    FAIL_OVER_MAC_ACTIVE,
-    FAIL_OVER_MAC_NONE,
-    STANDBY_DRIVER,
-    Link,
-    Pair,
-)
+from guestagent.guest.core.link import STANDBY_DRIVER, Link
+from guestagent.guest.core.pair import Pair
 from guestagent.guest.core.pairing import pair_up
-from guestagent.guest.core.plan import plan
+from guestagent.guest.core.planner import plan
+from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, FAIL_OVER_MAC_NONE
 from guestagent.guest.doctor.facts import Facts, Finding, NicFacts, Severity
 
 SENT_WITHOUT_ANSWER = 20
@@ -58,10 +54,10 @@ def made_up_mac(facts: Facts) -> Iterator[Finding]:
 def changed_mac(facts: Facts) -> Iterator[Finding]:
     """Find a VF whose MAC is not its own, and a bond that takes the MAC of its active port."""
     for pair, vf, _ in _vfs(facts):
-        state = pair.bond.bond if pair.bond is not None else None
+        state = pair.state
         wanted = facts.policy.of_pair(pair.mac).options.fail_over_mac
         mode = wanted if state is None else state.fail_over_mac
-        joined = pair.bond is not None and vf.upper == pair.bond.ifindex
+        joined = vf.is_port_of(pair.bond)
         if vf.address != pair.mac and not joined:
             writes = mode == FAIL_OVER_MAC_NONE
             then = (
@@ -80,7 +76,7 @@ def changed_mac(facts: Facts) -> Iterator[Finding]:
         if mode == FAIL_OVER_MAC_ACTIVE:
             yield Finding(
                 severity=Severity.NOTE,
-                about=pair.bond.name if pair.bond is not None else pair.mac,
+                about=pair.label,
                 seen="fail-over-mac is active: at each switch the kernel forgets all neighbours,"
                 " and what is sent waits until they are found again",
                 advice="nothing if the VF's driver lets nobody write its MAC; otherwise take"
@@ -117,13 +113,13 @@ def mtu(facts: Facts) -> Iterator[Finding]:
 def silent_vf(facts: Facts) -> Iterator[Finding]:
     """Find a VF that carries the traffic and hears nothing: another VLAN or MAC filter."""
     for pair, vf, nic in _vfs(facts):
-        state = pair.bond.bond if pair.bond is not None else None
+        state = pair.state
         active = state is not None and state.active == vf.ifindex
         if active and nic is not None and nic.received == 0 and nic.sent >= SENT_WITHOUT_ANSWER:
             yield Finding(
                 severity=Severity.ERROR,
                 about=vf.name,
-                seen=f"it carries the traffic of {pair.bond.name if pair.bond else pair.mac}, has"
+                seen=f"it carries the traffic of {pair.label}, has"
                 f" sent {nic.sent} packets and received none",
                 advice="compare VLAN and MAC of the VF with those of the virtio-net NIC's port on"
                 " the host (ip link show PF); `guestagent switch standby` helps for now",
@@ -165,7 +161,7 @@ def firewall(facts: Facts) -> Iterator[Finding]:
     for link in facts.snapshot.links:
         upper = facts.snapshot.link(link.upper)
         others = link.upper is not None and (upper is None or not upper.ours)
-        left = link.permanent_address in facts.snapshot.released or _is_unwanted(facts, link)
+        left = link.permanent_address in facts.snapshot.undone or _is_unwanted(facts, link)
         if link.driver != STANDBY_DRIVER or others or left:
             continue
         rules = [line.strip() for line in facts.firewall if _mentions(line, re.escape(link.name))]
@@ -192,7 +188,7 @@ def _is_unwanted(facts: Facts, link: Link) -> bool:
 def ports(facts: Facts) -> Iterator[Finding]:
     """Find ports that are not what a port must be, and a bond that is not as it was made."""
     for pair in pair_up(facts.snapshot, facts.policy).pairs:
-        bond, state = pair.bond, pair.bond.bond if pair.bond is not None else None
+        bond, state = pair.bond, pair.state
         if bond is None or state is None:
             continue
         for port in _ports(facts, pair):
@@ -214,7 +210,7 @@ def ports(facts: Facts) -> Iterator[Finding]:
                 seen=f"somebody has changed it: mode {state.mode}, miimon {state.miimon_ms} ms",
                 advice="set it back (active-backup, miimon 100), or boot: it is made anew",
             )
-        if pair.standby.upper == bond.ifindex and pair.standby.up and not pair.standby.carrier:
+        if pair.standby.is_port_of(bond) and pair.standby.up and not pair.standby.carrier:
             yield Finding(
                 severity=Severity.ERROR,
                 about=pair.standby.name,

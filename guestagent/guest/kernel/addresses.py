@@ -6,7 +6,7 @@ import errno
 import socket
 import struct
 
-from guestagent.guest.core.model import Address
+from guestagent.guest.core.addressing import Address
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import (

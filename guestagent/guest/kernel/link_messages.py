@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from guestagent.guest.core.model import FAIL_OVER_MAC_ACTIVE, BondOptions
+from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, BondOptions
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import IFINFOMSG, Attributes, mac, pack, string, u8, u32
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 
-from guestagent.guest.core.model import BondState, Link
+from guestagent.guest.core.link import BondState, Link
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import (
     IFINFOMSG,
@@ -87,7 +87,7 @@ def _decode(message: NetlinkMessage) -> Link:
         up=up,
         carrier=carrier,
         operational=carrier and number(found, uapi.IFLA_OPERSTATE) in _OPERATIONAL,
-        quiet=_quiet(found.get(uapi.IFLA_AF_SPEC, b"")),
+        ipv6_addr_gen=_ipv6_addr_gen(found.get(uapi.IFLA_AF_SPEC, b"")),
         upper=number(found, uapi.IFLA_MASTER),
         lower=_lower(found),
         alias=text(found, uapi.IFLA_IFALIAS),
@@ -120,9 +120,9 @@ def _bond(data: Attributes) -> BondState:
     )
 
 
-def _quiet(spec: bytes) -> bool:
+def _ipv6_addr_gen(spec: bytes) -> bool:
     inet6 = unpack(unpack(spec).get(socket.AF_INET6, b""))
-    return number(inet6, uapi.IFLA_INET6_ADDR_GEN_MODE) == uapi.IN6_ADDR_GEN_MODE_NONE
+    return number(inet6, uapi.IFLA_INET6_ADDR_GEN_MODE) != uapi.IN6_ADDR_GEN_MODE_NONE
 
 
 def _mac(value: bytes | None) -> str | None:

@@ -6,7 +6,7 @@ import errno
 import socket
 from collections.abc import Iterator
 
-from guestagent.guest.core.model import Neighbour
+from guestagent.guest.core.addressing import Neighbour
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import NDMSG, NetlinkMessage, ip_address, mac, pack

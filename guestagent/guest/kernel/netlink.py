@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Self
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.core.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
+from guestagent.guest.core.addressing import Address, Neighbour, Route, Rule, Setting
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.policy import BondOptions
 from guestagent.guest.kernel import (
     addresses,
     link_messages,

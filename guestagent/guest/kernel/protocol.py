@@ -11,7 +11,9 @@ import os
 from typing import Protocol
 
 from guestagent.errors import GuestAgentError
-from guestagent.guest.core.model import Address, BondOptions, Link, Neighbour, Route, Rule, Setting
+from guestagent.guest.core.addressing import Address, Neighbour, Route, Rule, Setting
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.policy import BondOptions
 
 
 class KernelError(GuestAgentError):
@@ -116,7 +118,7 @@ class Kernel(Protocol):
     def put_route(self, ifindex: int, route: Route) -> None:
         """Add a route through a link, in place of the first with its destination and metric.
 
-        A route that is ``behind`` another is appended and replaces none.
+        A ``shadowed`` route is appended and replaces none.
         """
 
     def delete_route(self, ifindex: int, route: Route) -> None:

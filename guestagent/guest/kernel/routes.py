@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_interface
 
-from guestagent.guest.core.model import Address, Route
+from guestagent.guest.core.addressing import Address, Route
 from guestagent.guest.kernel import addresses
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.netlink import uapi
@@ -62,7 +62,7 @@ def _through(
         if route is None:
             before.add(_key(message))
         elif route.family == socket.AF_INET and _key(message) in before:
-            yield replace(route, behind=True)
+            yield replace(route, shadowed=True)
         else:
             yield route
 
@@ -102,10 +102,10 @@ def shared_routes(rtnetlink: RtnetlinkSocket, ifindex: int) -> int:
 def put_route(rtnetlink: RtnetlinkSocket, ifindex: int, route: Route) -> None:
     """Add a route through a link, in place of one with the same destination and metric.
 
-    IPv4 replaces the first route with this key. A route that was ``behind`` another is therefore
-    appended and replaces nothing: the default routes that networkd gets by DHCP share one
-    metric, and the first may belong to another NIC. IPv6 keeps one entry for each next hop. In
-    both cases the caller deletes the former route.
+    IPv4 replaces the first route with this key. A ``shadowed`` route is therefore appended and
+    replaces nothing: the default routes that networkd gets by DHCP share one metric, and the
+    first may belong to another NIC. IPv6 keeps one entry for each next hop. In both cases the
+    caller deletes the former route.
 
     The kernel answers EEXIST for a route that exists already: for IPv6 always, for IPv4 if
     another route precedes it (K: net/ipv6/ip6_fib.c, fib6_add_rt2node; net/ipv4/fib_trie.c,
@@ -118,7 +118,7 @@ def put_route(rtnetlink: RtnetlinkSocket, ifindex: int, route: Route) -> None:
         attributes[uapi.RTA_EXPIRES] = u32(route.expires_s)
     flags = uapi.NLM_F_CREATE
     if route.family == socket.AF_INET:
-        flags |= uapi.NLM_F_APPEND if route.behind else uapi.NLM_F_REPLACE
+        flags |= uapi.NLM_F_APPEND if route.shadowed else uapi.NLM_F_REPLACE
     try:
         rtnetlink.send(
             f"route {_shown(route)} through link {ifindex}",

@@ -10,7 +10,7 @@ import errno
 import socket
 import struct
 
-from guestagent.guest.core.model import Rule
+from guestagent.guest.core.addressing import Rule
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import NetlinkMessage, pack, string, text, unpack

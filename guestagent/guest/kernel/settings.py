@@ -11,7 +11,7 @@ import errno
 import os
 from pathlib import Path
 
-from guestagent.guest.core.model import ACCEPT_RA, RP_FILTER, Setting
+from guestagent.guest.core.addressing import ACCEPT_RA, RP_FILTER, Setting
 from guestagent.guest.kernel.protocol import KernelError
 
 SYSCTL_NET = Path("/proc/sys/net")

@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from guestagent.errors import ConflictError
-from guestagent.guest.core.model import Link, Pair, Policy, Snapshot
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.pair import Pair
 from guestagent.guest.core.pairing import pair_up
-from guestagent.guest.core.plan import bond_name
+from guestagent.guest.core.planner import bond_name
+from guestagent.guest.core.policy import Policy
+from guestagent.guest.core.snapshot import Snapshot
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.udev import UdevDatabase
-from guestagent.guest.reconcile.build import make_moments, make_observer
+from guestagent.guest.reconcile.build import make_observer
+from guestagent.guest.reconcile.stability import Stability
 from guestagent.guest.render.model import Settings, StaticPair, Vlan, settings
 from guestagent.guest.stacks.networkd.network_file import Matchable, NetworkFile
 from guestagent.guest.stacks.networkd.stack import Networkd
@@ -27,7 +31,7 @@ def gather(policy: Policy) -> tuple[StaticPair, ...]:
     """Return every pair in its present state. Raises ConflictError without one, KernelError."""
     kernel, udev = NetlinkKernel(), UdevDatabase()
     try:
-        snapshot = make_observer(kernel, make_moments(), udev_grace_s=0).observe(policy)
+        snapshot = make_observer(kernel, Stability(), udev_grace_s=0).observe(policy)
         pairs = pair_up(snapshot, policy).pairs
         if not pairs:
             raise ConflictError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from guestagent.guest.core.model import Address, BondOptions, Route
+from guestagent.guest.core.addressing import Address, Route
+from guestagent.guest.core.policy import BondOptions
 from guestagent.guest.stacks.ini import Section
 
 AF_INET, AF_INET6 = 2, 10

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from guestagent.errors import ConflictError
-from guestagent.guest.core.model import STANDBY_DRIVER, Route
+from guestagent.guest.core.addressing import Route
+from guestagent.guest.core.link import STANDBY_DRIVER
 from guestagent.guest.render.model import (
     AF_INET,
     FAIL_OVER_MAC,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guestagent.guest.core.model import STANDBY_DRIVER, Address, Route
+from guestagent.guest.core.addressing import Address, Route
+from guestagent.guest.core.link import STANDBY_DRIVER
 from guestagent.guest.render.model import (
     AF_INET,
     AF_INET6,

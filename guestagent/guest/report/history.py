@@ -9,15 +9,15 @@ import time
 from dataclasses import dataclass, replace
 
 from guestagent.clock import Clock
-from guestagent.guest.core.model import Pair, Side
+from guestagent.guest.core.pair import Pair, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairHistory:
     """What happened to one pair."""
 
-    side: Side | None = None
-    """Which side carried it when it was last carried."""
+    role: Role | None = None
+    """Role of the last active port."""
     switches: int = 0
     switched_at_s: float | None = None
     """Seconds of the wall clock; None before the first switch."""
@@ -28,7 +28,7 @@ class Switched:
     """A pair whose traffic was seen on another side than before."""
 
     pair: Pair
-    side: Side
+    role: Role
 
 
 class History:
@@ -47,13 +47,13 @@ class History:
         """Take in a look and return what has switched; the first side of a pair is no switch."""
         found: list[Switched] = []
         for pair in pairs:
-            side, known = pair.side, self.of(pair.mac)
-            if side is None or side is known.side:
+            role, known = pair.active_role, self.of(pair.mac)
+            if role is None or role is known.role:
                 continue
-            self._pairs[pair.mac] = replace(known, side=side)
-            if known.side is not None:
-                found.append(Switched(pair=pair, side=side))
+            self._pairs[pair.mac] = replace(known, role=role)
+            if known.role is not None:
+                found.append(Switched(pair=pair, role=role))
                 self._pairs[pair.mac] = PairHistory(
-                    side=side, switches=known.switches + 1, switched_at_s=self._clock()
+                    role=role, switches=known.switches + 1, switched_at_s=self._clock()
                 )
         return tuple(found)

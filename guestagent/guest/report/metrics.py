@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from guestagent.guest.core.model import Side
+from guestagent.guest.core.pair import Role
 from guestagent.guest.report.status import PairStatus, Status
 
 METRICS = {
@@ -76,9 +76,9 @@ def _pair(pair: PairStatus) -> Iterator[_Sample]:
     for name, value in values.items():
         if value is not None:
             yield _Sample(name, value, labels)
-    for side, port in ((Side.VF, pair.vf), (Side.STANDBY, pair.standby)):
-        sided = (*labels, ("side", str(side)))
-        yield _Sample("guestagent_pair_active", pair.active is side, sided)
+    for role, port in ((Role.VF, pair.vf), (Role.STANDBY, pair.standby)):
+        sided = (*labels, ("side", str(role)))
+        yield _Sample("guestagent_pair_active", pair.active is role, sided)
         yield _Sample("guestagent_port_present", port is not None, sided)
         yield _Sample("guestagent_port_carrier", port is not None and port.carrier, sided)
         yield _Sample("guestagent_port_joined", port is not None and port.joined, sided)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from guestagent import __version__
-from guestagent.guest.core.actions import describe
-from guestagent.guest.core.model import Link, Pair, Policy, Side, Snapshot
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.pair import Pair, Role
 from guestagent.guest.core.pairing import pair_up
 from guestagent.guest.core.plan import Plan
+from guestagent.guest.core.policy import Policy
+from guestagent.guest.core.snapshot import Snapshot
 from guestagent.guest.report.history import History
 from guestagent.json_fields import Obj
 
@@ -39,7 +41,7 @@ class PairStatus:
 
     mac: str
     bond: str | None
-    active: Side | None
+    active: Role | None
     active_port: str | None
     primary: str | None
     reason: str
@@ -149,7 +151,7 @@ def status(
             for item in plan.refusals
         ),
         waiting=plan.waiting,
-        pending=tuple(describe(action) for action in plan.actions),
+        pending=tuple(str(action) for action in plan.actions),
         last_error=last_error,
         agent_version=__version__ if counted.history is not None else None,
         started_at_s=counted.history.started_at_s if counted.history is not None else None,
@@ -157,7 +159,7 @@ def status(
 
 
 def _pair(snapshot: Snapshot, pair: Pair, counts: Counts) -> PairStatus:
-    state = pair.bond.bond if pair.bond else None
+    state = pair.state
     active = snapshot.link(state.active) if state else None
     primary = snapshot.link(state.primary) if state else None
     bond = pair.bond.name if pair.bond else None
@@ -165,7 +167,7 @@ def _pair(snapshot: Snapshot, pair: Pair, counts: Counts) -> PairStatus:
     return PairStatus(
         mac=pair.mac,
         bond=bond,
-        active=pair.side if active is not None else None,
+        active=pair.active_role if active is not None else None,
         active_port=active.name if active else None,
         primary=primary.name if primary else None,
         reason=_reason(snapshot, pair, active),
@@ -184,7 +186,7 @@ def _pair_from_json(obj: Obj) -> PairStatus:
     return PairStatus(
         mac=obj.string("mac"),
         bond=obj.optional_string("bond"),
-        active=Side(active) if active in set(Side) else None,
+        active=Role(active) if active in set(Role) else None,
         active_port=obj.optional_string("active_port"),
         primary=obj.optional_string("primary"),
         reason=obj.string("reason"),
@@ -223,7 +225,7 @@ def _reason(snapshot: Snapshot, pair: Pair, active: Link | None) -> str:
         return "on the standby: the VF has a carrier but its gateway does not answer"
     if pair.vf is None:
         return "on the standby: the VF is away"
-    if pair.vf.upper != pair.bond.ifindex:
+    if not pair.vf.is_port_of(pair.bond):
         return "on the standby: the VF has not joined yet"
     if not pair.vf.carrier:
         return "on the standby: the VF has no carrier"
@@ -237,6 +239,6 @@ def _port(pair: Pair, link: Link, counts: Counts) -> PortStatus:
         driver=link.driver,
         bus_address=link.bus_address,
         carrier=link.carrier,
-        joined=pair.bond is not None and link.upper == pair.bond.ifindex,
+        joined=link.is_port_of(pair.bond),
         lost_carrier=counts.lost_carrier(link.name),
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 
-from guestagent.guest.core.model import Side
+from guestagent.guest.core.pair import Role
 from guestagent.guest.report.status import PairStatus, PortStatus, Status
 
 
@@ -53,7 +53,7 @@ def as_text(report: Status, paint: Paint = plain) -> str:
 
 def _pair(pair: PairStatus, paint: Paint) -> Iterator[str]:
     hold = "" if pair.held_s is None else f", for {pair.held_s:.0f} s more at most"
-    colour = {Side.VF: Colour.GREEN, Side.STANDBY: Colour.YELLOW, None: Colour.RED}[pair.active]
+    colour = {Role.VF: Colour.GREEN, Role.STANDBY: Colour.YELLOW, None: Colour.RED}[pair.active]
     yield f"{pair.bond or 'no bond'}  {pair.mac}  {paint(pair.reason, colour)}{hold}"
     yield _port(pair, "VF", pair.vf, paint)
     yield _port(pair, "standby", pair.standby, paint)

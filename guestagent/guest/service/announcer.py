@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from guestagent.errors import GuestAgentError
+from guestagent.guest.core.addressing import Address
 from guestagent.guest.core.announcement import Frame, address_frames, interfaces, location_frame
-from guestagent.guest.core.journal_ids import Message, fields
-from guestagent.guest.core.model import Address, BondOptions, Link, Snapshot
+from guestagent.guest.core.journal_ids import JournalId, fields
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.policy import BondOptions
+from guestagent.guest.core.snapshot import Snapshot
 
 AddressLookup = Callable[[int], Awaitable[tuple[Address, ...]]]
 Send = Callable[[tuple[Frame, ...]], int]
@@ -49,8 +52,8 @@ class Announcer:
         if options.announcements > 1:
             task = asyncio.create_task(self._repeat(bond.name, links, options))
             self._repeating[bond.name] = task
-        told = fields(Message.ANNOUNCED, BOND=bond.name, FRAMES=first)
-        _log.info("announced %d times", first, extra=told)
+        extra = fields(JournalId.ANNOUNCED, BOND=bond.name, FRAMES=first)
+        _log.info("announced %d times", first, extra=extra)
         return first
 
     async def stop(self) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import subprocess
 
-from guestagent.guest.core.journal_ids import Message, fields
-from guestagent.guest.core.model import Policy
+from guestagent.guest.core.journal_ids import JournalId, fields
+from guestagent.guest.core.policy import Policy
 
 _log = logging.getLogger("guestagent.early")
 
@@ -23,9 +23,10 @@ def make_bonds(policy: Policy, *, udev_timeout_s: int) -> None:
     """
     # Drivers may be loading and NICs may be renamed: both end with udev's queue.
     with subprocess.Popen(["udevadm", "settle", f"--timeout={udev_timeout_s}"]) as settle:
-        from guestagent.guest.reconcile.build import make_engine, make_moments
+        from guestagent.guest.reconcile.build import make_engine
+        from guestagent.guest.reconcile.stability import Stability
 
-        engine = make_engine(policy, make_moments(), udev_grace_s=0)
+        engine = make_engine(policy, Stability(), udev_grace_s=0)
         settle.wait()
     if settle.returncode != 0:
         _log.warning(
@@ -34,11 +35,11 @@ def make_bonds(policy: Policy, *, udev_timeout_s: int) -> None:
             udev_timeout_s,
         )
     try:
-        outcome = engine.converge()
+        result = engine.converge()
     finally:
         engine.close()
-    for item in outcome.plan.refusals:
-        told = fields(Message.LEFT_ALONE, PAIR=item.mac)
-        _log.warning("%s is left alone: %s; %s", item.mac, item.reason, item.hint, extra=told)
-    if outcome.error is not None:
-        raise outcome.error
+    for item in result.plan.refusals:
+        extra = fields(JournalId.LEFT_ALONE, PAIR=item.mac)
+        _log.warning("%s is left alone: %s; %s", item.mac, item.reason, item.hint, extra=extra)
+    if result.error is not None:
+        raise result.error

@@ -23,8 +23,10 @@ from typing import Protocol
 
 from guestagent.clock import Clock, Deadline
 from guestagent.errors import GuestAgentError
-from guestagent.guest.core.model import Link, Policy, Snapshot
+from guestagent.guest.core.link import Link
 from guestagent.guest.core.pairing import pair_up
+from guestagent.guest.core.policy import Policy
+from guestagent.guest.core.snapshot import Snapshot
 from guestagent.guest.service import sd_notify
 from guestagent.json_fields import JsonError, Obj
 

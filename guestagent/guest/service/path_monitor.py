@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from guestagent.clock import Clock
 from guestagent.errors import GuestAgentError
-from guestagent.guest.core.journal_ids import Message, fields
-from guestagent.guest.core.model import HealthOptions, Side
+from guestagent.guest.core.journal_ids import JournalId, fields
+from guestagent.guest.core.pair import Role
 from guestagent.guest.core.path_health import PathHealth
+from guestagent.guest.core.policy import HealthOptions
 
 VERDICT_S = 3.5
 """Three solicitations, a second apart (K: net/core/neighbour.c, neigh_max_probes (6.12))."""
@@ -31,12 +32,12 @@ class WatchedPair:
     mac: str
     bond: str
     ifindex: int
-    side: Side
+    role: Role
     vf: int | None = None
     """ifindex of the VF: another one has a path of its own, which nothing is known of."""
 
 
-class PathWatch:
+class PathMonitor:
     """The rounds; ``avoided`` says what they came to."""
 
     def __init__(
@@ -99,7 +100,7 @@ class PathWatch:
         now = self._clock()
         key = (pair.mac, pair.vf)
         before = self._known.get(key, PathHealth(hold_down_s=self._options.hold_down_s))
-        after = before.noted(pair.side, reachable=reachable, now_s=now)
+        after = before.noted(pair.role, reachable=reachable, now_s=now)
         self._known[key] = after
         if after.avoided(now) and not before.avoided(now):
             _log.warning(
@@ -107,6 +108,6 @@ class PathWatch:
                 " for %.0f s, then the VF is tried again",
                 pair.bond,
                 after.last_hold_down_s,
-                extra=fields(Message.PATH_LOST, BOND=pair.bond, PAIR=pair.mac),
+                extra=fields(JournalId.PATH_LOST, BOND=pair.bond, PAIR=pair.mac),
             )
             self._changed()

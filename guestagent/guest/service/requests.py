@@ -26,29 +26,27 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, replace
-from typing import Protocol
 
 from guestagent import __version__
 from guestagent.clock import Deadline
 from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
-from guestagent.guest.core.model import Pair, Policy, Side
-from guestagent.guest.core.pairing import bond_of, pair_up
+from guestagent.guest.core.pair import Pair, Role
+from guestagent.guest.core.pairing import pair_up
 from guestagent.guest.kernel.sysfs import lost_carriers
-from guestagent.guest.reconcile.engine import Outcome
-from guestagent.guest.report.history import History
+from guestagent.guest.reconcile.engine import ConvergeResult
 from guestagent.guest.report.status import Counts, PairStatus, Status, status
 from guestagent.guest.service import undo
-from guestagent.guest.service.path_monitor import PathWatch
+from guestagent.guest.service.agent import Agent
 from guestagent.guest.service.undo import (
-    ReleaseNote,
-    adopt_pairs,
-    apart,
+    adopt_targets,
     as_answer,
-    release_pairs,
-    to_adopt,
-    to_release,
+    is_torn_down,
+    record_adopted,
+    record_undone,
+    undo_targets,
+    undo_timeout,
 )
-from guestagent.guest.state.holds import DEFAULT_HOLD_S, MAX_HOLD_S, Leases
+from guestagent.guest.state.holds import DEFAULT_HOLD_S, MAX_HOLD_S
 from guestagent.json_fields import JsonError, Obj
 from guestagent.protocol import VERSION, Request
 
@@ -60,38 +58,6 @@ MAX_WAIT_S = 300.0
 SECOND_LOOK_S = 5.0
 _Answer = Mapping[str, object]
 _log = logging.getLogger("guestagent.requests")
-
-
-class Agent(Protocol):
-    """What the requests need of the daemon."""
-
-    policy: Policy
-    leases: Leases
-    paths: PathWatch
-    history: History
-
-    @property
-    def announced(self) -> Mapping[str, int]:
-        """Frames announced since the agent started, by the name of the bond."""
-
-    @property
-    def released(self) -> ReleaseNote:
-        """Where it is noted which pairs are released."""
-
-    async def latest(self) -> Outcome:
-        """Return the outcome of the last convergence."""
-
-    async def converge(self) -> Outcome:
-        """Return the outcome of a convergence that begins after this call."""
-
-    def next_outcome(self) -> asyncio.Future[Outcome]:
-        """Return the outcome of the next convergence to begin, whenever it does."""
-
-    async def unsent(self, ifindexes: frozenset[int]) -> int:
-        """Return how much links hold of what they were given to send: 0 is nothing."""
-
-    async def announce(self, pairs: tuple[Pair, ...]) -> int:
-        """Announce the addresses of pairs; return how many frames went out at once."""
 
 
 class Requests:
@@ -147,15 +113,15 @@ class Requests:
             try:
                 # A look that is under way is not awaited: hence the second one, soon after.
                 wait_s = max(min(deadline.remaining_s, SECOND_LOOK_S), 0.001)
-                await asyncio.wait_for(self._agent.next_outcome(), wait_s)
+                await asyncio.wait_for(self._agent.next_result(), wait_s)
             except TimeoutError:
                 pass
             report = self._numbered(await self._agent.latest())
         return report.as_json()
 
-    def _numbered(self, outcome: Outcome) -> Status:
+    def _numbered(self, result: ConvergeResult) -> Status:
         """Return the report with its revision, which grows when more than time has changed."""
-        report = self._report(outcome)
+        report = self._report(result)
         timeless = replace(report, pairs=tuple(replace(p, held_s=None) for p in report.pairs))
         if timeless != self._revised:
             self._revised = timeless
@@ -177,15 +143,15 @@ class Requests:
         """Hold the pairs; take back the new holds when the kernel does not follow."""
         for pair in pairs:
             _require_standby(pair)
-        new = [pair.mac for pair in pairs if self._agent.leases.remaining_s(pair.mac) is None]
+        new = [pair.mac for pair in pairs if self._agent.holds.remaining_s(pair.mac) is None]
         try:
             for pair in pairs:
-                self._agent.leases.hold(pair.mac, hold_s)
-            answer = await self._reach(pairs, Side.STANDBY)
+                self._agent.holds.hold(pair.mac, hold_s)
+            answer = await self._reach(pairs, Role.STANDBY)
             await self._all_sent(pairs)
         except (GuestAgentError, OSError):
             for mac in new:
-                self._agent.leases.release(mac)
+                self._agent.holds.end(mac)
             await self._agent.converge()
             raise
         return answer
@@ -195,7 +161,7 @@ class Requests:
         vfs = frozenset(pair.vf.ifindex for pair in pairs if pair.vf is not None)
         deadline = Deadline.after(SENT_TIMEOUT_S)
         # There is no event for an empty queue.
-        while await self._agent.unsent(vfs):
+        while await self._agent.tx_backlog(vfs):
             if deadline.expired:
                 _log.warning("a VF does not send what was on it before the switch; it is given up")
                 return
@@ -207,98 +173,98 @@ class Requests:
                 raise ConflictError(
                     f"pair {pair.mac} has no VF", hint="plug one in, or use `switch auto`"
                 )
-            self._agent.leases.release(pair.mac)
+            self._agent.holds.end(pair.mac)
             self._agent.paths.forget(pair.mac)
         if must_be_vf:
-            return await self._reach(pairs, Side.VF)
+            return await self._reach(pairs, Role.VF)
         return self._answer(await self._agent.converge(), pairs)
 
-    async def _reach(self, pairs: tuple[Pair, ...], side: Side) -> _Answer:
-        outcome = await self._agent.converge()
-        _raise_failure(outcome, {pair.bond.name if pair.bond else None for pair in pairs})
-        return await self._await_side(outcome, pairs, side, Deadline.after(SWITCH_TIMEOUT_S))
+    async def _reach(self, pairs: tuple[Pair, ...], role: Role) -> _Answer:
+        result = await self._agent.converge()
+        _raise_failure(result, {pair.bond.name if pair.bond else None for pair in pairs})
+        return await self._await_side(result, pairs, role, Deadline.after(SWITCH_TIMEOUT_S))
 
     async def _announce(self, arguments: Obj) -> _Answer:
         pairs = self._chosen(await self._agent.latest(), arguments)
         return {"frames": await self._agent.announce(pairs)}
 
     async def _wait(self, arguments: Obj) -> _Answer:
-        side = arguments.string("active")
-        if side not in set(Side):
+        role = arguments.string("active")
+        if role not in set(Role):
             raise GuestAgentError(
-                f"wait: active is {side[:40]!r}", hint="it must be vf or standby"
+                f"wait: active is {role[:40]!r}", hint="it must be vf or standby"
             )
         deadline = Deadline.after(_timeout_s("wait", arguments))
-        outcome, pairs = await self._await_pairs(arguments, deadline)
-        return await self._await_side(outcome, pairs, Side(side), deadline)
+        result, pairs = await self._await_pairs(arguments, deadline)
+        return await self._await_side(result, pairs, Role(role), deadline)
 
     async def _undo(self, arguments: Obj) -> _Answer:
         """Take pairs apart; answered when the kernel has no bond of theirs any more."""
-        outcome = await self._agent.latest()
-        before = outcome.snapshot
-        chosen = to_release(before, self._agent.policy, arguments.optional_string("bond"))
-        release_pairs(self._agent.released, chosen.macs)
+        result = await self._agent.latest()
+        before = result.snapshot
+        targets = undo_targets(before, self._agent.policy, arguments.optional_string("bond"))
+        record_undone(self._agent.undone, targets.macs)
         deadline = Deadline.after(undo.TIMEOUT_S)
-        outcome = await self._agent.converge()
-        while not apart(outcome.snapshot, chosen.macs):
-            bonds = (bond_of(outcome.snapshot, mac) for mac in chosen.macs)
-            _raise_failure(outcome, {bond.name for bond in bonds if bond is not None})
+        result = await self._agent.converge()
+        while not is_torn_down(result.snapshot, targets.macs):
+            bonds = (result.snapshot.bond_of(mac) for mac in targets.macs)
+            _raise_failure(result, {bond.name for bond in bonds if bond is not None})
             try:
-                outcome = await self._next(deadline)
+                result = await self._next(deadline)
             except TimeoutError:
-                raise undo.late(outcome) from None
-        return as_answer(chosen, before)
+                raise undo_timeout(result) from None
+        return as_answer(targets, before)
 
     async def _adopt(self, arguments: Obj) -> _Answer:
         """Bond pairs again that were taken apart; answered with what is there then."""
         snapshot = (await self._agent.latest()).snapshot
-        macs = to_adopt(snapshot, arguments.optional_string("bond"))
-        adopt_pairs(self._agent.released, macs)
-        outcome = await self._agent.converge()
-        pairs = pair_up(outcome.snapshot, self._agent.policy).pairs
-        return self._answer(outcome, tuple(pair for pair in pairs if pair.mac in macs))
+        macs = adopt_targets(snapshot, arguments.optional_string("bond"))
+        record_adopted(self._agent.undone, macs)
+        result = await self._agent.converge()
+        pairs = pair_up(result.snapshot, self._agent.policy).pairs
+        return self._answer(result, tuple(pair for pair in pairs if pair.mac in macs))
 
-    async def _next(self, deadline: Deadline) -> Outcome:
+    async def _next(self, deadline: Deadline) -> ConvergeResult:
         """Return what the next look shows. Raises TimeoutError when there is none in time."""
-        return await asyncio.wait_for(self._agent.next_outcome(), max(deadline.remaining_s, 0.001))
+        return await asyncio.wait_for(self._agent.next_result(), max(deadline.remaining_s, 0.001))
 
     async def _await_pairs(
         self, arguments: Obj, deadline: Deadline
-    ) -> tuple[Outcome, tuple[Pair, ...]]:
+    ) -> tuple[ConvergeResult, tuple[Pair, ...]]:
         """Return the pairs that are meant once they are there.
 
         The first VF that is plugged makes a pair of a NIC, but only when its driver and udev
         are done with it, and whoever plugged it asks at once. Raises ConflictError at the end.
         """
-        outcome = await self._agent.latest()
+        result = await self._agent.latest()
         while True:
             try:
-                return outcome, self._chosen(outcome, arguments)
+                return result, self._chosen(result, arguments)
             except ConflictError as none_yet:
                 try:
-                    outcome = await self._next(deadline)
+                    result = await self._next(deadline)
                 except TimeoutError:
                     raise none_yet from None
 
     async def _await_side(
-        self, outcome: Outcome, pairs: tuple[Pair, ...], side: Side, deadline: Deadline
+        self, result: ConvergeResult, pairs: tuple[Pair, ...], role: Role, deadline: Deadline
     ) -> _Answer:
-        """Return when every pair carries its traffic on that side. Raises DeadlineError."""
+        """Return once the active port of every pair has this role. Raises DeadlineError."""
         while True:
-            answer = self._pairs(outcome, pairs)
-            if len(answer) == len(pairs) and all(pair.active is side for pair in answer):
-                return self._answer(outcome, pairs)
+            answer = self._pairs(result, pairs)
+            if len(answer) == len(pairs) and all(pair.active is role for pair in answer):
+                return self._answer(result, pairs)
             try:
-                outcome = await self._next(deadline)
+                result = await self._next(deadline)
             except TimeoutError:
-                late = [f"{p.bond or p.mac}: {p.reason}" for p in answer if p.active is not side]
+                late = [f"{p.bond or p.mac}: {p.reason}" for p in answer if p.active is not role]
                 raise DeadlineError(
-                    f"not on the {side} in time: {'; '.join(late) or 'the pair is gone'}",
+                    f"not on the {role} in time: {'; '.join(late) or 'the pair is gone'}",
                     hint="see `guestagent status` in the guest",
                 ) from None
 
-    def _chosen(self, outcome: Outcome, arguments: Obj) -> tuple[Pair, ...]:
-        pairs = pair_up(outcome.snapshot, self._agent.policy).pairs
+    def _chosen(self, result: ConvergeResult, arguments: Obj) -> tuple[Pair, ...]:
+        pairs = pair_up(result.snapshot, self._agent.policy).pairs
         if not pairs:
             raise ConflictError(
                 "this guest has no pair of virtio-net NIC and VF",
@@ -307,47 +273,47 @@ class Requests:
         name = arguments.optional_string("bond")
         if name is None:
             return pairs
-        chosen = tuple(p for p in pairs if name in {p.mac, p.bond.name if p.bond else None})
+        chosen = tuple(p for p in pairs if name in {p.mac, p.label})
         if not chosen:
-            known = ", ".join(p.bond.name if p.bond else p.mac for p in pairs)
+            known = ", ".join(p.label for p in pairs)
             raise ConflictError(f"no pair {name[:40]!r}", hint=f"there is: {known}")
         return chosen
 
-    def _report(self, outcome: Outcome) -> Status:
-        error = str(outcome.error) if outcome.error is not None else None
+    def _report(self, result: ConvergeResult) -> Status:
+        error = str(result.error) if result.error is not None else None
         return status(
-            outcome.snapshot,
+            result.snapshot,
             self._agent.policy,
-            outcome.plan,
+            result.plan,
             agent="running",
             last_error=error,
             counts=Counts(
-                held_s={m: self._agent.leases.remaining_s(m) for m in outcome.snapshot.held},
+                held_s={m: self._agent.holds.remaining_s(m) for m in result.snapshot.held},
                 history=self._agent.history,
                 announcements=self._agent.announced,
                 lost_carrier=lost_carriers,
             ),
         )
 
-    def _pairs(self, outcome: Outcome, chosen: tuple[Pair, ...]) -> tuple[PairStatus, ...]:
+    def _pairs(self, result: ConvergeResult, chosen: tuple[Pair, ...]) -> tuple[PairStatus, ...]:
         macs = {pair.mac for pair in chosen}
-        return tuple(pair for pair in self._report(outcome).pairs if pair.mac in macs)
+        return tuple(pair for pair in self._report(result).pairs if pair.mac in macs)
 
-    def _answer(self, outcome: Outcome, chosen: tuple[Pair, ...]) -> _Answer:
-        return {"pairs": [asdict(pair) for pair in self._pairs(outcome, chosen)]}
+    def _answer(self, result: ConvergeResult, chosen: tuple[Pair, ...]) -> _Answer:
+        return {"pairs": [asdict(pair) for pair in self._pairs(result, chosen)]}
 
 
-def _raise_failure(outcome: Outcome, bonds: AbstractSet[str | None]) -> None:
+def _raise_failure(result: ConvergeResult, bonds: AbstractSet[str | None]) -> None:
     """Raise what failed for one of the bonds, for one that has no name yet, or for all."""
-    if outcome.error is not None and (
-        None in bonds or not outcome.failed or not outcome.failed.isdisjoint(bonds)
+    if result.error is not None and (
+        None in bonds or not result.failed or not result.failed.isdisjoint(bonds)
     ):
-        raise outcome.error
+        raise result.error
 
 
 def _require_standby(pair: Pair) -> None:
     """Raise ConflictError unless the standby can carry the pair's traffic now."""
-    if pair.bond is None or pair.standby.upper != pair.bond.ifindex:
+    if pair.bond is None or not pair.standby.is_port_of(pair.bond):
         raise ConflictError(
             f"pair {pair.mac}: {pair.standby.name} is not a port of a bond yet",
             hint="see `guestagent status`; try again when the pair is bonded",

@@ -13,7 +13,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-from guestagent.guest.core.model import Autoconfiguration, Link, StackFile
+from guestagent.guest.core.link import Autoconfiguration, Link
+from guestagent.guest.core.snapshot import StackFile
 from guestagent.guest.stacks.files import make_directory
 from guestagent.guest.state.atomic_file import write_whole
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guestagent.guest.core.model import STANDBY_DRIVER, StackFile
+from guestagent.guest.core.link import STANDBY_DRIVER
+from guestagent.guest.core.snapshot import StackFile
 
 
 def read_user_file(path: Path) -> str:

@@ -10,7 +10,8 @@ import ipaddress
 import socket
 from pathlib import Path
 
-from guestagent.guest.core.model import Link, StackFile
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.snapshot import StackFile
 from guestagent.guest.stacks.files import read_or_none, stack_file
 
 _IFA_F_TEMPORARY = 0x01
@@ -25,7 +26,7 @@ class InterfaceIds:
 
     def of(self, mac: str, nic: Link) -> str | None:
         """Return the identifier of the NIC's advertised address, else the known one: ``::1:2``."""
-        for address in nic.addresses:
+        for address in nic.addresses or ():
             advertised = address.valid_s is not None and address.prefix_length == 64
             lasting = not address.flags & _IFA_F_TEMPORARY
             if address.family == socket.AF_INET6 and address.scope == 0 and advertised and lasting:

@@ -7,7 +7,8 @@ from itertools import chain
 from pathlib import Path
 
 from guestagent.errors import GuestAgentError, InternalError
-from guestagent.guest.core.model import Autoconfiguration, StackFile
+from guestagent.guest.core.link import Autoconfiguration
+from guestagent.guest.core.snapshot import StackFile
 from guestagent.guest.stacks.base import NetworkStack, Nic, Strength
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from guestagent.errors import ConfigurationError, shown
-from guestagent.guest.core.model import BondOptions, HealthOptions, PairPolicy, Policy
+from guestagent.guest.core.policy import BondOptions, HealthOptions, PairPolicy, Policy
 
 CONFIGURATION = Path("/etc/guestagent/guestagent.toml")
 EXAMPLE = """\

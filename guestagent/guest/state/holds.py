@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from guestagent.clock import Clock
-from guestagent.guest.core.journal_ids import Message, fields
+from guestagent.guest.core.journal_ids import JournalId, fields
 from guestagent.guest.state.atomic_file import write_whole
 from guestagent.json_fields import JsonError, Obj
 
@@ -24,7 +24,7 @@ MAX_HOLD_S = 3600.0
 _log = logging.getLogger("guestagent.leases")
 
 
-class Leases:
+class Holds:
     """The holds of this boot, by MAC."""
 
     def __init__(self, directory: Path = RUNTIME_DIR, clock: Clock = time.monotonic) -> None:
@@ -41,7 +41,7 @@ class Leases:
         self._save(changed)
         self._until_s = changed
 
-    def release(self, mac: str) -> None:
+    def end(self, mac: str) -> None:
         """End a hold; without one nothing happens. Raises OSError."""
         if mac in self._until_s:
             changed = {key: value for key, value in self._until_s.items() if key != mac}
@@ -54,7 +54,7 @@ class Leases:
         for mac in [mac for mac, until in self._until_s.items() if until <= now]:
             _log.info(
                 "the hold on the standby has ended by itself",
-                extra=fields(Message.HOLD_ENDED, PAIR=mac),
+                extra=fields(JournalId.HOLD_ENDED, PAIR=mac),
             )
             del self._until_s[mac]
         return frozenset(self._until_s)

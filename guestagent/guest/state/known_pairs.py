@@ -16,7 +16,7 @@ import json
 import logging
 from pathlib import Path
 
-from guestagent.guest.core.model import Remembered
+from guestagent.guest.core.snapshot import RememberedPair
 from guestagent.guest.state.atomic_file import write_whole
 from guestagent.json_fields import JsonError, Obj
 
@@ -30,7 +30,7 @@ class PairStore:
     def __init__(self, directory: Path = STATE_DIR) -> None:
         self._path = directory / "pairs.json"
 
-    def load(self) -> tuple[Remembered, ...]:
+    def load(self) -> tuple[RememberedPair, ...]:
         """Return the remembered pairs, none when the file is absent or unreadable."""
         try:
             text = self._path.read_bytes()
@@ -42,18 +42,18 @@ class PairStore:
         try:
             pairs = Obj.parse(text).objects("pairs")
             return tuple(
-                Remembered(mac=pair.string("mac"), bond=pair.string("bond")) for pair in pairs
+                RememberedPair(mac=pair.string("mac"), bond=pair.string("bond")) for pair in pairs
             )
         except JsonError as error:
             _log.warning("%s is damaged (%s), ignoring; it is written anew", self._path, error)
             return ()
 
-    def add(self, item: Remembered) -> None:
+    def add(self, item: RememberedPair) -> None:
         """Remember a pair in place of what was known of its MAC. Raises OSError."""
         kept = [known for known in self.load() if known.mac != item.mac]
         self._save((*kept, item))
 
-    def _save(self, pairs: tuple[Remembered, ...]) -> None:
+    def _save(self, pairs: tuple[RememberedPair, ...]) -> None:
         content = {"version": 1, "pairs": [{"mac": p.mac, "bond": p.bond} for p in pairs]}
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_whole(self._path, json.dumps(content, indent=1) + "\n")

@@ -4,8 +4,8 @@
 
     {"version": 1, "released": ["52:54:00:12:34:56"]}
 
-It is written before the first step of an undo, so that an agent which is killed
-half way goes on with it, and it goes with a reboot: the next boot bonds as ever.
+It is written before the first step of an undo, so that an agent that is killed half way goes on
+with it. A reboot removes it: the next boot bonds the pairs again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from guestagent.json_fields import JsonError, Obj
 _log = logging.getLogger("guestagent.released")
 
 
-class ReleasedPairs:
-    """The file of released pairs; asked anew each time, for others may write it."""
+class UndonePairs:
+    """The file of undone pairs, read at each call because another process may write it."""
 
     def __init__(self, directory: Path = RUNTIME_DIR) -> None:
         self._path = directory / "released.json"
@@ -35,15 +35,15 @@ class ReleasedPairs:
         except FileNotFoundError:
             return frozenset()
         except (OSError, JsonError) as error:
-            _log.warning("cannot read %s (%s), ignoring: nothing is released", self._path, error)
+            _log.warning("cannot read %s (%s), ignoring: no pair is undone", self._path, error)
             return frozenset()
 
     def add(self, macs: AbstractSet[str]) -> None:
-        """Release pairs. Raises OSError; nothing is released then."""
+        """Add pairs. Raises OSError; none is added then."""
         self._save(self.current() | macs)
 
     def remove(self, macs: AbstractSet[str]) -> None:
-        """Let pairs be bonded again. Raises OSError."""
+        """Remove pairs, so that they are bonded again. Raises OSError."""
         self._save(self.current() - macs)
 
     def _save(self, macs: AbstractSet[str]) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from guestagent.guest.core.model import Link
+from guestagent.guest.core.link import Link
 from guestagent.guest.doctor.facts import Claim
 from guestagent.guest.doctor.gather.probes import ROOT, run
 from guestagent.guest.stacks.networkd.network_file import Matchable

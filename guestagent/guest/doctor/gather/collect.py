@@ -9,17 +9,20 @@ from pathlib import Path
 
 from guestagent.errors import ConfigurationError, GuestAgentError
 from guestagent.guest.api import client
-from guestagent.guest.core.model import STANDBY_DRIVER, Link, Policy, Snapshot
+from guestagent.guest.core.link import STANDBY_DRIVER, Link
 from guestagent.guest.core.pairing import pair_up
+from guestagent.guest.core.policy import Policy
+from guestagent.guest.core.snapshot import Snapshot
 from guestagent.guest.doctor.facts import Claim, Complaint, Facts, NicFacts
 from guestagent.guest.doctor.gather import probes
 from guestagent.guest.doctor.gather.claims import claims
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.udev import UdevDatabase
-from guestagent.guest.reconcile.build import make_moments, make_observer
+from guestagent.guest.reconcile.build import make_observer
+from guestagent.guest.reconcile.stability import Stability
 from guestagent.guest.report.status import Status
 from guestagent.guest.state.config import load
-from guestagent.guest.state.holds import Leases
+from guestagent.guest.state.holds import Holds
 from guestagent.json_fields import JsonError
 
 QEMU_GA_CHANNEL = "org.qemu.guest_agent.0"
@@ -33,8 +36,8 @@ def gather(config: Path) -> Facts:
         policy, complaint = Policy(), Complaint(message=error.message, hint=error.hint)
     kernel, udev = NetlinkKernel(), UdevDatabase()
     try:
-        observer = make_observer(kernel, make_moments(), udev_grace_s=0)
-        snapshot = observer.observe(policy, Leases().current())
+        observer = make_observer(kernel, Stability(), udev_grace_s=0)
+        snapshot = observer.observe(policy, Holds().current())
         nics = _nics(snapshot, kernel, udev)
     finally:
         kernel.close()

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from guestagent.guest.core.model import Autoconfiguration
+from guestagent.guest.core.link import Autoconfiguration
 from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
 from guestagent.guest.stacks.commands import run_command
 from guestagent.guest.stacks.files import read_user_file, standby_of

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from guestagent.guest.core.model import Link
+from guestagent.guest.core.link import Link
 from guestagent.guest.stacks.ini import Sections, entries, parse, value_of
 
 _OFF = {"no", "false", "off", "0", "n", "f", "none"}

@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from guestagent.guest.core.model import Autoconfiguration, StackFile
+from guestagent.guest.core.link import Autoconfiguration
+from guestagent.guest.core.snapshot import StackFile
 from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
 from guestagent.guest.stacks.commands import run_command, service_is_running
 from guestagent.guest.stacks.file_cache import CachedFiles, fingerprint_of

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from guestagent.guest.core.model import Link
+from guestagent.guest.core.link import Link
 from guestagent.guest.stacks.ini import Sections, parse, value_of
 
 ETHERNET = ("ethernet", "802-3-ethernet")

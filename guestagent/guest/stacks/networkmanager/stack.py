@@ -26,7 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from guestagent.guest.core.model import Autoconfiguration, Link, StackFile
+from guestagent.guest.core.link import Autoconfiguration, Link
+from guestagent.guest.core.snapshot import StackFile
 from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
 from guestagent.guest.stacks.commands import service_is_running
 from guestagent.guest.stacks.file_cache import CachedFiles, Fingerprint, fingerprint_of

@@ -18,7 +18,7 @@ from guestagent.guest.api.server import LineSplitter, converse
 from guestagent.guest.report.status import Status
 from guestagent.guest.service.requests import Requests
 from guestagent.guest.state.config import load
-from guestagent.guest.state.holds import Leases
+from guestagent.guest.state.holds import Holds
 from guestagent.json_fields import JsonError, Obj
 from guestagent.protocol import MAX_LINE_BYTES, Request, WireError, parse_request
 from tests.fakes.system import FakeSystem
@@ -120,8 +120,8 @@ def test_no_argument_ends_the_agent(
     system.kernel.plug("ens3", MAC)
     system.engine().converge()
     with tempfile.TemporaryDirectory() as directory:
-        leases = Leases(Path(directory), lambda: system.now_s)
-        requests = Requests(FakeAgent(system=system, leases=leases))
+        holds = Holds(Path(directory), lambda: system.now_s)
+        requests = Requests(FakeAgent(system=system, holds=holds))
         for name, given_arguments in asked:
             # None stands for the default, half a minute, which nobody waits for here.
             own = {"timeout_s": 0 if timeout_s is None else timeout_s} | given_arguments

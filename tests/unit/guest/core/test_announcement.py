@@ -6,8 +6,11 @@ import asyncio
 import socket
 from dataclasses import replace
 
+from guestagent.guest.core.addressing import Address
 from guestagent.guest.core.announcement import Frame, address_frames, interfaces, location_frame
-from guestagent.guest.core.model import Address, BondOptions, Link, Snapshot
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.policy import BondOptions
+from guestagent.guest.core.snapshot import Snapshot
 from guestagent.guest.service.announcer import Announcer
 
 MAC = "52:54:00:12:34:56"

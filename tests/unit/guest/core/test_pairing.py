@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from guestagent.guest.core.model import BondOptions, PairPolicy, Policy, Snapshot
 from guestagent.guest.core.pairing import Pairing, pair_up
+from guestagent.guest.core.policy import BondOptions, PairPolicy, Policy
+from guestagent.guest.core.snapshot import Snapshot
 from tests.fakes.kernel import FakeKernel
 
 MAC = "52:54:00:00:00:01"

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guestagent.guest.core.model import Address, Link, Policy
-from guestagent.guest.core.plan import plan
+from guestagent.guest.core.addressing import Address
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.planner import plan
+from guestagent.guest.core.policy import Policy
 from tests.fakes.system import FakeSystem
 
 MACS = [f"52:54:00:00:00:{number:02x}" for number in range(1, 4)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guestagent.guest.core.model import ACCEPT_RA, Address, Route, Setting
+from guestagent.guest.core.addressing import ACCEPT_RA, Address, Route, Setting
 from guestagent.guest.reconcile.observe import DRAIN_S
 from tests.fakes.system import FakeSystem
 
@@ -43,7 +43,7 @@ def on_the_standby() -> tuple[FakeSystem, int, int]:
 
 
 def undone(system: FakeSystem) -> None:
-    system.released.macs.add(MAC)
+    system.undone.macs.add(MAC)
     for _ in range(4):
         assert system.engine().converge().error is None
         system.later(DRAIN_S)
@@ -54,8 +54,8 @@ def assert_apart(system: FakeSystem, standby: int, vf: int) -> None:
     assert set(kernel.table) == {standby, vf}
     assert set(kernel.addresses(standby)) == {ADDRESS, ADDRESS6}
     assert kernel.routes(standby) == (DEFAULT,)
-    assert (kernel.table[standby].up, kernel.table[standby].quiet) == (True, False)
-    assert (kernel.table[vf].up, kernel.table[vf].quiet) == (False, False)
+    assert (kernel.table[standby].up, kernel.table[standby].ipv6_addr_gen) == (True, True)
+    assert (kernel.table[vf].up, kernel.table[vf].ipv6_addr_gen) == (False, True)
     assert kernel.addresses(vf) == ()
     assert system.stack.loaded == {"/run/bond0-standby": "ens2 as before"}
 
@@ -77,13 +77,13 @@ def test_a_nic_whose_stack_makes_its_ipv6_addresses_gets_none_of_the_kernel() ->
     undone(system)
     name = system.kernel.table[standby].name
     assert Setting(key=ACCEPT_RA, value="0") in system.kernel.settings(name)
-    assert system.kernel.table[standby].quiet
+    assert not system.kernel.table[standby].ipv6_addr_gen
 
 
 def test_the_vf_carries_until_the_nic_sends_by_itself() -> None:
     system, standby, vf = on_the_vf()
     system.kernel.stalled.add(standby)
-    system.released.macs.add(MAC)
+    system.undone.macs.add(MAC)
     outcome = system.engine().converge()
     bond = system.kernel.named("bond0")
     assert bond.bond is not None
@@ -101,7 +101,7 @@ def test_the_vf_carries_until_the_nic_sends_by_itself() -> None:
 def test_a_nic_without_a_carrier_is_not_taken_out() -> None:
     system, standby, vf = on_the_vf()
     system.kernel.set_carrier(standby, carrier=False)
-    system.released.macs.add(MAC)
+    system.undone.macs.add(MAC)
     outcome = system.engine().converge()
     assert outcome.plan.actions == ()
     assert "ens2 has no carrier" in outcome.plan.waiting[0]
@@ -110,16 +110,16 @@ def test_a_nic_without_a_carrier_is_not_taken_out() -> None:
 
 def test_the_bond_stays_for_what_is_under_way() -> None:
     system, _, vf = on_the_vf()
-    system.released.macs.add(MAC)
+    system.undone.macs.add(MAC)
     system.engine().converge()
     assert system.kernel.table[vf].upper == system.kernel.named("bond0").ifindex
-    assert system.moments.next_s == DRAIN_S
+    assert system.stability.next_s == DRAIN_S
 
 
-def test_a_released_pair_can_be_adopted_again() -> None:
+def test_an_undone_pair_can_be_adopted_again() -> None:
     system, _, vf = on_the_vf()
     undone(system)
-    system.released.macs.clear()
+    system.undone.macs.clear()
     assert system.engine().converge().error is None
     bond = system.kernel.named("bond0")
     assert bond.bond is not None
@@ -131,7 +131,7 @@ def test_a_bond_below_a_vlan_stays_whole() -> None:
     system, standby, _ = on_the_vf()
     bond = system.kernel.named("bond0").ifindex
     system.kernel.add_virtual("bond0.5", MAC, "vlan", lower=bond)
-    system.released.macs.add(MAC)
+    system.undone.macs.add(MAC)
     outcome = system.engine().converge()
     assert "bond0.5 uses bond0" in outcome.plan.refusals[0].reason
     assert system.kernel.table[standby].upper == bond
@@ -143,7 +143,7 @@ def test_a_bond_below_a_vlan_stays_whole() -> None:
 @pytest.mark.parametrize("begin", [on_the_vf, on_the_standby])
 def test_a_step_that_fails_is_repeated(begin: Begin, method: str) -> None:
     system, standby, vf = begin()
-    system.released.macs.add(MAC)
+    system.undone.macs.add(MAC)
     system.kernel.refuse(method, errno.EBUSY)
     errors = []
     for _ in range(5):
@@ -157,7 +157,7 @@ def test_a_step_that_fails_is_repeated(begin: Begin, method: str) -> None:
 @given(st.sampled_from([on_the_vf, on_the_standby]), st.lists(st.integers(0, 8), max_size=4))
 def test_an_undo_that_is_cut_short_anywhere_ends_the_same(begin: Begin, cuts: list[int]) -> None:
     system, standby, vf = begin()
-    system.released.macs.add(MAC)
+    system.undone.macs.add(MAC)
     for cut in cuts:
         engine = system.engine()
         assert engine._applier.apply(engine.look().plan.actions[:cut]) == {}

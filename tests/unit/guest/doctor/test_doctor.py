@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from guestagent.guest.cli.main import main
-from guestagent.guest.core.model import FAIL_OVER_MAC_ACTIVE, Address, BondOptions, Policy
+from guestagent.guest.core.addressing import Address
+from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, BondOptions, Policy
 from guestagent.guest.doctor.examine import examine, something_breaks
 from guestagent.guest.doctor.facts import (
     BondingModule,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.core.model import Link
+from guestagent.guest.core.link import Link
 from guestagent.guest.doctor.facts import CloudInit
 from guestagent.guest.doctor.gather import probes
 from guestagent.guest.doctor.gather.claims import claims

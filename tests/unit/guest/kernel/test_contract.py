@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from guestagent.guest.core.model import Address, Rule
+from guestagent.guest.core.addressing import Address, Rule
 from tests.contract.kernel import CLAIMS
 from tests.contract.kernel_ground import MAC, TENTATIVE_OR_REFUSED
 from tests.fakes.kernel import FakeKernel

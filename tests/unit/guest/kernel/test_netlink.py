@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from guestagent.guest.core.model import BondOptions, BondState, Link
+from guestagent.guest.core.link import BondState, Link
+from guestagent.guest.core.policy import BondOptions
 from guestagent.guest.kernel import link_messages, links
 from guestagent.guest.kernel.namespace import HidingKernel
 from guestagent.guest.kernel.netlink import NetlinkKernel
@@ -159,7 +160,7 @@ def test_every_attribute_is_read_where_the_kernel_puts_it() -> None:
         up=True,
         carrier=True,
         operational=True,
-        quiet=True,
+        ipv6_addr_gen=False,
         alias="guestagent: pair",
         group=7,
         bond=BondState(
@@ -173,11 +174,11 @@ def test_every_attribute_is_read_where_the_kernel_puts_it() -> None:
             all_ports_active=True,
         ),
     )
-    assert (found[1].upper, found[1].up, found[1].carrier, found[1].quiet) == (
+    assert (found[1].upper, found[1].up, found[1].carrier, found[1].ipv6_addr_gen) == (
         4,
         True,
         False,
-        False,
+        True,
     )
     assert (found[2].lower, found[2].up, found[2].carrier, found[2].bond) == (
         4,

@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from guestagent.guest.core.model import (
+from guestagent.guest.core.addressing import (
     ACCEPT_RA,
     RP_FILTER,
     Address,
-    Autoconfiguration,
     Neighbour,
     Route,
     Rule,
     Setting,
 )
+from guestagent.guest.core.link import Autoconfiguration
 from tests.fakes.routing import same_key
 from tests.fakes.system import FakeSystem
 
@@ -81,7 +81,7 @@ def test_everything_that_a_nic_has_goes_to_the_bond_and_back() -> None:
     assert system.engine().converge().error is None
     assert_has_everything(system, "bond0")
     assert not system.kernel.has_rp_filter("ens2"), "what still arrives there must not be dropped"
-    system.released.macs.add(MAC)
+    system.undone.macs.add(MAC)
     for _ in range(3):
         assert system.engine().converge().error is None
         system.later(60)
@@ -142,11 +142,11 @@ def test_the_default_route_of_another_nic_stays_the_first(refused: str | None) -
         system.kernel.refuse(refused, errno.EINVAL)
         assert system.engine().converge().error is not None
         assert system.kernel.routes(other) == (gateway,)
-        assert replace(own, behind=True) in system.kernel.routes(standby)
+        assert replace(own, shadowed=True) in system.kernel.routes(standby)
     assert system.engine().converge().error is None
     assert system.kernel.routes(other) == (gateway,)
     bond = system.kernel.named("bond0").ifindex
-    assert replace(own, behind=True) in system.kernel.routes(bond)
+    assert replace(own, shadowed=True) in system.kernel.routes(bond)
     assert system.kernel.routes(standby) == ()
 
 

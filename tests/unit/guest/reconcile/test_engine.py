@@ -7,17 +7,10 @@ import socket
 
 import pytest
 
-from guestagent.guest.core.model import (
-    ACCEPT_RA,
-    Address,
-    Autoconfiguration,
-    BondOptions,
-    PairPolicy,
-    Policy,
-    Remembered,
-    Route,
-    Setting,
-)
+from guestagent.guest.core.addressing import ACCEPT_RA, Address, Route, Setting
+from guestagent.guest.core.link import Autoconfiguration
+from guestagent.guest.core.policy import BondOptions, PairPolicy, Policy
+from guestagent.guest.core.snapshot import RememberedPair
 from guestagent.guest.reconcile.observe import UDEV_GRACE_S, WINDOW_S
 from tests.fakes.system import FakeSystem, assert_on, paired
 
@@ -38,7 +31,7 @@ def test_a_pair_that_is_there_at_boot_is_bonded_with_the_vf_active() -> None:
     assert bond.bond is not None
     assert (bond.bond.active, bond.bond.primary) == (vf, vf)
     assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}
-    assert system.memory.load() == (Remembered(mac=MAC, bond="bond0"),)
+    assert system.memory.load() == (RememberedPair(mac=MAC, bond="bond0"),)
 
 
 def test_the_window_closes_once_the_path_has_settled() -> None:
@@ -48,13 +41,13 @@ def test_the_window_closes_once_the_path_has_settled() -> None:
     state = system.kernel.named("bond0").bond
     assert state is not None
     assert state.all_ports_active
-    assert system.moments.next_s == WINDOW_S
+    assert system.stability.next_s == WINDOW_S
     system.later(WINDOW_S)
     system.engine().converge()
     state = system.kernel.named("bond0").bond
     assert state is not None
     assert not state.all_ports_active
-    assert system.moments.next_s is None
+    assert system.stability.next_s is None
 
 
 def test_an_unplugged_vf_leaves_the_standby_and_comes_back_as_primary_under_another_name() -> None:
@@ -83,7 +76,7 @@ def test_a_port_that_is_renamed_while_it_is_primary_is_made_primary_again() -> N
 
 def test_a_remembered_pair_is_bonded_at_boot_without_its_vf() -> None:
     system = FakeSystem()
-    system.memory.add(Remembered(mac=MAC, bond="bond3"))
+    system.memory.add(RememberedPair(mac=MAC, bond="bond3"))
     standby = system.kernel.plug("ens2", MAC, driver="virtio_net")
     system.engine().converge()
     assert_on(system, standby, "bond3")
@@ -141,7 +134,7 @@ def test_what_the_stack_makes_of_ipv6_the_kernel_does_not_make_at_boot(
     assert not system.kernel.named("bond0").complete
     assert system.engine().converge().error is None
     assert system.kernel.named("bond0").complete
-    assert system.kernel.named("bond0").quiet is quiet
+    assert system.kernel.named("bond0").ipv6_addr_gen is not quiet
     hears = Setting(key=ACCEPT_RA, value="1") in system.kernel.settings("bond0")
     assert hears is hears_routers
 

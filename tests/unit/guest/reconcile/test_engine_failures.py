@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from guestagent.errors import PeerError, SystemLacksError
-from guestagent.guest.core.model import FAIL_OVER_MAC_ACTIVE, Address, Remembered
+from guestagent.guest.core.addressing import Address
+from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE
+from guestagent.guest.core.snapshot import RememberedPair
 from guestagent.guest.reconcile.observe import WINDOW_S
 from tests.fakes.system import FakeSystem, assert_on, paired
 
@@ -32,7 +34,7 @@ def test_a_pair_that_cannot_be_remembered_has_all_else(monkeypatch: pytest.Monke
     system = FakeSystem()
     _, vf = paired(system, MAC)
 
-    def full(item: Remembered) -> None:
+    def full(item: RememberedPair) -> None:
         raise OSError(errno.ENOSPC, f"no space for {item.mac}")
 
     monkeypatch.setattr(system.memory, "add", full)

@@ -12,7 +12,8 @@ import pytest
 from guestagent.errors import ConflictError
 from guestagent.guest.cli import render as command
 from guestagent.guest.cli.main import main
-from guestagent.guest.core.model import FAIL_OVER_MAC_ACTIVE, Address, BondOptions, Route
+from guestagent.guest.core.addressing import Address, Route
+from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, BondOptions
 from guestagent.guest.render import gather, netplan, networkd, networkmanager
 from guestagent.guest.render.model import File, Settings, StaticPair, Vlan, settings
 

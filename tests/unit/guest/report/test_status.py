@@ -15,8 +15,9 @@ from guestagent.errors import PeerError
 from guestagent.guest.api import client
 from guestagent.guest.api.client import NotRunningError
 from guestagent.guest.cli.main import main
-from guestagent.guest.core.model import Pair, Policy, Side
+from guestagent.guest.core.pair import Pair, Role
 from guestagent.guest.core.pairing import pair_up
+from guestagent.guest.core.policy import Policy
 from guestagent.guest.report.history import History
 from guestagent.guest.report.metrics import METRICS, as_prometheus
 from guestagent.guest.report.status import Counts, Status, status
@@ -62,10 +63,10 @@ def test_history_counts_the_moves_and_knows_the_last(system: FakeSystem) -> None
     now[0] = 2000.0
     system.kernel.set_carrier(vf, carrier=False)
     (moved,) = history.note(pairs(system))
-    assert (moved.side, moved.pair.mac) == (Side.STANDBY, MAC)
+    assert (moved.role, moved.pair.mac) == (Role.STANDBY, MAC)
     system.kernel.set_carrier(vf, carrier=True)
     (moved,) = history.note(pairs(system))
-    assert moved.side is Side.VF
+    assert moved.role is Role.VF
     assert (history.of(MAC).switches, history.of(MAC).switched_at_s) == (2, 2000.0)
     assert history.of("02:00:00:00:00:99").switches == 0
 

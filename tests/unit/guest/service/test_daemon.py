@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.core.model import Policy
+from guestagent.guest.core.policy import Policy
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.service import daemon
-from guestagent.guest.service.daemon import Daemon
-from guestagent.guest.state.holds import Leases
+from guestagent.guest.service import agent
+from guestagent.guest.service.agent import Agent
+from guestagent.guest.state.holds import Holds
 from tests.fakes.system import FakeSystem
 
 MAC = "52:54:00:00:00:01"
@@ -25,23 +25,20 @@ def pair(system: FakeSystem) -> None:
     system.kernel.plug("ens3", MAC)
 
 
-def served(
-    system: FakeSystem, directory: Path, story: Callable[[Daemon], Awaitable[None]]
-) -> None:
+def served(system: FakeSystem, directory: Path, story: Callable[[Agent], Awaitable[None]]) -> None:
     """Serve for as long as the story takes; raises what ends the service before."""
 
     async def both() -> None:
-        it = Daemon(policy=Policy(), make_engine=system.engine, moments=system.moments)
-        it.leases = Leases(directory)
-        it._engine = system.engine()
-        serving = asyncio.ensure_future(it._serve())
+        it = Agent(policy=Policy(), make_engine=system.engine, stability=system.stability)
+        it.holds = Holds(directory)
+        serving = asyncio.ensure_future(it.serve())
         try:
             await story(it)
-            it._stop()
+            it.stop()
             await serving
         finally:
             serving.cancel()
-            it._thread.shutdown()
+            await it.close()
 
     asyncio.run(asyncio.wait_for(both(), LIMIT_S))
 
@@ -49,12 +46,12 @@ def served(
 def test_who_asks_is_not_kept_waiting_by_what_failed_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "BACKOFF_S", (10 * LIMIT_S,))
+    monkeypatch.setattr(agent, "BACKOFF_S", (10 * LIMIT_S,))
     system = FakeSystem()
     pair(system)
     system.kernel.refuse("set_upper", errno.EINVAL)
 
-    async def story(it: Daemon) -> None:
+    async def story(it: Agent) -> None:
         assert (await it.latest()).error is not None
         assert (await it.converge()).error is None
 
@@ -72,7 +69,7 @@ def test_what_failed_before_is_not_what_keeps_the_system_from_being_looked_at(
     def blind() -> None:
         raise KernelError("could not list links", errno.ENOBUFS)
 
-    async def story(it: Daemon) -> None:
+    async def story(it: Agent) -> None:
         assert (await it.latest()).failed == {"bond0"}
         monkeypatch.setattr(system.kernel, "links", blind)
         outcome = await it.converge()
@@ -86,9 +83,9 @@ def test_a_part_that_breaks_ends_the_service(tmp_path: Path) -> None:
     async def breaks() -> None:
         raise RuntimeError("the channel to the host")
 
-    async def story(it: Daemon) -> None:
+    async def story(it: Agent) -> None:
         await it.latest()
-        it._background(breaks())
+        it.background(breaks())
         await it._stopping.wait()
 
     with pytest.raises(RuntimeError, match="the channel to the host"):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.core.model import Link, Policy
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.policy import Policy
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.service.first_boot import (
     LIMIT_S,

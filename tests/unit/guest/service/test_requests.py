@@ -11,62 +11,64 @@ from typing import Any
 import pytest
 
 from guestagent.errors import ConflictError, DeadlineError, GuestAgentError
-from guestagent.guest.core.model import Pair, Policy
-from guestagent.guest.reconcile.engine import Outcome
+from guestagent.guest.core.pair import Pair
+from guestagent.guest.core.policy import Policy
+from guestagent.guest.reconcile.engine import ConvergeResult
 from guestagent.guest.reconcile.observe import DRAIN_S
 from guestagent.guest.report.history import History
-from guestagent.guest.service.path_monitor import PathWatch
+from guestagent.guest.service.agent import Agent
+from guestagent.guest.service.path_monitor import PathMonitor
 from guestagent.guest.service.requests import Requests
-from guestagent.guest.state.holds import DEFAULT_HOLD_S, Leases
+from guestagent.guest.state.holds import DEFAULT_HOLD_S, Holds
 from guestagent.json_fields import Obj
 from guestagent.protocol import Request
 from tests.fakes.paths import watch
-from tests.fakes.system import FakeRelease, FakeSystem
+from tests.fakes.system import FakeSystem, FakeUndone
 
 MAC = "52:54:00:00:00:01"
 
 
 @dataclass
-class FakeAgent:
+class FakeAgent(Agent):
     """The daemon without its loop: an engine on a guest in memory."""
 
     system: FakeSystem
-    leases: Leases
+    holds: Holds
     policy: Policy = field(default_factory=Policy)
-    paths: PathWatch = field(default_factory=lambda: watch(lambda: 0.0))
-    released: FakeRelease = field(init=False)
+    paths: PathMonitor = field(default_factory=lambda: watch(lambda: 0.0))
+    undone: FakeUndone = field(init=False)
     history: History = field(default_factory=History)
-    told: list[str] = field(default_factory=list)
+    announced_macs: list[str] = field(default_factory=list)
     announced: dict[str, int] = field(default_factory=dict)
-    looks: list[int] = field(default_factory=list)
+    polls: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.released = self.system.released
+        self.undone = self.system.undone
 
-    async def latest(self) -> Outcome:
-        return self.system.engine().look(self.leases.current())
+    async def latest(self) -> ConvergeResult:
+        return self.system.engine().look(self.holds.current())
 
-    async def converge(self) -> Outcome:
-        return self.system.engine().converge(self.leases.current())
+    async def converge(self) -> ConvergeResult:
+        return self.system.engine().converge(self.holds.current())
 
-    def next_outcome(self) -> asyncio.Future[Outcome]:
+    def next_result(self) -> asyncio.Future[ConvergeResult]:
         """Return the next result: with an advancing clock an undo ends, a switch never does."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        if self.released.macs:
+        future: asyncio.Future[ConvergeResult] = asyncio.get_running_loop().create_future()
+        if self.undone.macs:
             self.system.later(DRAIN_S)
             future.set_result(self.system.engine().converge())
         return future
 
-    async def unsent(self, ifindexes: frozenset[int]) -> int:
+    async def tx_backlog(self, ifindexes: frozenset[int]) -> int:
         """Return the packets that are queued on the VF, fewer at each poll."""
-        left = self.system.engine().unsent(ifindexes)
-        self.looks.append(left)
+        left = self.system.engine().tx_backlog(ifindexes)
+        self.polls.append(left)
         for ifindex in ifindexes & self.system.kernel.held_back.keys():
             self.system.kernel.held_back[ifindex] -= 1
         return left
 
     async def announce(self, pairs: tuple[Pair, ...]) -> int:
-        self.told.extend(pair.mac for pair in pairs)
+        self.announced_macs.extend(pair.mac for pair in pairs)
         return 3
 
 
@@ -76,7 +78,7 @@ def agent(tmp_path: Path) -> FakeAgent:
     system.kernel.plug("ens2", MAC, driver="virtio_net")
     system.kernel.plug("ens3", MAC)
     system.engine().converge()
-    return FakeAgent(system=system, leases=Leases(tmp_path, lambda: system.now_s))
+    return FakeAgent(system=system, holds=Holds(tmp_path, lambda: system.now_s))
 
 
 def ask(agent: FakeAgent, name: str, **arguments: object) -> Mapping[str, Any]:
@@ -104,7 +106,7 @@ def test_the_standby_is_confirmed_when_the_vf_has_sent_what_it_was_given(
 ) -> None:
     agent.system.kernel.held_back[agent.system.kernel.named("ens3").ifindex] = 3
     ask(agent, "switch", to="standby")
-    assert agent.looks == [3, 2, 1, 0]
+    assert agent.polls == [3, 2, 1, 0]
 
 
 def test_a_vf_that_sends_nothing_any_more_does_not_keep_the_guest_on_it(
@@ -122,7 +124,7 @@ def test_switching_back_ends_the_hold(agent: FakeAgent, back: str) -> None:
     ask(agent, "switch", to="standby")
     ask(agent, "switch", to=back)
     assert active(agent) == "ens3"
-    assert agent.leases.current() == frozenset()
+    assert agent.holds.current() == frozenset()
 
 
 def test_asking_for_the_vf_fails_where_there_is_none(agent: FakeAgent) -> None:
@@ -136,7 +138,7 @@ def test_without_a_carrier_on_the_standby_nothing_is_changed(agent: FakeAgent) -
     with pytest.raises(ConflictError, match="no carrier"):
         ask(agent, "switch", to="standby")
     assert active(agent) == "ens3"
-    assert agent.leases.current() == frozenset()
+    assert agent.holds.current() == frozenset()
 
 
 def test_a_switch_that_the_kernel_refuses_leaves_no_hold(agent: FakeAgent) -> None:
@@ -144,7 +146,7 @@ def test_a_switch_that_the_kernel_refuses_leaves_no_hold(agent: FakeAgent) -> No
     with pytest.raises(GuestAgentError):
         ask(agent, "switch", to="standby")
     assert active(agent) == "ens3"
-    assert agent.leases.current() == frozenset()
+    assert agent.holds.current() == frozenset()
 
 
 def test_what_fails_for_another_pair_keeps_no_pair_from_the_standby(agent: FakeAgent) -> None:
@@ -155,7 +157,7 @@ def test_what_fails_for_another_pair_keeps_no_pair_from_the_standby(agent: FakeA
     answer = ask(agent, "switch", to="standby", bond="bond0")
     assert active(agent) == "ens2"
     assert [pair["mac"] for pair in answer["pairs"]] == [MAC]
-    assert agent.leases.current() == {MAC}
+    assert agent.holds.current() == {MAC}
 
 
 @pytest.mark.parametrize("to", ["standby", "auto"])
@@ -178,7 +180,7 @@ def test_a_failed_renewal_keeps_the_hold_that_was_there(agent: FakeAgent) -> Non
     agent.system.kernel.set_carrier(agent.system.kernel.named("ens2").ifindex, carrier=False)
     with pytest.raises(ConflictError):
         ask(agent, "switch", to="standby", hold_s=90)
-    assert agent.leases.remaining_s(MAC) == 60
+    assert agent.holds.remaining_s(MAC) == 60
 
 
 @pytest.mark.parametrize(
@@ -213,18 +215,18 @@ def test_waiting_for_what_is_there_returns_at_once_and_else_says_why_not(
 
 
 def test_waiting_for_a_vf_that_was_just_plugged_waits_for_its_pair(tmp_path: Path) -> None:
-    agent = FakeAgent(system=FakeSystem(), leases=Leases(tmp_path, lambda: 0.0))
+    agent = FakeAgent(system=FakeSystem(), holds=Holds(tmp_path, lambda: 0.0))
     agent.system.kernel.plug("ens2", MAC, driver="virtio_net")
     with pytest.raises(ConflictError, match="no pair"):
         ask(agent, "wait", active="vf", bond=MAC, timeout_s=0)
 
-    def found() -> asyncio.Future[Outcome]:
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    def found() -> asyncio.Future[ConvergeResult]:
+        future: asyncio.Future[ConvergeResult] = asyncio.get_running_loop().create_future()
         agent.system.kernel.plug("ens3", MAC)
         future.set_result(agent.system.engine().converge())
         return future
 
-    agent.next_outcome = found  # type: ignore[method-assign]
+    agent.next_result = found  # type: ignore[method-assign]
     (pair,) = ask(agent, "wait", active="vf", bond=MAC, timeout_s=5)["pairs"]
     assert (pair["mac"], pair["active"]) == (MAC, "vf")
 
@@ -232,11 +234,11 @@ def test_waiting_for_a_vf_that_was_just_plugged_waits_for_its_pair(tmp_path: Pat
 def test_a_pair_can_be_named_by_bond_or_by_mac(agent: FakeAgent) -> None:
     for name in ("bond0", MAC):
         ask(agent, "announce", bond=name)
-    assert agent.told == [MAC, MAC]
+    assert agent.announced_macs == [MAC, MAC]
 
 
 def test_a_guest_without_a_pair_says_so(tmp_path: Path) -> None:
-    agent = FakeAgent(system=FakeSystem(), leases=Leases(tmp_path, lambda: 0.0))
+    agent = FakeAgent(system=FakeSystem(), holds=Holds(tmp_path, lambda: 0.0))
     with pytest.raises(ConflictError, match="no pair"):
         ask(agent, "switch", to="standby")
     assert ask(agent, "status")["pairs"] == ()
@@ -250,7 +252,7 @@ def test_undo_answers_when_the_bond_is_gone_and_adopt_when_it_is_back(agent: Fak
     assert ask(agent, "undo")["released"] == [{**pair, "bond": None}], "repeating it is fine"
     (back,) = ask(agent, "adopt", bond="bond0")["pairs"]
     assert (back["bond"], back["active"]) == ("bond0", "vf")
-    assert agent.released.macs == set()
+    assert agent.undone.macs == set()
 
 
 def test_undo_of_a_bond_that_something_uses_changes_nothing(agent: FakeAgent) -> None:
@@ -258,7 +260,7 @@ def test_undo_of_a_bond_that_something_uses_changes_nothing(agent: FakeAgent) ->
     agent.system.kernel.add_virtual("bond0.5", MAC, "vlan", lower=bond)
     with pytest.raises(ConflictError, match=r"bond0\.5 uses bond0"):
         ask(agent, "undo")
-    assert agent.released.macs == set()
+    assert agent.undone.macs == set()
     assert active(agent) == "ens3"
 
 

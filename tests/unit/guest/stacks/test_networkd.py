@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.core.model import Address, Link, StackFile
+from guestagent.guest.core.addressing import Address
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.snapshot import StackFile
 from guestagent.guest.stacks.base import Nic, Strength
 from guestagent.guest.stacks.networkd.network_file import Matchable
 from guestagent.guest.stacks.networkd.stack import Networkd

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from guestagent.errors import DeadlineError
-from guestagent.guest.core.model import Address, Link, StackFile
+from guestagent.guest.core.addressing import Address
+from guestagent.guest.core.link import Link
+from guestagent.guest.core.snapshot import StackFile
 from guestagent.guest.stacks.base import Nic
 from guestagent.guest.stacks.ini import parse, value_of
 from guestagent.guest.stacks.networkmanager import bond_profile, busctl, service, stack

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from guestagent.errors import InternalError, PeerError
-from guestagent.guest.core.model import Autoconfiguration, Link, StackFile
+from guestagent.guest.core.link import Autoconfiguration, Link
+from guestagent.guest.core.snapshot import StackFile
 from guestagent.guest.stacks.base import NetworkStack, Nic, Ownership, Strength
 from guestagent.guest.stacks.registry import make_stacks, registered
 from guestagent.guest.stacks.select import Stacks

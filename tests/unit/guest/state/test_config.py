@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from guestagent.errors import ConfigurationError
-from guestagent.guest.core.model import BondOptions, PairPolicy, Policy
+from guestagent.guest.core.policy import BondOptions, PairPolicy, Policy
 from guestagent.guest.state.config import CONFIGURATION, EXAMPLE, load
 
 NAMED = frozenset({"52:54:00:aa:00:01", "0000:07:00.0", "mlx5_core"})

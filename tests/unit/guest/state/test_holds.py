@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.state.holds import Leases
+from guestagent.guest.state.holds import Holds
 
 MAC = "52:54:00:00:00:01"
 
@@ -22,7 +22,7 @@ class Time:
 
 def test_a_hold_ends_by_itself(tmp_path: Path) -> None:
     clock = Time()
-    leases = Leases(tmp_path, clock)
+    leases = Holds(tmp_path, clock)
     leases.hold(MAC, 120)
     clock.now_s += 119
     assert leases.current() == {MAC}
@@ -34,39 +34,39 @@ def test_a_hold_ends_by_itself(tmp_path: Path) -> None:
 
 def test_a_hold_outlives_a_restart_of_the_agent_but_not_its_time(tmp_path: Path) -> None:
     clock = Time()
-    Leases(tmp_path, clock).hold(MAC, 120)
+    Holds(tmp_path, clock).hold(MAC, 120)
     clock.now_s += 60
-    assert Leases(tmp_path, clock).remaining_s(MAC) == 60
+    assert Holds(tmp_path, clock).remaining_s(MAC) == 60
     clock.now_s += 61
-    assert Leases(tmp_path, clock).current() == frozenset()
+    assert Holds(tmp_path, clock).current() == frozenset()
 
 
 def test_the_end_of_a_hold_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = Time()
-    leases = Leases(tmp_path, clock)
+    leases = Holds(tmp_path, clock)
     leases.hold(MAC, 10)
     clock.now_s += 10
     with caplog.at_level("INFO"):
         for _ in range(2):
             assert leases.current() == frozenset()
-            leases = Leases(tmp_path, clock)
+            leases = Holds(tmp_path, clock)
     assert len(caplog.records) == 1
 
 
 def test_asking_again_renews_a_hold_and_releasing_ends_it(tmp_path: Path) -> None:
     clock = Time()
-    leases = Leases(tmp_path, clock)
+    leases = Holds(tmp_path, clock)
     leases.hold(MAC, 10)
     clock.now_s += 5
     leases.hold(MAC, 10)
     assert leases.remaining_s(MAC) == 10
-    leases.release(MAC)
-    leases.release(MAC)
+    leases.end(MAC)
+    leases.end(MAC)
     assert leases.remaining_s(MAC) is None
-    assert Leases(tmp_path, clock).current() == frozenset()
+    assert Holds(tmp_path, clock).current() == frozenset()
 
 
 @pytest.mark.parametrize("content", [b'{"leases": [{"mac": 5}]}', b"\xff\xfe\x00"])
 def test_a_damaged_file_means_no_hold(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "leases.json").write_bytes(content)
-    assert Leases(tmp_path, Time()).current() == frozenset()
+    assert Holds(tmp_path, Time()).current() == frozenset()

@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from guestagent.guest.core.model import Remembered
+from guestagent.guest.core.snapshot import RememberedPair
 from guestagent.guest.state.known_pairs import PairStore
-from guestagent.guest.state.undone_pairs import ReleasedPairs
+from guestagent.guest.state.undone_pairs import UndonePairs
 
 MAC = "52:54:00:00:00:01"
 
 
 def test_what_is_noted_is_known_to_everybody_until_it_is_taken_back(tmp_path: Path) -> None:
-    assert ReleasedPairs(tmp_path).current() == frozenset()
-    ReleasedPairs(tmp_path).add({MAC})
-    ReleasedPairs(tmp_path).add({"other"})
-    assert ReleasedPairs(tmp_path).current() == {MAC, "other"}
-    ReleasedPairs(tmp_path).remove({"other", "unknown"})
-    assert ReleasedPairs(tmp_path).current() == {MAC}
+    assert UndonePairs(tmp_path).current() == frozenset()
+    UndonePairs(tmp_path).add({MAC})
+    UndonePairs(tmp_path).add({"other"})
+    assert UndonePairs(tmp_path).current() == {MAC, "other"}
+    UndonePairs(tmp_path).remove({"other", "unknown"})
+    assert UndonePairs(tmp_path).current() == {MAC}
 
 
 @pytest.mark.parametrize("content", [b'{"released": 1}', b"\xff\xfe\x00"])
 def test_a_damaged_file_releases_nothing(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "released.json").write_bytes(content)
-    assert ReleasedPairs(tmp_path).current() == frozenset()
+    assert UndonePairs(tmp_path).current() == frozenset()
 
 
 @pytest.mark.parametrize("content", [b'{"pairs": [{"mac": 5}]}', b"\xff\xfe\x00", b""])
@@ -34,6 +34,6 @@ def test_a_damaged_file_remembers_nothing_and_is_written_anew(
 ) -> None:
     (tmp_path / "pairs.json").write_bytes(content)
     assert PairStore(tmp_path).load() == ()
-    pair = Remembered(mac=MAC, bond="bond0")
+    pair = RememberedPair(mac=MAC, bond="bond0")
     PairStore(tmp_path).add(pair)
     assert PairStore(tmp_path).load() == (pair,)
