@@ -20,7 +20,7 @@ from lab.network.wires import Network
 from lab.probe.accounting import longest_gap_ms
 from lab.probe.counters import Counters
 from lab.probe.probe import Probe, Result
-from tests.guest.seen import GAP_S, in_links, wait_converged
+from tests.guest.seen import GAP_S, in_links, take_apart, wait_converged
 from tests.guest.seen import Network as Links
 
 PAIR = Pair()
@@ -309,7 +309,7 @@ def tell(guests: Guests, network: Network, flavour: Flavour) -> None:
     if stack is Stack.CLOUD_INIT:
         guest.run(VF_FIRST)
     story.reboot("vf")
-    undone = story.probed(("undo", lambda: guest.run("guestagent undo"), "nic"))
+    undone = story.probed(("undo", lambda: take_apart(guest), "nic"))
     assert undone["undo"].lost == 0 or (flavour.dhcp and stack is Stack.IFUPDOWN), undone
     assert {lease.client for lease in network.leases()} == clients, "one client all the time"
     if UNITS[stack] == "systemd-networkd":

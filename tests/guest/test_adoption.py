@@ -20,6 +20,7 @@ from tests.guest.seen import (
     configuration,
     look,
     probed,
+    take_apart,
     wait_converged,
     wait_on_standby,
     wait_on_vf,
@@ -151,7 +152,7 @@ def test_all_that_a_nic_has_goes_to_the_bond_and_comes_back(
         assert_becomes(lambda: addressing(guest, bond.name), before)
         # The NIC filtered strictly, and what still came there was taken all the same.
         assert "3 received" in guest.run(LARGE)
-        result = probed(network, guest, lambda: guest.run("guestagent undo"))
+        result = probed(network, guest, lambda: take_apart(guest))
         assert_nothing_lost(result)
         assert_becomes(lambda: addressing(guest, NIC), before)
         assert "3 received" in guest.run(LARGE)
@@ -199,7 +200,7 @@ def test_what_networkd_has_for_a_nic_goes_to_the_bond_and_comes_back(
     assert guest.run("ip -o link show bond0 | grep -o 'mtu [0-9]*'").strip() == "mtu 9000"
     assert "via 198.18.0.1 dev bond0" in guest.run("ip route show table 1000")
     assert_becomes(lambda: guest.run("ip rule").count("lookup 1000"), 1)
-    result = probed(network, guest, lambda: guest.run("guestagent undo"))
+    result = probed(network, guest, lambda: take_apart(guest))
     assert_nothing_lost(result)
     assert_becomes(
         lambda: but_for(made, configuration(guest) + guest.run("ip rule")), but_for(made, before)
