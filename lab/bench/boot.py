@@ -20,7 +20,7 @@ from pathlib import Path
 from lab.bench.alone import DIRECTORY, keep
 from lab.image.build import Image, ensure_image
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.network.wires import Network
 
 ROUNDS = 5
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
                         help=f"default: {ROUNDS}")  # fmt: skip
     rounds = parser.parse_args(arguments).rounds
     with_agent, without = ensure_image(), ensure_image(with_agent=False)
-    pair = Setup(pairs=(Pair(vf_at_boot=True),))
+    pair = Setup(pairs=(NicPair(vf_at_boot=True),))
     kinds = {
         "one NIC, no agent": (without, Setup()),
         "one NIC, the agent": (with_agent, Setup()),

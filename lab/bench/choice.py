@@ -14,7 +14,7 @@ RATE_HZ = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class RaceChoice:
     """Methods and scenarios of a command line."""
 
     methods: tuple[Method, ...]
@@ -37,7 +37,7 @@ class Choice:
                 yield f"{method.name} without {', '.join(missing)} ({method.left_out})"
 
 
-def parse(arguments: Sequence[str]) -> Choice:
+def parse(arguments: Sequence[str]) -> RaceChoice:
     """Return the choice of a command line.
 
     :raise ConfigurationError: nothing that is asked for applies.
@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str]) -> Choice:
     parser.add_argument("--rate", type=_positive, metavar="HZ", default=RATE_HZ,
                         help=f"packets a second in each flow, default: {RATE_HZ:.0f}")  # fmt: skip
     options = parser.parse_args(arguments)
-    choice = Choice(
+    choice = RaceChoice(
         methods=tuple(method for method in METHODS if method.name in options.methods),
         scenarios=tuple(item for item in Scenario if item in options.scenarios),
         rounds=options.rounds,

@@ -22,7 +22,7 @@ from lab.base.waiting import wait_until
 from lab.bench.alone import DIRECTORY, alone, keep, wait_calm
 from lab.bench.linkevents import MONITOR, appear_ms
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.probe.usage import agent_usage
 
 PAIRS = 16
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pairs", type=int, metavar="N", default=PAIRS,
                         help=f"default: {PAIRS}")  # fmt: skip
     count: int = parser.parse_args(arguments).pairs
-    setup = Setup(pairs=tuple(Pair(index=index) for index in range(count)), memory_mib=1024)
+    setup = Setup(pairs=tuple(NicPair(index=index) for index in range(count)), memory_mib=1024)
     logs = DIRECTORY / "crowd"
     with alone("crowd", setup) as guest:
         found = {"first plug": _plug_all(guest, logs / "first.txt")}

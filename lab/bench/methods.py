@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lab.image.seed import Files
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 
 
 class Scenario(StrEnum):
@@ -60,7 +60,7 @@ class Method:
     @property
     def setup(self) -> Setup:
         """The guest, as the lab starts it."""
-        return Setup(pairs=(Pair(failover=self.failover),), network_files=self.files)
+        return Setup(pairs=(NicPair(failover=self.failover),), network_files=self.files)
 
     @property
     def guest(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}".rstrip() for line in text.strip().splitlines())
 
 
-PAIR = Pair()
+PAIR = NicPair()
 VF_NAME = "enp2s0"
 """Name that udev gives to a NIC behind the port rp1."""
 

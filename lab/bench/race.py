@@ -22,7 +22,7 @@ from pathlib import Path
 from guestagent.errors import DeadlineError, GuestAgentError
 from lab.base.paths import BUILD
 from lab.bench import plot, report
-from lab.bench.choice import Choice, parse
+from lab.bench.choice import RaceChoice, parse
 from lab.bench.contestant import image_of, prepare
 from lab.bench.figures import Round, entries
 from lab.bench.heats import Figures, Heats
@@ -71,7 +71,7 @@ def _remove_last() -> None:
 
 @dataclass(slots=True)
 class _Race:
-    choice: Choice
+    choice: RaceChoice
     rounds: list[tuple[str, Scenario, Round]] = field(default_factory=list)
     failures: int = 0
     begin_s: float = field(default_factory=time.monotonic)

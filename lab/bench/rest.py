@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from lab.bench.alone import alone, keep, wait_calm
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.probe.usage import agent_memory, agent_usage
 
 SECONDS = 300
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=int, metavar="N", default=SECONDS,
                         help=f"default: {SECONDS}")  # fmt: skip
     seconds = parser.parse_args(arguments).seconds
-    setup = Setup(pairs=(Pair(vf_at_boot=True),))
+    setup = Setup(pairs=(NicPair(vf_at_boot=True),))
     with alone("rest", setup) as guest:
         wait_calm(guest)
         # What the boot itself stirs up goes on for a while after its end.

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 
 from lab.bench.alone import alone, keep, wait_calm
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.probe.usage import Usage, agent_usage
 
 CYCLES = 1000
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     cycles: int = parser.parse_args(arguments).cycles
     # An emulator of several processors ends, once in some hundred hot-plugs, by an assertion of
     # its own (lab/machine/faults.py): one of them still knows what another has just removed.
-    setup = Setup(pairs=(Pair(vf_at_boot=True),), cpus=1)
+    setup = Setup(pairs=(NicPair(vf_at_boot=True),), cpus=1)
     with alone("soak", setup) as guest:
         wait_calm(guest)
         samples, times_us = soak(guest, cycles)

@@ -24,7 +24,7 @@ from lab.base.waiting import wait_until
 from lab.demo.run import DemoRun, say, summarize
 from lab.image.build import ensure_image
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.migration import host_helper, timeline
 from lab.network.wires import Network
 from lab.probe.probe import Probe
@@ -74,7 +74,7 @@ def conclude(story: Callable[[Path], DemoRun]) -> int:
 
 def _run(logs: Path) -> DemoRun:
     image = ensure_image()
-    pair = Pair(vf_at_boot=True)
+    pair = NicPair(vf_at_boot=True)
     setup = Setup(name="hostA", pairs=(pair,))
     with (
         Network() as network,

@@ -8,10 +8,10 @@ from pathlib import Path
 from lab.demo.run import DemoRun, say, summarize
 from lab.nested.host import Hosts
 from lab.network.wires import Network
-from lab.probe.probe import Pace, Probe
+from lab.probe.probe import Probe, ProbePace
 
 CALM_S = 5.0
-PACE = Pace(rate_hz=20.0, chunks_hz=5.0, sample_s=0.2, linger_s=3.0)
+PACE = ProbePace(rate_hz=20.0, chunks_hz=5.0, sample_s=0.2, linger_s=3.0)
 """Pace of a probe of a guest that is emulated together with its host."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.migration import host_helper
-from lab.migration.phases import ROUND_TRIP_S, Phase, phases_of
+from lab.migration.phases import ROUND_TRIP_S, LossPhase, phases_of
 from lab.probe.probe import Result
 
 EXPECTED_PORTS = {"before": "vf", "during": "standby", "after": "vf"}
@@ -20,7 +20,7 @@ class DemoRun:
 
     probe: Result
     helper: host_helper.Report
-    phases: tuple[Phase, ...]
+    phases: tuple[LossPhase, ...]
     active_port: dict[str, str]
 
     def problems(self) -> Iterator[str]:

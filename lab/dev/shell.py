@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.base.paths import LOGS
 from lab.image.build import ensure_image
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.network.wires import Network
 
 HELP = """\
@@ -18,7 +18,7 @@ In another terminal: {sockets} has QMP and agent sockets.
 def main() -> int:
     """Boot the guest, connect the terminal to its console, return when the guest is off."""
     image = ensure_image()
-    setup = Setup(pairs=(Pair(vf_at_boot=True),))
+    setup = Setup(pairs=(NicPair(vf_at_boot=True),))
     logs = LOGS / "shell"
     with (
         Network() as network,

@@ -80,7 +80,7 @@ _UNITS = {
 
 
 class Nics(Protocol):
-    """The pair of NICs that a guest is configured for (lab.machine.setup.Pair)."""
+    """The pair of NICs that a guest is configured for (lab.machine.setup.NicPair)."""
 
     @property
     def index(self) -> int:

@@ -14,7 +14,7 @@ BOOT_TIMEOUT_S = 400.0
 COMMAND_TIMEOUT_S = 180.0
 
 
-class Guest:
+class CommandGuest:
     """A guest that runs commands; what it is made of is ``setup``."""
 
     patience = 1.0

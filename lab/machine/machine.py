@@ -36,9 +36,9 @@ from lab.machine.accelerator import TCG, accelerator
 from lab.machine.command_line import MONITORS, BootFiles, command_line, serial_ports
 from lab.machine.commands import Commands, Completed, QemuGoneError
 from lab.machine.faults import EmulatorFault, QemuEndedFault, epitaph, fault
-from lab.machine.guest import BOOT_TIMEOUT_S, COMMAND_TIMEOUT_S, Guest
-from lab.machine.monitor import EVENT_TIMEOUT_S, Event, Json, Monitor
-from lab.machine.setup import Pair, Setup
+from lab.machine.guest import BOOT_TIMEOUT_S, COMMAND_TIMEOUT_S, CommandGuest
+from lab.machine.monitor import EVENT_TIMEOUT_S, Json, Monitor, QmpEvent
+from lab.machine.setup import NicPair, Setup
 from lab.network.wires import Network
 
 UNPLUG_TIMEOUT_S = 120.0
@@ -67,7 +67,7 @@ class Frozen:
         return self.directory / "disk.qcow2"
 
 
-class Machine(Guest):
+class Machine(CommandGuest):
     """A QEMU with one guest; a context manager, started at its beginning and gone at its end.
 
     ``logs`` gets ``<name>-serial.log``, ``<name>-qemu.log`` and ``<name>-journal.txt``.
@@ -142,7 +142,7 @@ class Machine(Guest):
     # -- the guest -----------------------------------------------------------------------------
 
     def wait_ready(self, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """See ``Guest.wait_ready``.
+        """See ``CommandGuest.wait_ready``.
 
         :raise QemuEndedFault: QEMU ended meanwhile.
         :raise EmulatorFault: the start-up does not end, and the emulator is why.
@@ -162,7 +162,7 @@ class Machine(Guest):
     def execute(
         self, script: str, *, stdin: str = "", timeout_s: float = COMMAND_TIMEOUT_S
     ) -> Completed:
-        """See ``Guest.execute``; where QEMU has ended, the error says how."""
+        """See ``CommandGuest.execute``; where QEMU has ended, the error says how."""
         try:
             return super().execute(script, stdin=stdin, timeout_s=timeout_s)
         except QemuGoneError as error:
@@ -203,7 +203,7 @@ class Machine(Guest):
             raise UnknownOutcomeError(f"{error}\n{self._epitaph()}") from error
 
     @property
-    def events(self) -> tuple[Event, ...]:
+    def events(self) -> tuple[QmpEvent, ...]:
         """All QMP events so far."""
         return self._monitor.events
 
@@ -214,7 +214,7 @@ class Machine(Guest):
         device: str | None = None,
         after: int = 0,
         timeout_s: float = EVENT_TIMEOUT_S,
-    ) -> Event:
+    ) -> QmpEvent:
         """Wait for a QMP event, of one device if given; see ``Monitor.wait_event``."""
         return self._monitor.wait_event(
             name,
@@ -223,12 +223,14 @@ class Machine(Guest):
             timeout_s=timeout_s,
         )
 
-    def plug_vf(self, pair: Pair | None = None, *, bus: str | None = None) -> None:
+    def plug_vf(self, pair: NicPair | None = None, *, bus: str | None = None) -> None:
         """Plug the VF of a pair (the first), into its port or another one; returns at once."""
         device = (pair or self.setup.pairs[0]).vf_device()
         self.qmp("device_add", **(device | ({"bus": bus} if bus else {})))
 
-    def unplug_vf(self, pair: Pair | None = None, *, timeout_s: float = UNPLUG_TIMEOUT_S) -> Event:
+    def unplug_vf(
+        self, pair: NicPair | None = None, *, timeout_s: float = UNPLUG_TIMEOUT_S
+    ) -> QmpEvent:
         """Ask the guest to give a VF back, and wait until it has.
 
         :raise DeadlineError: DEVICE_DELETED did not come.

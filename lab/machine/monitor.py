@@ -37,7 +37,7 @@ COMMAND_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class QmpEvent:
     """One event of QEMU."""
 
     name: str
@@ -54,7 +54,7 @@ class Monitor:
 
     def __init__(self, path: Path | socket.socket, *, name: str) -> None:
         self._name = name
-        self._events: list[Event] = []
+        self._events: list[QmpEvent] = []
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -82,7 +82,7 @@ class Monitor:
         self._stop_loop()
 
     @property
-    def events(self) -> tuple[Event, ...]:
+    def events(self) -> tuple[QmpEvent, ...]:
         """All events so far, oldest first."""
         with self._changed:
             return tuple(self._events)
@@ -114,7 +114,7 @@ class Monitor:
         *,
         after: int = 0,
         timeout_s: float = EVENT_TIMEOUT_S,
-    ) -> Event:
+    ) -> QmpEvent:
         """Return the first event ``name`` whose data fulfil ``predicate``.
 
         ``after`` is a count of events to pass over, ``len(monitor.events)`` of before.
@@ -139,7 +139,7 @@ class Monitor:
                 self._keep(message)
 
     def _keep(self, message: Message) -> None:
-        event = Event(
+        event = QmpEvent(
             name=str(message["event"]), data=message.get("data", {}), at_s=time.monotonic()
         )
         with self._changed:

@@ -40,7 +40,7 @@ KERNEL_ARGUMENTS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class NicPair:
     """A virtio NIC and a VF with one MAC address."""
 
     index: int = 0
@@ -112,7 +112,7 @@ class Setup:
     name: str = "guest"
     host: str = "A"
     flavour: Flavour = PLAIN
-    pairs: tuple[Pair, ...] = (Pair(),)
+    pairs: tuple[NicPair, ...] = (NicPair(),)
     network_files: Files | None = None
     files: Files = field(default_factory=dict)
     memory_mib: int = 512
@@ -166,7 +166,7 @@ class Setup:
             else:
                 yield _tap(f"pf{number}", self.pf_tap(number))
 
-    def tap(self, pair: Pair, kind: str) -> str:
+    def tap(self, pair: NicPair, kind: str) -> str:
         """Return the name of the tap of a pair's standby (``s``) or VF (``v``)."""
         return f"{self.name}-{kind}{pair.index}"
 

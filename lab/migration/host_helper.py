@@ -18,7 +18,7 @@ PROGRAM = Path(sys.executable).with_name("guestagent-host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class EffectSpan:
     """One phase of the helper, in seconds of CLOCK_MONOTONIC."""
 
     name: str
@@ -35,7 +35,7 @@ class Report:
     message: str | None
     running_on: str
     accelerated: bool
-    phases: tuple[Span, ...]
+    phases: tuple[EffectSpan, ...]
     downtime: Pause | None
     """From the source's STOP to the destination's RESUME."""
     total_ms: float | None
@@ -51,7 +51,7 @@ class Report:
             raise PeerError(f"guestagent-host ended with {self.exit_code}: {self.message}")
         return self.downtime
 
-    def phase(self, name: str) -> Span:
+    def phase(self, name: str) -> EffectSpan:
         """Return a phase that took place; the whole of it if it has several steps.
 
         :raise PeerError: it did not.
@@ -59,7 +59,7 @@ class Report:
         spans = [span for span in self.phases if span.name == name]
         if not spans:
             raise PeerError(f"the host helper reported no phase {name}: {self}")
-        return Span(name=name, begin_s=spans[0].begin_s, end_s=spans[-1].end_s)
+        return EffectSpan(name=name, begin_s=spans[0].begin_s, end_s=spans[-1].end_s)
 
 
 def write_description(path: Path, source: Machine, destination: Machine) -> None:
@@ -129,7 +129,7 @@ def parse(report: Mapping[str, Any], exit_code: int, *, ahead_s: float = 0.0) ->
         running_on=report["running_on"],
         accelerated=report["accelerated"],
         phases=tuple(
-            Span(
+            EffectSpan(
                 name=phase["name"],
                 begin_s=phase["start_s"] - ahead_s,
                 end_s=phase["end_s"] - ahead_s,

@@ -15,7 +15,7 @@ ROUND_TRIP_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
+class LossPhase:
     """A stretch of time (host's clock) and what was lost of what was sent in it."""
 
     name: str
@@ -29,7 +29,7 @@ class Phase:
 
 def phases_of(
     result: Result, helper: Report, *, margin_s: float = ROUND_TRIP_S
-) -> tuple[Phase, ...]:
+) -> tuple[LossPhase, ...]:
     """Cut the time of the probe into the phases of a migration.
 
     ``before``, ``switch`` (the guest leaves the VF), ``unplug`` (the VF goes), ``move`` (the
@@ -67,9 +67,9 @@ def phases_of(
     )
 
 
-def _phase(result: Result, name: str, begin_s: float, end_s: float) -> Phase:
+def _phase(result: Result, name: str, begin_s: float, end_s: float) -> LossPhase:
     lost = [flow.lost_between(begin_s, end_s) for flow in result.flows]
-    return Phase(
+    return LossPhase(
         name=name,
         begin_s=begin_s,
         end_s=end_s,

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lab.migration.phases import Phase
+from lab.migration.phases import LossPhase
 from lab.probe.probe import Result
 
 COLOURS = {
@@ -29,7 +29,7 @@ PORT_LEVELS = {"none": 0.0, "standby": 1.0, "vf": 2.0}
 ZOOM_MARGIN_S = 0.08
 
 
-def draw(result: Result, phases: Sequence[Phase], target: Path) -> None:
+def draw(result: Result, phases: Sequence[LossPhase], target: Path) -> None:
     """Write ``target.svg`` and ``target.png``."""
     zoomed = [phase for phase in phases if phase.lost]
     with mpl.rc_context({"font.size": 9, "font.family": "sans-serif", "svg.hashsalt": "timeline"}):
@@ -48,7 +48,7 @@ def draw(result: Result, phases: Sequence[Phase], target: Path) -> None:
         figure.savefig(target.with_suffix(".png"), dpi=130)
 
 
-def _title(result: Result, phases: Sequence[Phase]) -> str:
+def _title(result: Result, phases: Sequence[LossPhase]) -> str:
     lost = f"{result.lost:,} of {result.sent:,} packets lost"
     where = ", ".join(f"{phase.lost} at {phase.name}" for phase in phases if phase.lost)
     return f"A guest with a VF moves from host A to host B: {lost}" + (
@@ -56,7 +56,7 @@ def _title(result: Result, phases: Sequence[Phase]) -> str:
     )
 
 
-def _draw_losses(axes: Axes, result: Result, phases: Sequence[Phase], *, totals: bool) -> None:
+def _draw_losses(axes: Axes, result: Result, phases: Sequence[LossPhase], *, totals: bool) -> None:
     _shade(axes, result, phases)
     names = list(FLOWS)
     for flow in result.flows:
@@ -74,7 +74,7 @@ def _draw_losses(axes: Axes, result: Result, phases: Sequence[Phase], *, totals:
     _plain(axes)
 
 
-def _draw_ports(axes: Axes, result: Result, phases: Sequence[Phase]) -> None:
+def _draw_ports(axes: Axes, result: Result, phases: Sequence[LossPhase]) -> None:
     _shade(axes, result, phases)
     times = [max(0.0, port.at_s - result.begin_s) for port in result.active_ports]
     levels = [PORT_LEVELS[port.kind] for port in result.active_ports]
@@ -99,7 +99,7 @@ def _draw_ports(axes: Axes, result: Result, phases: Sequence[Phase]) -> None:
     _plain(axes)
 
 
-def _draw_zoom(axes: Axes, result: Result, phases: Sequence[Phase], phase: Phase) -> None:
+def _draw_zoom(axes: Axes, result: Result, phases: Sequence[LossPhase], phase: LossPhase) -> None:
     _draw_losses(axes, result, phases, totals=False)
     lost = [
         loss.sent_at_s - result.begin_s
@@ -112,13 +112,13 @@ def _draw_zoom(axes: Axes, result: Result, phases: Sequence[Phase], phase: Phase
     )
 
 
-def _shade(axes: Axes, result: Result, phases: Sequence[Phase]) -> None:
+def _shade(axes: Axes, result: Result, phases: Sequence[LossPhase]) -> None:
     for phase in phases:
         begin_s, end_s = phase.begin_s - result.begin_s, phase.end_s - result.begin_s
         axes.axvspan(begin_s, end_s, color=COLOURS[phase.name], linewidth=0)
 
 
-def _name_phases(axes: Axes, phases: Sequence[Phase], result: Result) -> None:
+def _name_phases(axes: Axes, phases: Sequence[LossPhase], result: Result) -> None:
     """Write the name of each phase above its band; narrow neighbours take turns in height."""
     whole_s = result.end_s - result.begin_s
     last_s = -whole_s

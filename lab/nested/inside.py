@@ -14,7 +14,7 @@ from lab.image.build import Image
 from lab.machine.accelerator import KVM
 from lab.machine.command_line import MONITORS, SERIAL_PORTS, BootFiles, command_line
 from lab.machine.commands import Commands, connected
-from lab.machine.guest import Guest
+from lab.machine.guest import CommandGuest
 from lab.machine.machine import Machine
 from lab.machine.monitor import Json, Monitor
 from lab.machine.setup import Setup
@@ -71,7 +71,7 @@ def write_boot_disk(image: Image) -> Path:
     return disk
 
 
-class Inside(Guest):
+class Inside(CommandGuest):
     """One QEMU, which runs as a unit of the host: its guest boots, or it awaits one.
 
     Its standby's host end is a macvtap of the slot's name on ``pf``. ``directory`` has, on the

@@ -27,7 +27,7 @@ until [ "$(ip netns exec {NAMESPACE} cat /sys/class/net/eth0/carrier)" = 1 ]; do
 """
 
 
-class Neighbour:
+class NeighbourGuest:
     """VF ``index`` of ``pf``, which stays where it is put until the host ends."""
 
     def __init__(self, host: Machine, *, pf: str, index: int) -> None:

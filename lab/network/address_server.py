@@ -35,7 +35,7 @@ class Station:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class AddressLease:
     """An address that a client has asked for and got; ``mac`` is None with DHCPv6."""
 
     address: str
@@ -96,7 +96,7 @@ class AddressServer:
         """Log of the server: every request and every answer."""
         return (self._directory / "log").read_text(errors="replace")
 
-    def leases(self) -> tuple[Lease, ...]:
+    def leases(self) -> tuple[AddressLease, ...]:
         """Return the present leases, in the order in which they were given."""
         path = self._directory / "leases"
         return parse_leases(path.read_text() if path.exists() else "")
@@ -131,7 +131,7 @@ class AddressServer:
         return arguments
 
 
-def parse_leases(text: str) -> tuple[Lease, ...]:
+def parse_leases(text: str) -> tuple[AddressLease, ...]:
     """Return the leases of a dnsmasq lease file (dnsmasq: src/lease.c, lease_update_file).
 
     One lease a line: expiry, MAC (IAID with DHCPv6), address, host name, client identifier.
@@ -142,5 +142,5 @@ def parse_leases(text: str) -> tuple[Lease, ...]:
         if len(words) == 5:
             _, hardware, address, _, client = words
             mac = hardware if re.fullmatch("([0-9a-f]{2}:){5}[0-9a-f]{2}", hardware) else None
-            leases.append(Lease(address=address, mac=mac, client=client))
+            leases.append(AddressLease(address=address, mac=mac, client=client))
     return tuple(leases)

@@ -21,7 +21,7 @@ from typing import Self
 from guestagent.errors import SystemLacksError
 from lab.base.process import run
 from lab.base.runs import remove_leftovers, unique_name
-from lab.network.address_server import LEASE_S, AddressServer, Lease, Station
+from lab.network.address_server import LEASE_S, AddressLease, AddressServer, Station
 
 HOSTS = ("A", "B")
 PEER_STATION, GUEST_STATION = 1, 10
@@ -121,11 +121,11 @@ class Network:
     def serve_addresses(
         self, *, advertise: bool = True, dhcp6: bool = False, lease_s: int = LEASE_S
     ) -> None:
-        """Have the peer give addresses to guests, from now on: DHCPv4, and for IPv6 what is asked.
+        """Have the peer give addresses to guests from now on: DHCPv4, and for IPv6 as chosen.
 
-        The guest of pair N gets the IPv4 address of ``Pair(index=N)`` (and with ``dhcp6`` its IPv6
-        address), a default route through the peer, and from router advertisements the prefix of
-        the first pair.
+        The guest of pair N gets the IPv4 address of ``NicPair(index=N)`` (and with ``dhcp6`` its
+        IPv6 address), a default route through the peer, and from router advertisements the prefix
+        of the first pair.
 
         :raise PeerError: dnsmasq did not start.
         """
@@ -145,7 +145,7 @@ class Network:
         )
         self._server = self._cleanup.enter_context(server)
 
-    def leases(self) -> tuple[Lease, ...]:
+    def leases(self) -> tuple[AddressLease, ...]:
         """Return the leases of the DHCP server; none without a server."""
         return self._server.leases() if self._server else ()
 

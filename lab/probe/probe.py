@@ -22,8 +22,8 @@ from guestagent.errors import DeadlineError, GuestAgentError, PeerError
 from lab.base.paths import ROOT
 from lab.base.waiting import wait_until
 from lab.guestside.probing import PID, RESULT, decode
-from lab.machine.guest import Guest
-from lab.machine.setup import Pair
+from lab.machine.guest import CommandGuest
+from lab.machine.setup import NicPair
 from lab.network.wires import Network
 from lab.probe.accounting import ClockMap, Flow, Pause, account
 
@@ -43,7 +43,7 @@ WHAT_HOLDS_IT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class ProbePace:
     """How much the probe asks of a guest."""
 
     rate_hz: float = RATE_HZ
@@ -139,15 +139,15 @@ class Probe:
         self,
         network: Network,
         *,
-        pair: Pair | None = None,
+        pair: NicPair | None = None,
         rate_hz: float = RATE_HZ,
         family: str = "ipv4",
-        pace: Pace | None = None,
+        pace: ProbePace | None = None,
     ) -> None:
         """``pace`` is for a guest that can carry less than ``rate_hz``."""
         self._network = network
-        self._pair = pair or Pair()
-        self._pace = pace or Pace(rate_hz=rate_hz)
+        self._pair = pair or NicPair()
+        self._pace = pace or ProbePace(rate_hz=rate_hz)
         self.rate_hz = self._pace.rate_hz
         which = ("ipv4", "ipv6").index(family)
         self._peer_address = self._pair.peer_addresses[which].split("/")[0]
@@ -183,7 +183,7 @@ class Probe:
         self._peer.kill()
         self._peer.communicate()
 
-    def start(self, machine: Guest) -> None:
+    def start(self, machine: CommandGuest) -> None:
         """Begin to send in all directions; both ends have met before, so nothing is lost yet."""
         wait_until(
             f"the peer reaches {self._guest_address}",
@@ -198,7 +198,7 @@ class Probe:
         self._begin_s = time.monotonic()
         self._tell("send")
 
-    def stop(self, machine: Guest, *, pauses: Sequence[Pause] = ()) -> Result:
+    def stop(self, machine: CommandGuest, *, pauses: Sequence[Pause] = ()) -> Result:
         """End sending, wait for what is under way, and return what was seen.
 
         ``machine`` is the one that the guest runs on now, ``pauses`` are the times in which it

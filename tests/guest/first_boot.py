@@ -5,10 +5,10 @@ from __future__ import annotations
 from lab.image.flavour import Flavour, Stack, Suite
 from lab.machine.guests import Guests
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from tests.guest.seen import wait_converged, wait_on_standby, wait_on_vf
 
-PAIR = Pair(vf_at_boot=True)
+PAIR = NicPair(vf_at_boot=True)
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKs0ZjJ2ZXJ5bm90YXJlYWxrZXlhdGFsbHh4eHh4 someone"
 USER_DATA = f"""\
 #cloud-config
@@ -25,7 +25,7 @@ BOOT_S = 600.0
 """Of a first boot, on a busy machine."""
 
 
-def setup(suite: Suite, pair: Pair) -> Setup:
+def setup(suite: Suite, pair: NicPair) -> Setup:
     """Return a guest whose disk has a NoCloud seed."""
     flavour = Flavour(suite=suite, stack=Stack.CLOUD_INIT, dhcp=False)
     seed = flavour.seed((pair,), user_data=USER_DATA)

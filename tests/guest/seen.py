@@ -13,7 +13,7 @@ from guestagent.errors import DeadlineError
 from lab.base.waiting import wait_until
 from lab.machine.machine import Machine
 from lab.machine.monitor import Json
-from lab.machine.setup import Pair
+from lab.machine.setup import NicPair
 from lab.network.wires import Network as Wires
 from lab.probe.probe import Probe, Result
 from lab.probe.usage import Usage, agent_usage
@@ -76,19 +76,19 @@ class Network:
     nics: tuple[Nic, ...]
     bonds: tuple[Bond, ...]
 
-    def vf(self, pair: Pair) -> Nic | None:
+    def vf(self, pair: NicPair) -> Nic | None:
         """Return the VF of a pair."""
         return next((nic for nic in self.nics if nic.mac == pair.mac and not nic.virtio), None)
 
-    def standby(self, pair: Pair) -> Nic:
+    def standby(self, pair: NicPair) -> Nic:
         """Return the virtio NIC of a pair."""
         return next(nic for nic in self.nics if nic.mac == pair.mac and nic.virtio)
 
-    def bond(self, pair: Pair) -> Bond | None:
+    def bond(self, pair: NicPair) -> Bond | None:
         """Return the bond of a pair."""
         return next((bond for bond in self.bonds if bond.mac == pair.mac), None)
 
-    def on_vf(self, pair: Pair) -> bool:
+    def on_vf(self, pair: NicPair) -> bool:
         """Whether a pair is where it shall be while the VF is there."""
         bond, vf, standby = self.bond(pair), self.vf(pair), self.standby(pair)
         return (
@@ -102,7 +102,7 @@ class Network:
             and bond.alias.startswith("guestagent:")
         )
 
-    def on_standby(self, pair: Pair) -> bool:
+    def on_standby(self, pair: NicPair) -> bool:
         """Whether a pair is where it shall be while the VF is away."""
         bond, standby = self.bond(pair), self.standby(pair)
         return (
@@ -150,13 +150,13 @@ def in_links(links: Json) -> Network:
 
 
 def wait_on_vf(
-    guest: Machine, pair: Pair | None = None, *, timeout_s: float = CONVERGED_S
+    guest: Machine, pair: NicPair | None = None, *, timeout_s: float = CONVERGED_S
 ) -> Bond:
     """Wait until a pair (the first) is on its VF, and return its bond."""
     return _wait(guest, pair or guest.setup.pairs[0], Network.on_vf.__name__, timeout_s=timeout_s)
 
 
-def wait_on_standby(guest: Machine, pair: Pair | None = None) -> Bond:
+def wait_on_standby(guest: Machine, pair: NicPair | None = None) -> Bond:
     """Wait until a pair (the first) is on its standby, and return its bond."""
     return _wait(guest, pair or guest.setup.pairs[0], Network.on_standby.__name__)
 
@@ -282,7 +282,7 @@ def assert_nothing_lost(result: Result) -> None:
     assert (result.lost_on_the_way, result.tcp.survived) == (0, True), (lost, result.tcp)
 
 
-def _wait(guest: Machine, pair: Pair, state: str, *, timeout_s: float = CONVERGED_S) -> Bond:
+def _wait(guest: Machine, pair: NicPair, state: str, *, timeout_s: float = CONVERGED_S) -> Bond:
     seen: list[Network] = []
 
     def there() -> Bond | None:
@@ -298,7 +298,7 @@ def _wait(guest: Machine, pair: Pair, state: str, *, timeout_s: float = CONVERGE
     return found
 
 
-def _own(pair: Pair) -> frozenset[str]:
+def _own(pair: NicPair) -> frozenset[str]:
     """Return the addresses of a pair as the kernel writes them."""
     return frozenset(str(ip_interface(address)) for address in pair.addresses)
 

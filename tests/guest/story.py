@@ -15,7 +15,7 @@ from lab.image.flavour import Flavour, Stack, Suite
 from lab.machine.guests import Guests
 from lab.machine.machine import Machine
 from lab.machine.monitor import Json
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.network.wires import Network
 from lab.probe.accounting import longest_gap_ms
 from lab.probe.counters import Counters
@@ -23,7 +23,7 @@ from lab.probe.probe import Probe, Result
 from tests.guest.seen import GAP_S, in_links, take_apart, wait_converged
 from tests.guest.seen import Network as Links
 
-PAIR = Pair()
+PAIR = NicPair()
 SETTLED_S = 120.0
 LOOK_S = 0.5
 MEMORY_MIB = 768

@@ -11,7 +11,7 @@ from lab.base.waiting import wait_until
 from lab.machine.guests import Guests
 from lab.machine.machine import Machine
 from lab.machine.monitor import Json
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.network.wires import Network
 from tests.guest.seen import (
     CONVERGED_S,
@@ -26,7 +26,7 @@ from tests.guest.seen import (
     wait_on_vf,
 )
 
-PAIR, OTHER = Pair(), Pair(index=1)
+PAIR, OTHER = NicPair(), NicPair(index=1)
 NIC = "enp1s0"
 LARGE = "ping -c 3 -i 0.2 -W 30 -M do -s 8000 198.18.0.1"
 BY_HAND = f"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.machine.guests import Guests
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from tests.guest.seen import (
     assert_becomes,
     configuration,
@@ -14,7 +14,7 @@ from tests.guest.seen import (
     wait_on_vf,
 )
 
-FIRST, SECOND = Pair(vf_at_boot=True), Pair(index=1)
+FIRST, SECOND = NicPair(vf_at_boot=True), NicPair(index=1)
 
 
 def early_was_first(guest: Machine) -> bool:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair
+from lab.machine.setup import NicPair
 from lab.network.wires import Network
 from lab.probe.usage import agent_usage
 from tests.guest.seen import (
@@ -25,7 +25,7 @@ from tests.guest.seen import (
     wait_on_vf,
 )
 
-PAIR = Pair()
+PAIR = NicPair()
 OTHER_PORT = "rp3"
 CYCLES = 20
 

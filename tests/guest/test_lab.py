@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.base.waiting import wait_until
 from lab.machine.guests import Freezer, Guests
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.network.wires import Network
 from lab.probe.probe import Probe
 from tests.guest.seen import assert_nothing_lost
@@ -88,7 +88,7 @@ def test_the_probe_sees_when_a_path_was_broken(guest: Machine, network: Network)
 
 
 def test_two_pairs_have_wires_of_their_own(guests: Guests, network: Network) -> None:
-    machine = guests.start(Setup(pairs=(Pair(), Pair(index=1))))
+    machine = guests.start(Setup(pairs=(NicPair(), NicPair(index=1))))
     for pair in machine.setup.pairs:
         address = pair.addresses[0].split("/")[0]
         machine.run(f"ping -c 1 -W 30 {pair.peer_addresses[0].split('/')[0]} -I {address}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lab.base.waiting import wait_until
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair
+from lab.machine.setup import NicPair
 from tests.guest.seen import CONVERGED_S, look, wait_converged, wait_on_standby, wait_on_vf
 
-PAIR = Pair()
+PAIR = NicPair()
 NEW = "/tmp/new.toml"
 ALWAYS = f"""
 bond = "always"

@@ -8,7 +8,7 @@ from lab.base.waiting import wait_until
 from lab.machine.guests import Guests
 from lab.machine.machine import Machine
 from lab.machine.monitor import Json
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from tests.guest.seen import (
     CONVERGED_S,
     assert_becomes,
@@ -20,7 +20,7 @@ from tests.guest.seen import (
     wait_on_vf,
 )
 
-PAIR = Pair()
+PAIR = NicPair()
 BY_DRIVER = "Driver=virtio_net"
 """So that networkd itself keeps off the NICs that are plugged in."""
 NO_MODULE = "/etc/modprobe.d/no-bonding.conf"

@@ -8,7 +8,7 @@ from lab.base.waiting import wait_until
 from lab.image.flavour import Flavour, Stack
 from lab.machine.guests import Guests
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from tests.guest.seen import (
     CONVERGED_S,
     Bond,
@@ -19,7 +19,7 @@ from tests.guest.seen import (
     wait_on_vf,
 )
 
-PAIR = Pair()
+PAIR = NicPair()
 STATIC = "/srv/static"
 PING = "ping -c 1 -W 5 198.18.0.1"
 """Its packets may be lost: without the agent a VF is used as soon as it has a carrier, which is

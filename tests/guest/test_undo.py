@@ -6,7 +6,7 @@ from guestagent.guest.core.journal_ids import JournalId
 from lab.base.waiting import wait_until
 from lab.machine.guests import Guests
 from lab.machine.machine import Machine
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.network.wires import Network
 from tests.guest.seen import (
     CONVERGED_S,
@@ -26,7 +26,7 @@ from tests.guest.seen import (
     wait_on_vf,
 )
 
-PAIR = Pair(vf_at_boot=True)
+PAIR = NicPair(vf_at_boot=True)
 QUICK = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=100ms\n"
 # After the steps alone, and once after each: an agent that is killed whenever it says what it
 # waits for, or whenever it has told the network stack once more, never gets any further.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.image.flavour import Suite
 from lab.machine.guests import Guests
-from lab.machine.setup import Pair
+from lab.machine.setup import NicPair
 from tests.guest.first_boot import (
     BOOT_S,
     PAIR,
@@ -21,7 +21,7 @@ def test_a_first_boot_with_both_nics_applies_its_user_data(guests: Guests) -> No
 
 
 def test_a_first_boot_without_the_vf_and_boots_with_it_and_without(guests: Guests) -> None:
-    guest = guests.boot(setup(Suite.TRIXIE, Pair()))
+    guest = guests.boot(setup(Suite.TRIXIE, NicPair()))
     guest.wait_ready(timeout_s=BOOT_S)
     assert_cloud_init_did_its_work(guest)
     assert not hidden(guest), "there was none"

@@ -17,14 +17,14 @@ from pathlib import Path
 from lab.base.waiting import wait_until
 from lab.demo.nested import PACE
 from lab.machine.monitor import Json
-from lab.machine.setup import Pair
-from lab.migration.phases import Phase, phases_of
+from lab.machine.setup import NicPair
+from lab.migration.phases import LossPhase, phases_of
 from lab.nested.host import VFS, Hosts
 from lab.nested.inside import Inside
-from lab.nested.neighbour import Neighbour
+from lab.nested.neighbour import NeighbourGuest
 from lab.probe.probe import Probe, Result
 
-PAIR = Pair()
+PAIR = NicPair()
 CALM_S = 3.0
 PINGS = 20
 SLOW = "bandwidth_limit_mib_per_s = 1\n"
@@ -37,7 +37,7 @@ class Moved:
 
     report: Json
     seen: Result
-    phases: tuple[Phase, ...]
+    phases: tuple[LossPhase, ...]
     downtime_at_s: float
 
     def lost(self) -> dict[str, int]:
@@ -118,13 +118,13 @@ class Journey:
         return self._migrate(description, self.back, self.hosts.wait_on_standby)
 
     @cached_property
-    def neighbour(self) -> Neighbour:
+    def neighbour(self) -> NeighbourGuest:
         """The last VF of host A, which nobody claims any more, beside the guest that came back."""
         assert self.returned.report["running_on"] == "destination"
         released = self._helper("vf release", OTHERS)
         assert len(released["vfs"]) == VFS, released
         self.destination.close()
-        return Neighbour(self.hosts.machine, pf=self.hosts.pfs["A"], index=VFS - 1)
+        return NeighbourGuest(self.hosts.machine, pf=self.hosts.pfs["A"], index=VFS - 1)
 
     @cached_property
     def with_neighbour(self) -> Json:

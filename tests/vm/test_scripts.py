@@ -25,10 +25,10 @@ from lab.image.seed import write_initrd
 from lab.machine.accelerator import accelerator
 from lab.machine.commands import Commands
 from lab.machine.guests import Freezer
-from lab.machine.setup import Pair, Setup
+from lab.machine.setup import NicPair, Setup
 from lab.network.wires import Network
 
-PAIR = Pair()
+PAIR = NicPair()
 SETUP = Setup(pairs=(PAIR,))
 HOSTS = {"host1": "A", "host2": "B"}
 TIMEOUT_S = 600

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lab.image.flavour import PLAIN, Flavour, Stack, Suite
-from lab.machine.setup import Pair
-from lab.network.address_server import Lease, parse_leases
+from lab.machine.setup import NicPair
+from lab.network.address_server import AddressLease, parse_leases
 
-PAIRS = (Pair(), Pair(index=1))
+PAIRS = (NicPair(), NicPair(index=1))
 FLAVOURS = [
     Flavour(suite=suite, stack=stack, dhcp=dhcp)
     for suite in Suite
@@ -52,6 +52,8 @@ def test_leases_of_both_families_are_read() -> None:
         "1790000000 5924864 2001:db8::10 guest 00:02:00:00:ab:11\n"
     )
     assert parse_leases(text) == (
-        Lease(address="198.18.0.10", mac="52:54:00:5a:00:00", client="01:52:54:00:5a:00:00"),
-        Lease(address="2001:db8::10", mac=None, client="00:02:00:00:ab:11"),
+        AddressLease(
+            address="198.18.0.10", mac="52:54:00:5a:00:00", client="01:52:54:00:5a:00:00"
+        ),
+        AddressLease(address="2001:db8::10", mac=None, client="00:02:00:00:ab:11"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lab.migration.host_helper import Report, Span
+from lab.migration.host_helper import EffectSpan, Report
 from lab.migration.phases import phases_of
 from lab.probe.accounting import Flow, Loss, Pause
 from lab.probe.probe import ActivePort, Result, Tcp
@@ -35,10 +35,10 @@ def report(*, attach_s: float = 105.2) -> Report:
         running_on="destination",
         accelerated=True,
         phases=(
-            Span(name="prepare", begin_s=102.9, end_s=103.0),
-            Span(name="detach", begin_s=103.0, end_s=103.5),
-            Span(name="migrate", begin_s=103.5, end_s=105.1),
-            Span(name="attach", begin_s=attach_s, end_s=attach_s + 0.01),
+            EffectSpan(name="prepare", begin_s=102.9, end_s=103.0),
+            EffectSpan(name="detach", begin_s=103.0, end_s=103.5),
+            EffectSpan(name="migrate", begin_s=103.5, end_s=105.1),
+            EffectSpan(name="attach", begin_s=attach_s, end_s=attach_s + 0.01),
         ),
         downtime=Pause(begin_s=105.0, end_s=105.1),
         total_ms=1600,
@@ -56,7 +56,7 @@ def test_phases_follow_each_other_from_the_begin_of_the_probe_to_its_end() -> No
 
 def test_a_guest_that_leaves_its_vf_first_does_so_in_a_phase_of_its_own() -> None:
     unplanned = report()
-    switch = Span(name="switch", begin_s=102.95, end_s=103.0)
+    switch = EffectSpan(name="switch", begin_s=102.95, end_s=103.0)
     planned = replace(unplanned, phases=(unplanned.phases[0], switch, *unplanned.phases[1:]))
     before, left, unplug, *_ = phases_of(result([]), planned)
     assert (before.end_s, left.name, left.end_s) == (102.95, "switch", 103.0)
@@ -87,7 +87,7 @@ def test_a_migration_that_never_began_has_no_phases_of_its_own() -> None:
         message="refused",
         running_on="source",
         accelerated=True,
-        phases=(Span(name="prepare", begin_s=102.9, end_s=103.0),),
+        phases=(EffectSpan(name="prepare", begin_s=102.9, end_s=103.0),),
         downtime=None,
         total_ms=None,
         downtime_ms=None,
