@@ -98,7 +98,7 @@ async def a_claim_is_seen_by_others_and_touches_nothing(host: Host) -> None:
 
 
 @claim
-async def no_vf_is_promised_twice(host: Host) -> None:
+async def no_vf_is_claimed_twice(host: Host) -> None:
     leases = [await host.any(WEB1), await host.other.claim(Want(pfs=(host.pf,)), WEB2)]
     assert {lease.vf for lease in leases} == set(host.vfs)
     text = await refused(NoVfError, host.any(LeaseOwner(vm="web3", operation="three")))
@@ -141,7 +141,7 @@ async def vlan_zero_is_written_too(host: Host) -> None:
 
 
 @claim
-async def a_withdrawn_vf_stays_promised_and_has_no_mac(host: Host) -> None:
+async def a_withdrawn_vf_stays_leased_and_has_no_mac(host: Host) -> None:
     lease = await host.pool.program(await host.any(WEB1), SETTINGS)
     lease = await host.pool.withdraw(lease)
     assert (await host.state(lease.vf)).mac in {NO_MAC, CLEARED_MAC}

@@ -30,7 +30,7 @@ CLEAN = VfState(mac=NO_MAC, spoof_check=True, trust=False)
 class FakeVfHost:
     """State that two helpers on one host share.
 
-    ``states`` is what the PF says of each VF, ``leases`` who was promised which,
+    ``states`` has the values of each VF, ``leases`` the leases,
     ``users`` the processes that have one open (a QEMU: until it is unplugged),
     ``plugged_ready`` the VFs that vfio has, ``open`` the standbys that the host
     delivers to. ``refuses`` are names of values (``mac``, ``trust``) that the

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from guestagent.findings import Finding
 from guestagent.host.model import Device, End, PairConfig, Vm
 from guestagent.host.preflight.findings import EndFacts, PreflightFacts, error, ok, warning
-from guestagent.host.sriov.core.choose import choose, held, promised
+from guestagent.host.sriov.core.choose import choose, held, with_claimed
 from guestagent.host.sriov.core.model import Inventory, Pf, Provision
 
 _AWAY = str(End.DESTINATION)
@@ -83,7 +83,7 @@ def _wanted(
             f" {'; '.join(choice.reasons)}",
             "free a VF that fits, or change pf, vlan or mtu in [pair.sriov]; see vf list",
         ), inventory
-    left = promised(inventory, choice.vf.address)
+    left = with_claimed(inventory, choice.vf.address)
     what = f"destination: {choice.vf.address} of {choice.pf.name}"
     if used is not None and provision.want.mtu is None and choice.pf.mtu < used.mtu:
         return warning(

@@ -1,13 +1,13 @@
-"""What the host's state machine asks of a host's VFs, whatever is behind it.
+"""The interface of a host's VF pool.
 
-A migration asks both hosts, in this order; each call may be repeated after a
-crash, with the same end:
+A migration calls the pools of both hosts in this order. Each call may be repeated after a crash,
+with the same result:
 
 ======================  ==========================================================
 source                  destination
 ======================  ==========================================================
-``adopt`` or the        ``claim``: the VF is promised before anything is taken away
-lease that it has
+``adopt`` or the        ``claim``: the VF is reserved before the source unplugs anything
+existing lease
 the guest switches
 the VF is unplugged
 ``withdraw``            ``open_standby``, before the guest runs here
@@ -17,11 +17,11 @@ the guest moves         the guest runs
 ``close_standby``
 ======================  ==========================================================
 
-Where the migration fails, the source calls ``program`` again with the settings
-that its lease has, plugs, and ``settle``; the destination calls ``release`` and
-``close_standby``. The standby's path stays open until ``settle``, so that nothing
-is lost while the VF is given back; only where a driver refuses a MAC that its PF
-knows already does ``program`` close it sooner, with a warning.
+If the migration fails, the source calls ``program`` again with the settings of its lease, plugs
+the VF and calls ``settle``; the destination calls ``release`` and ``close_standby``. Forwarding to
+the standby stays enabled until ``settle``, so that no frame is lost while the VF is plugged again.
+Only if a driver refuses a MAC that is in its PF's filter does ``program`` disable it sooner, with
+a warning.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from guestagent.host.sriov.core.model import (
 
 
 class NoVfError(ConflictError):
-    """No VF of this host fits and is free; the text says of each candidate why."""
+    """No VF of this host fits and is free; the message has the reason for each candidate."""
 
 
 class NotLeasedError(ConflictError):
-    """The lease is not there any more, or is another owner's."""
+    """The lease has ended or belongs to another owner."""
 
 
 class VfRefusedError(PeerError):
-    """The PF's driver, or vfio, refused what must be so; the VF is safe but not usable."""
+    """The PF's driver or vfio refused a required value; the VF is safe but not usable."""
 
 
 class VfPool(Protocol):

@@ -1,7 +1,7 @@
-"""Programming a VF through its PF: write, read back, repeat; and clear what a tenant leaves.
+"""Programs a VF through its PF (write, read back, repeat) and clears a tenant's values.
 
-A driver that accepts a value and does something else is found by reading back;
-one that is busy (igb while the PF resets) by trying again.
+Reading back finds a driver that accepts a value without effect. Repeating covers a driver that is
+busy (igb while the PF resets).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Sleep = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VfPort:
-    """One VF as its PF has it: ``pf`` is the PF's ifindex, ``name`` is for messages."""
+    """One VF of a PF: ``pf`` is the PF's ifindex, ``name`` is for messages."""
 
     links: Links
     pf: int
@@ -54,20 +54,20 @@ class VfPort:
     sleep: Sleep = time.sleep
 
     def state(self) -> VfState:
-        """Return what the PF says. Raises VfRefusedError when it says nothing of this VF."""
+        """Return the VF's values. Raises VfRefusedError if the PF does not report them."""
         state = self.links.vf_states(self.pf).get(self.index)
         if state is None:
             raise VfRefusedError(
-                f"{self.name}: its PF says nothing of it",
-                hint="see whether the PF has VFs: ip link show",
+                f"{self.name}: its PF does not report it",
+                hint="check that the PF has VFs: ip link show",
             )
         return state
 
     def program(self, settings: VfSettings) -> tuple[str, ...]:
         """Write all settings; return warnings for optional ones that were refused.
 
-        Raises VfRefusedError for what is required, and for the rest where the
-        settings say so. Some values are written then: clear the VF.
+        Raises VfRefusedError if a required value is refused, or any with on_refusal FAIL. Some
+        values are written then: clear the VF.
         """
         warnings = []
         for value in optional(settings, self.state()):
@@ -79,19 +79,23 @@ class VfPort:
         for value in required(settings):
             problem = self.write(value)
             if problem is not None:
-                raise VfRefusedError(problem, hint="see what the PF's driver says: journalctl -k")
+                raise VfRefusedError(
+                    problem, hint="see the messages of the PF's driver: journalctl -k"
+                )
         if settings.port_profile is not None:
             self.associate(settings.port_profile)
         return tuple(warnings)
 
     def check_mac(self, mac: str) -> None:
-        """See that the VF has a MAC still, once a driver has bound it. Raises VfRefusedError."""
+        """Check that binding a driver has not changed the VF's MAC. Raises VfRefusedError."""
         shown = self.state().mac
         if shown != mac:
-            raise VfRefusedError(f"{self.name}: has MAC {shown} once it is bound, not {mac}")
+            raise VfRefusedError(
+                f"{self.name}: has MAC {shown} after binding its driver, not {mac}"
+            )
 
     def write(self, value: Value) -> str | None:
-        """Write a value until the PF shows it; return why it does not, None when it does."""
+        """Write a value until the PF reports it; return None, or the reason for giving up."""
         problem = ""
         for attempt in range(TRIES):
             if attempt:
@@ -106,14 +110,16 @@ class VfPort:
             state = self.state()
             if value.shown_by(state):
                 return None
-            problem = f"{self.name}: {value} was accepted, and the PF shows {_shown(state, value)}"
+            problem = (
+                f"{self.name}: {value} was accepted, but the PF reports {_shown(state, value)}"
+            )
         return problem
 
     def clear_mac(self, mac: str | None, prior: str = NO_MAC) -> None:
-        """Take the tenant's ``mac`` away, for the one before or for none.
+        """Replace the tenant's ``mac`` by the former one or by none.
 
-        Zeros are refused by some drivers; others answer them with a random MAC,
-        which is as good. Raises VfRefusedError when the tenant's stays.
+        Some drivers refuse zeros; others then set a random MAC, which is as good. Raises
+        VfRefusedError if the tenant's MAC stays.
         """
         problem = None
         for other in dict.fromkeys((prior, NO_MAC, CLEARED_MAC)):
@@ -124,14 +130,14 @@ class VfPort:
                 return
         raise VfRefusedError(
             problem or f"{self.name}: no MAC could be written",
-            hint="do not give this VF to anybody; see what its PF's driver says: journalctl -k",
+            hint="do not use this VF; see the messages of its PF's driver: journalctl -k",
         )
 
     def restore(self, settings: VfSettings | None, prior: VfState | None) -> tuple[str, ...]:
-        """Make the VF what it was before ``settings``; return warnings for optional values.
+        """Restore the VF's values from before ``settings``; return warnings for optional values.
 
-        Without ``prior`` it becomes a VF that nobody has used. Raises
-        VfRefusedError when MAC or VLAN of the tenant stay.
+        Without ``prior`` it gets the values of an unused VF. Raises VfRefusedError if the MAC
+        or the VLAN of the tenant stays.
         """
         mac = None if settings is None else settings.mac
         if settings is not None and settings.port_profile is not None:
@@ -141,46 +147,46 @@ class VfPort:
         vlan = Vlan(vlan=before.vlan, qos=before.qos, protocol=before.vlan_protocol)
         problem = self.write(vlan)
         if problem is not None:
-            raise VfRefusedError(problem, hint="do not give this VF to anybody before it is so")
+            raise VfRefusedError(problem, hint="do not use this VF until this is cleared")
         state = self.state()
         written = [self.write(value) for value in optional(before, state)]
         return tuple(problem for problem in written if problem is not None)
 
     def associate(self, profile: PortProfile) -> None:
-        """Ask the switch for a port profile and wait for its answer. Raises VfRefusedError."""
+        """Associate the VF with a port profile of the switch. Raises VfRefusedError."""
         try:
             self.links.request_port_profile(self.pf, self.index, profile)
         except LinkError as error:
             raise VfRefusedError(f"{self.name}: {error}") from error
-        said = self._answer()
-        if said != PortResponse.SUCCESS:
+        response = self._response()
+        if response != PortResponse.SUCCESS:
             raise VfRefusedError(
-                f"{self.name}: port profile {profile.name!r}: {_shown_answer(said)}",
-                hint="see whether the switch knows this profile",
+                f"{self.name}: port profile {profile.name!r}: {_describe_response(response)}",
+                hint="check that the switch has this profile",
             )
 
     def disassociate(self) -> None:
-        """Give a port profile back, where the VF has one. Raises VfRefusedError."""
+        """Disassociate the VF from its port profile, if any. Raises VfRefusedError."""
         if self.links.port_profile_response(self.pf, self.index) is None:
             return
         try:
             self.links.request_port_profile(self.pf, self.index, None)
         except LinkError as error:
             raise VfRefusedError(f"{self.name}: {error}") from error
-        self._answer()
+        self._response()
 
-    def _answer(self) -> int | None:
-        """Return what the switch says in the end, None when it says nothing in time."""
+    def _response(self) -> int | None:
+        """Return the switch's final response, or the last one before the deadline."""
         deadline = Deadline.after(ASSOCIATION_TIMEOUT_S, self.clock)
         while True:
-            said = self.links.port_profile_response(self.pf, self.index)
-            if deadline.expired or said not in {None, PortResponse.IN_PROGRESS}:
-                return said
+            response = self.links.port_profile_response(self.pf, self.index)
+            if deadline.expired or response not in {None, PortResponse.IN_PROGRESS}:
+                return response
             self.sleep(ASSOCIATION_POLL_S)
 
 
 def _unused(state: VfState) -> VfState:
-    """Return what a VF is that nobody has used, as far as its driver tells of it at all."""
+    """Return the values of an unused VF, as far as its driver reports them."""
     return VfState(
         mac=NO_MAC,
         trust=None if state.trust is None else False,
@@ -201,8 +207,8 @@ def _shown(state: VfState, value: Value) -> str:
             return "something else"
 
 
-def _shown_answer(said: int | None) -> str:
+def _describe_response(code: int | None) -> str:
     try:
-        return "no answer" if said is None else PortResponse(said).name.lower().replace("_", " ")
+        return "no answer" if code is None else PortResponse(code).name.lower().replace("_", " ")
     except ValueError:
-        return f"answer {said}"
+        return f"answer {code}"

@@ -72,11 +72,11 @@ class Pool:
 
     @property
     def roots(self) -> Roots:
-        """Where the kernel's file systems are."""
+        """Mount points of the kernel's file systems."""
         return self._vfio.roots
 
     def inventory(self) -> Inventory:
-        """Return every PF and VF, and who has it."""
+        """Return every PF and VF with its user."""
         return read_inventory(self.roots, self._links, self._records.all())
 
     def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
@@ -85,7 +85,7 @@ class Pool:
         return tuple(lease for lease in found if vm is None or lease.owner.vm == vm)
 
     def claim(self, want: Want, owner: LeaseOwner) -> Lease:
-        """Promise the VF that fits best to ``owner``."""
+        """Take a lease on the VF that fits best."""
         with self._records.changing():
             held = self._records.all().get(want.vf or "")
             if held is not None and held.owner == owner:
@@ -97,7 +97,7 @@ class Pool:
                     hint="guestagent-host vf list shows who has which VF",
                 )
             if choice.vf.state is None:
-                raise NoVfError(f"{choice.vf.address}: {choice.pf.name} says nothing of it")
+                raise NoVfError(f"{choice.vf.address}: {choice.pf.name} does not report it")
             lease = self._lease(choice.pf, choice.vf, owner, prior=choice.vf.state)
             self._records.create(lease)
             return lease
@@ -139,14 +139,14 @@ class Pool:
         return self._keep(lease, warnings=warnings)
 
     def settle(self, lease: Lease) -> Lease:
-        """The guest uses the VF: close the standby's path."""
+        """Disable forwarding to the standby: the guest uses the VF."""
         lease = self._records.held(lease)
         standby = None if lease.settings is None else lease.settings.standby
         warnings = () if standby is None else self.close_standby(standby)
         return self._keep(lease, warnings=warnings)
 
     def withdraw(self, lease: Lease) -> Lease:
-        """The VF has been unplugged: clear its MAC, open the standby's path."""
+        """Clear the MAC of an unplugged VF and enable forwarding to the standby."""
         lease = self._records.held(lease)
         self._vfio.wait_closed(lease.vf, self._close_timeout_s)
         if lease.settings is None:
@@ -157,19 +157,19 @@ class Pool:
         return self._keep(lease, warnings=warnings)
 
     def release(self, lease: Lease) -> tuple[str, ...]:
-        """Clear the VF, give it back as it was, and end the lease."""
+        """Clear the VF, restore its former driver and values, and end the lease."""
         try:
             lease = self._records.held(lease)
         except NotLeasedError:
             return ()
         if not self.roots.device(lease.vf).exists():
             self._end(lease)
-            return (f"{lease.vf}: is not there any more; its lease was ended",)
+            return (f"{lease.vf}: no longer exists; its lease was ended",)
         warnings: tuple[str, ...] = ()
         self._vfio.wait_closed(lease.vf, self._close_timeout_s)
         if lease.settings is not None:
             warnings += self._port(lease).restore(lease.settings, lease.prior)
-            warnings += self._give_back(lease)
+            warnings += self._restore_driver(lease)
         warnings += macvtap.remove_unused(self._links, lease.vf, self.roots)
         self._end(lease)
         return warnings
@@ -180,15 +180,15 @@ class Pool:
         return macvtap.create(self._links, lease.vf, self._port(lease).pf, name, mac)
 
     def open_standby(self, standby: Standby) -> tuple[str, ...]:
-        """Have the host deliver this MAC to the standby."""
+        """Have the host forward this MAC to the standby."""
         return standby_forwarding.enable(self._links, standby, self._pfs())
 
     def close_standby(self, standby: Standby) -> tuple[str, ...]:
         """Undo ``open_standby``."""
         return standby_forwarding.disable(self._links, standby, self._pfs())
 
-    def _give_back(self, lease: Lease) -> tuple[str, ...]:
-        """Let the former driver have a VF that is clear; one that does not take it is no harm."""
+    def _restore_driver(self, lease: Lease) -> tuple[str, ...]:
+        """Bind a cleared VF to its former driver; a driver that refuses it is a warning."""
         if lease.prior is None:
             return ()
         try:
@@ -198,28 +198,31 @@ class Pool:
         return ()
 
     def _write(self, lease: Lease, port: VfPort, settings: VfSettings) -> tuple[str, ...]:
-        """Write the settings; where the PF knows the MAC already and refuses, close its path."""
+        """Write the settings; if refused, once more with forwarding to the standby disabled.
+
+        Some drivers refuse a MAC that is in the filter of the PF.
+        """
         try:
             return port.program(settings)
         except VfRefusedError as error:
             if settings.standby is None:
                 raise
-            closed = self.close_standby(settings.standby)
+            disabled = self.close_standby(settings.standby)
             written = port.program(settings)
-            early = (
-                f"{lease.vf}: {error}; written once the standby's path was closed, so frames"
-                " to the guest are lost until it uses the VF"
+            warning = (
+                f"{lease.vf}: {error}; written after forwarding to the standby was disabled, so"
+                " frames to the guest are lost until it uses the VF"
             )
-            return (early, *closed, *written)
+            return (warning, *disabled, *written)
 
     def _make_harmless(self, port: VfPort, settings: VfSettings) -> None:
-        """Take the tenant's MAC from a VF that is not going to be used."""
+        """Clear the tenant's MAC on a VF that will not be used."""
         port.clear_mac(settings.mac)
         if settings.standby is not None:
             self.open_standby(settings.standby)
 
     def _port(self, lease: Lease) -> VfPort:
-        """Return the way to a VF; its PF's interface may have another name or index by now."""
+        """Return a VF's port; the interface of its PF may have another name or index by now."""
         links = {link.name: link for link in self._links.links()}
         link = interface_of(self.roots.device(lease.pf), links)
         if link is None:
@@ -237,7 +240,7 @@ class Pool:
         )
 
     def _pfs(self) -> frozenset[int]:
-        """Return the interfaces with an embedded switch in use: PFs that have VFs."""
+        """Return the interfaces with an embedded switch in use: the PFs that have VFs."""
         links = {link.name: link for link in self._links.links()}
         return embedded_switches(self.roots, links)
 
@@ -248,7 +251,7 @@ class Pool:
         settings: VfSettings | None = None,
         warnings: tuple[str, ...] | None = None,
     ) -> Lease:
-        """Write a lease that is held still. Raises NotLeasedError."""
+        """Update the record of a lease that has not ended. Raises NotLeasedError."""
         with self._records.changing():
             current = self._records.held(lease)
             kept = replace(
@@ -310,7 +313,7 @@ class InThread(Forwarder):
                 if self._pool is None:
                     self._pool = self._make()
                 return call.on(self._pool, arguments)
-            except OSError as error:  # a full disk, a device that goes while it is looked at
+            except OSError as error:  # a full disk, a device that goes while it is read
                 what = f"{error.filename or 'the VFs of this host'}: {error.strerror or error}"
                 raise SystemLacksError(what, hint="see the disk, and journalctl -k") from error
 

@@ -1,7 +1,7 @@
-"""Drivers of a VF: vfio-pci for a guest, the former one afterwards; and who has it open.
+"""Binds VFs to drivers (vfio-pci for a guest), and finds the processes that have one open.
 
-A VF is bound through ``driver_override`` and ``drivers_probe``, which works with
-``sriov_drivers_autoprobe`` off too and touches no other device of the same IDs
+A VF is bound through ``driver_override`` and ``drivers_probe``. This works with
+``sriov_drivers_autoprobe`` off too, and touches no other device with the same IDs
 (K: drivers/pci/pci-sysfs.c, driver_override; Documentation/ABI/testing/sysfs-bus-pci).
 """
 
@@ -28,7 +28,7 @@ Sleep = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roots:
-    """Where the kernel's file systems are; others in tests."""
+    """Mount points of the kernel's file systems; tests have others."""
 
     sys: Path = Path("/sys")
     dev: Path = Path("/dev")
@@ -61,7 +61,7 @@ def write_attribute(path: Path, text: str) -> None:
     except OSError as error:
         raise SystemLacksError(
             f"{path}: {error.strerror} when writing {text.strip()!r}",
-            hint="run as root; see what the kernel says: journalctl -k",
+            hint="run as root; see the kernel's messages: journalctl -k",
         ) from error
 
 
@@ -76,7 +76,7 @@ class Vfio:
     write: Callable[[Path, str], None] = write_attribute
 
     def driver(self, vf: str) -> str | None:
-        """Return what drives a VF, None for nothing."""
+        """Return the driver of a VF, None without one."""
         return driver_of(self.roots.device(vf))
 
     def override(self, vf: str) -> str | None:
@@ -84,15 +84,15 @@ class Vfio:
         return override_of(self.roots.device(vf))
 
     def unbind(self, vf: str) -> None:
-        """Take a VF from its driver; one without is fine. Raises SystemLacksError."""
+        """Unbind a VF from its driver, if any. Raises SystemLacksError."""
         link = self.roots.device(vf) / "driver"
         if link.exists():
             self.write(link / "unbind", vf)
 
     def bind(self, vf: str, driver: str | None, override: str | None) -> None:
-        """Give a VF to a driver (None: to none), and set what it is overridden with then.
+        """Bind a VF to a driver (None: to none), and set its driver_override afterwards.
 
-        Raises SystemLacksError when the driver is missing or does not take it.
+        Raises SystemLacksError if the driver is missing or does not accept the VF.
         """
         device = self.roots.device(vf)
         if self.driver(vf) != driver:
@@ -111,25 +111,25 @@ class Vfio:
         while self.driver(vf) != driver:
             if deadline.expired:
                 raise SystemLacksError(
-                    f"{vf}: {driver} did not take it in {BIND_TIMEOUT_S:g} s,"
-                    f" driven by {self.driver(vf) or 'nothing'}",
-                    hint=f"see what the kernel says: journalctl -k | grep {vf}",
+                    f"{vf}: not bound to {driver} after {BIND_TIMEOUT_S:g} s,"
+                    f" but to {self.driver(vf) or 'no driver'}",
+                    hint=f"see the kernel's messages: journalctl -k | grep {vf}",
                 )
             self.sleep(POLL_S)
 
     def wait_closed(self, vf: str, timeout_s: float) -> None:
-        """Wait until no process has the VF open any more.
+        """Wait until no process has the VF open.
 
-        DEVICE_DELETED comes from QEMU before it has closed the device. Raises
-        DeadlineError, which names the process.
+        QEMU sends DEVICE_DELETED before it has closed the device. Raises DeadlineError, which
+        names the process.
         """
         deadline = Deadline.after(timeout_s, self.clock)
         while (user := self.user(vf)) is not None:
             if deadline.expired:
                 raise DeadlineError(
-                    f"{vf}: {user} still has it after {timeout_s:g} s",
-                    hint="take it from the guest first (guestagent-host detach) or end that"
-                    " process; vf release --wait 30 waits for what is under way",
+                    f"{vf}: {user} still has it open after {timeout_s:g} s",
+                    hint="unplug it from the guest first (guestagent-host detach) or end that"
+                    " process; vf release --wait 30 waits for an unplug under way",
                 )
             self.sleep(POLL_S)
 
@@ -143,7 +143,7 @@ class Vfio:
 
 
 def driver_of(device: Path) -> str | None:
-    """Return what drives a PCI device, None for nothing."""
+    """Return the driver of a PCI device, None without one."""
     link = device / "driver"
     return link.resolve().name if link.exists() else None
 
@@ -179,7 +179,7 @@ def nodes_of(roots: Roots, vf: str) -> frozenset[str]:
 
 
 def users(roots: Roots, beginning: str) -> Mapping[str, Process]:
-    """Return which process has which device file open, of those that begin so."""
+    """Return the process that has each device file open, of files with this beginning."""
     found: dict[str, Process] = {}
     for pid in pids(roots.proc):
         nodes = {node for node in open_files(roots.proc, pid) if node.startswith(beginning)}

@@ -1,4 +1,4 @@
-"""Which VF to promise, and why not the others. Pure."""
+"""Chooses the VF to claim, with the reasons against the others. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from guestagent.host.sriov.core.model import Inventory, LeaseOwner, Pf, Vf, Want
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The VF that fits best, or None and the reasons that speak against each candidate."""
+    """The VF that fits best, or None and the reason against each candidate."""
 
     pf: Pf | None = None
     vf: Vf | None = None
@@ -18,10 +18,10 @@ class Choice:
 
 
 def choose(inventory: Inventory, want: Want) -> Choice:
-    """Return the VF that fits: of the PF named first, else of that with the most free ones.
+    """Return a VF that fits, of the PF named first, otherwise of that with most free VFs.
 
-    A VF fits when nobody has it, vfio can have it (its IOMMU group holds nothing
-    else that is in use), and its PF is up, has a carrier and carries MTU and VLAN.
+    A VF fits if it is free, vfio accepts it (no other device of its IOMMU group is in use), and
+    its PF is up, has a carrier and permits the MTU and the VLAN.
     """
     reasons: list[str] = []
     best: tuple[tuple[int, int, str], Pf, Vf] | None = None
@@ -50,9 +50,9 @@ def choose(inventory: Inventory, want: Want) -> Choice:
 
 
 def held(inventory: Inventory, want: Want, is_ours: Callable[[LeaseOwner], bool]) -> Choice | None:
-    """Return the VF that was claimed before and has waited unused; None where none is as wanted.
+    """Return the VF that was claimed before and is unused, None if none fits.
 
-    Whether its PF is fit is no question any more: nobody else has the VF.
+    The state of its PF is not checked again: the VF is reserved already.
     """
     for _, pf in _candidates(inventory, want, []):
         for vf in pf.vfs:
@@ -62,22 +62,22 @@ def held(inventory: Inventory, want: Want, is_ours: Callable[[LeaseOwner], bool]
     return None
 
 
-def promised(inventory: Inventory, address: str) -> Inventory:
-    """Return the inventory with a VF that is somebody's now, for the next choice."""
+def with_claimed(inventory: Inventory, address: str) -> Inventory:
+    """Return the inventory with one VF marked as claimed, for the next choice."""
     return Inventory(
         pfs=tuple(
-            replace(pf, vfs=tuple(_promised(vf) if vf.address == address else vf for vf in pf.vfs))
+            replace(pf, vfs=tuple(_claimed(vf) if vf.address == address else vf for vf in pf.vfs))
             for pf in inventory.pfs
         )
     )
 
 
-def _promised(vf: Vf) -> Vf:
+def _claimed(vf: Vf) -> Vf:
     return replace(vf, host_use="another pair of this VM gets it")
 
 
 def unfit_vf(vf: Vf) -> str | None:
-    """Return why this VF cannot be promised, None when it can."""
+    """Return the reason against claiming a VF, None if it can be claimed."""
     if vf.holder is not None:
         return f"held by {vf.holder}"
     if vf.iommu_group is None:

@@ -1,7 +1,7 @@
-"""The words of SR-IOV: what a host has, what a VM wants of it, and what it was promised.
+"""Values of SR-IOV: the VFs of a host, a VM's requirements, and leases.
 
-Pure data. A VF or PF is named by its PCI address (``0000:3b:02.1``), which does
-not change while the device is there; names of interfaces are for people.
+Pure data. A VF or PF is identified by its PCI address (``0000:3b:02.1``), which does not change
+while the device exists; names of interfaces are for messages.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from enum import StrEnum
 
 NO_MAC = "00:00:00:00:00:00"
 CLEARED_MAC = "02:00:00:00:00:00"
-"""What stands for no MAC where a driver refuses zeros."""
+"""Stands for no MAC with a driver that refuses zeros."""
 
 
 class VlanProtocol(StrEnum):
-    """The tag that the PF puts around a VF's frames."""
+    """Protocol of the tag that the PF adds to a VF's frames."""
 
     DOT1Q = "802.1Q"
     DOT1AD = "802.1ad"
 
 
 class LinkState(StrEnum):
-    """What carrier a VF shows: its PF's, or always this (K: IFLA_VF_LINK_STATE)."""
+    """Carrier of a VF: that of its PF, or always on or off (K: IFLA_VF_LINK_STATE)."""
 
     AUTO = "auto"
     ENABLE = "enable"
@@ -30,34 +30,34 @@ class LinkState(StrEnum):
 
 
 class OnRefusal(StrEnum):
-    """What a driver's refusal of an optional value leads to."""
+    """Consequence of a driver's refusal of an optional value."""
 
     WARN = "warn"
     FAIL = "fail"
 
 
-# --- what a VM wants ------------------------------------------------------------------------
+# --- requirements of a VM ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseOwner:
-    """Who holds a lease: a VM, and the operation that took it, for which of its devices."""
+    """Holder of a lease: a VM, and the operation and device that it was taken for."""
 
     vm: str
     operation: str
 
     @classmethod
     def by_hand(cls, vm: str, mac: str) -> LeaseOwner:
-        """Return the owner of what ``vf claim`` takes for a pair."""
+        """Return the owner of the leases that ``vf claim`` takes for a pair."""
         return cls(vm=vm, operation=f"vf claim {mac}")
 
     @classmethod
     def in_operation(cls, vm: str, operation: str, side: str, vf: str) -> LeaseOwner:
-        """Return the owner of what an operation takes for the device ``vf`` of a side."""
+        """Return the owner of the leases of an operation for the device ``vf`` of an end."""
         return cls(vm=vm, operation=f"{operation}/{side}/{vf}")
 
     def is_for(self, vm: str, side: str, vf: str, mac: str) -> bool:
-        """Whether it was taken for this device, by hand or in whatever operation."""
+        """Whether the lease was taken for this device, by ``vf claim`` or in any operation."""
         of_device = self.operation.endswith(f"/{side}/{vf}")
         return self.vm == vm and (of_device or self == LeaseOwner.by_hand(vm, mac))
 
@@ -67,12 +67,12 @@ class LeaseOwner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """Which VF would do.
+    """Requirements on a VF.
 
     ``pfs`` are names of PFs: of the interface, one of its alternative names
     (``ip link property add dev ens1f0 altname physnet1``: one name for a
     network on every host) or a PCI address; empty stands for any PF.
-    ``vf`` names one VF, and nothing else does. ``mtu`` is what the PF must carry.
+    ``vf`` is the address of the one VF that fits. ``mtu`` is the least MTU of the PF.
     """
 
     pfs: tuple[str, ...] = ()
@@ -100,11 +100,11 @@ class Standby:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VfSettings:
-    """What a VF is made to be. None leaves an optional value as this host has it.
+    """Values to program into a VF. None keeps an optional value as this host has it.
 
-    MAC and VLAN are always written, VLAN 0 (no tag) too, for otherwise those of
-    the tenant before would stay. Rates are in Mbit/s, 0 is no limit.
-    ``standby`` is the path that the traffic takes while the VF is away.
+    MAC and VLAN are always written, VLAN 0 (no tag) too: otherwise those of the former tenant
+    would stay. Rates are in Mbit/s, 0 is no limit. ``standby`` receives the guest's frames while
+    the VF is away.
     """
 
     mac: str
@@ -123,7 +123,7 @@ class VfSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provision:
-    """What a pair's VF on one side has to be: which one, and programmed how."""
+    """Requirements on a pair's VF at one end, and the values to program."""
 
     want: Want
     settings: VfSettings
@@ -137,12 +137,12 @@ class Macvtap:
     device: str
 
 
-# --- what a host has ------------------------------------------------------------------------
+# --- contents of a host ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VfState:
-    """What the PF says of a VF; None is what its driver does not tell."""
+    """Values of a VF as the PF reports them; None for those that its driver does not report."""
 
     mac: str
     vlan: int = 0
@@ -168,13 +168,12 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """One VF, promised to one owner until it is released; crashes do not end it.
+    """The right of one owner to one VF until its release; a crash does not end it.
 
-    ``prior`` is what the VF was before, ``former_driver`` what drove it, and
-    ``former_override`` its driver_override; all are restored by the release.
-    ``prior`` is None when the VF was the VM's already: then nothing of it is worth
-    keeping. ``settings`` are the last that were written, None before. ``warnings``
-    are what the last step could not do.
+    The release restores the values ``prior``, the driver ``former_driver`` and the
+    driver_override ``former_override``. ``prior`` is None if the VM had the VF already: there are
+    no values to restore then. ``settings`` are those written last, None before. ``warnings`` are
+    those of the last step.
     """
 
     vf: str
@@ -190,16 +189,16 @@ class Lease:
     warnings: tuple[str, ...] = ()
 
     def is_for(self, vm: str, mac: str) -> bool:
-        """Whether it is a VM's, for the pair with this MAC."""
+        """Whether the lease belongs to a VM, for the pair with this MAC."""
         return self.owner.vm == vm and self.settings is not None and self.settings.mac == mac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vf:
-    """A VF and who has it: ``lease``, ``user`` and ``host_use`` each keep others away.
+    """A VF and its user: each of ``lease``, ``user`` and ``host_use`` excludes others.
 
-    ``state`` is None where the PF does not say. ``host_use`` is what this host does
-    with it: an interface that is up, or one that cannot be looked at.
+    ``state`` is None if the PF does not report it. ``host_use`` describes the use by this host:
+    an interface that is up, or one that cannot be read.
     ``group_mates`` are other devices of the IOMMU group that keep vfio from it.
     """
 
@@ -215,7 +214,7 @@ class Vf:
 
     @property
     def holder(self) -> str | None:
-        """Who has it, in words; None when it is free."""
+        """Describe the holder of the VF, None if it is free."""
         if self.lease is not None:
             return f"lease of {self.lease.owner}"
         if self.user is not None:
@@ -227,8 +226,7 @@ class Vf:
 class Pf:
     """A PF with its VFs. ``names`` are the interface's, the alternative ones and the address.
 
-    ``vlans`` are those that a VLAN-filtering bridge above lets through, None
-    where nothing filters.
+    ``vlans`` are those that a VLAN-filtering bridge above permits, None without a filter.
     """
 
     address: str
@@ -245,22 +243,22 @@ class Pf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """All PFs of a host that have VFs or could have, in the order of their addresses."""
+    """All PFs of a host with SR-IOV, in the order of their addresses."""
 
     pfs: tuple[Pf, ...]
 
     def lease_for(self, vm: str, mac: str) -> Lease | None:
         """Return a VM's lease on the VF that was programmed with a MAC; None without one.
 
-        Of several it is that of a VF which a process has open: one that could not be given
-        back keeps its lease, and is not the guest's any more.
+        Of several, the lease of a VF that a process has open comes first: a VF that could not be
+        released keeps its lease, although the guest does not use it any more.
         """
         vfs = sorted((vf for pf in self.pfs for vf in pf.vfs), key=lambda vf: vf.user is None)
         leases = (vf.lease for vf in vfs if vf.lease is not None)
         return next((lease for lease in leases if lease.is_for(vm, mac)), None)
 
     def vf(self, address: str) -> tuple[Pf, Vf] | None:
-        """Return a VF and its PF; None when there is no such VF."""
+        """Return a VF and its PF, None without such a VF."""
         for pf in self.pfs:
             for vf in pf.vfs:
                 if vf.address == address:

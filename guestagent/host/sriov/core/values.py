@@ -1,4 +1,4 @@
-"""The single values of a VF that are written through its PF, one netlink attribute each. Pure."""
+"""Single values of a VF that are written through its PF, one netlink attribute each. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Mac:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vlan:
-    """The tag that the PF adds and takes away; VLAN 0 is none."""
+    """The tag that the PF adds and removes; VLAN 0 is none."""
 
     vlan: int
     qos: int
@@ -69,7 +69,7 @@ class SpoofCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carrier:
-    """What carrier the VF shows."""
+    """The carrier of the VF."""
 
     state: LinkState
 
@@ -101,17 +101,17 @@ Value = Mac | Vlan | Trust | SpoofCheck | Carrier | Rate
 
 
 def required(settings: VfSettings) -> tuple[Value, ...]:
-    """Return what must be so: the VLAN first, for the MAC is what lets traffic in."""
+    """Return the required values: the VLAN first, since the MAC admits traffic."""
     vlan = Vlan(vlan=settings.vlan, qos=settings.qos, protocol=settings.vlan_protocol)
     return vlan, Mac(mac=settings.mac)
 
 
 def optional(wanted: VfSettings | VfState, state: VfState) -> tuple[Value, ...]:
-    """Return what is wanted of a VF besides MAC and VLAN, and the VF does not show yet.
+    """Return the values besides MAC and VLAN that are wanted and differ from the VF's.
 
-    That is what the operator asked for, or what the VF was before. What it shows is not
-    written: igb refuses every link state, also that which it has. Rates keep the half that
-    was not given. Trust comes first: without it some drivers refuse the rest.
+    Those are the operator's, or the former values of the VF. Equal ones are not written: igb
+    refuses every link state, even the present one. A rate that is not given keeps its value.
+    Trust comes first: without it some drivers refuse the rest.
     """
     return tuple(value for value in _optional(wanted, state) if not value.shown_by(state))
 

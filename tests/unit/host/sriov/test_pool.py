@@ -125,12 +125,12 @@ def test_an_optional_value_that_is_refused_is_an_error_where_that_is_asked_for(
 def test_a_value_that_is_accepted_and_not_done_is_found(host: FakeHost) -> None:
     links = host.links()
     links.ignored.add(Vlan)
-    with pytest.raises(VfRefusedError, match="was accepted, and the PF shows VLAN 0"):
+    with pytest.raises(VfRefusedError, match="was accepted, but the PF reports VLAN 0"):
         programmed(host, links, settings(vlan=7))
     assert links.vf_states(PF)[0].mac == NO_MAC
 
 
-def test_a_vf_whose_mac_is_refused_is_left_without_and_stays_promised(host: FakeHost) -> None:
+def test_a_vf_whose_mac_is_refused_is_left_without_and_stays_leased(host: FakeHost) -> None:
     links = host.links()
     links.refused[MAC] = errno.EINVAL
     with pytest.raises(VfRefusedError, match="EINVAL"):
@@ -245,18 +245,18 @@ def test_zeros_that_are_refused_are_replaced(host: FakeHost) -> None:
     assert links.vf_states(PF)[0].mac == CLEARED_MAC
 
 
-def test_a_vf_that_keeps_the_tenant_s_mac_stays_promised(host: FakeHost) -> None:
+def test_a_vf_that_keeps_the_tenant_s_mac_stays_leased(host: FakeHost) -> None:
     links = host.links()
     lease = programmed(host, links, settings())
     links.ignored.add(Mac)
-    with pytest.raises(VfRefusedError, match="was accepted, and the PF shows"):
+    with pytest.raises(VfRefusedError, match="was accepted, but the PF reports"):
         host.pool(links).release(lease)
     assert host.pool(links).leases() == (lease,)
     links.ignored.clear()
     assert host.pool(links).release(lease) == ()
 
 
-def test_a_vf_that_keeps_the_tenant_s_vlan_stays_promised(host: FakeHost) -> None:
+def test_a_vf_that_keeps_the_tenant_s_vlan_stays_leased(host: FakeHost) -> None:
     links = host.links()
     lease = programmed(host, links, settings(vlan=7))
     links.refused[Vlan] = errno.EINVAL
@@ -304,7 +304,7 @@ def test_a_vf_that_is_gone_ends_its_lease(host: FakeHost) -> None:
     (host.roots.device(pf_address(0)) / "virtfn0").unlink()
     host.roots.device(VF).rename(host.root / "gone")
     (warning,) = host.pool().release(lease)
-    assert "is not there any more" in warning
+    assert "no longer exists" in warning
     assert host.pool().leases() == ()
 
 
@@ -314,7 +314,7 @@ def test_a_former_driver_that_does_not_take_a_vf_is_a_warning(host: FakeHost) ->
     lease = programmed(host, links, settings())
     host.remove_driver("igbvf")
     (warning,) = host.pool(links).release(lease)
-    assert f"{VF}: igbvf did not take it" in warning
+    assert f"{VF}: not bound to igbvf" in warning
     assert links.vf_states(PF)[0].mac == NO_MAC
     assert host.pool(links).leases() == ()
 
