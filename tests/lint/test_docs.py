@@ -12,6 +12,7 @@ import pytest
 from guestagent.guest.state import config as guest_config
 from guestagent.host.config import description as host_config
 from tests.lint import state_table
+from tests.lint.structure import LINES_OF_A_FUNCTION, LINES_OF_A_MODULE
 from tests.lint.test_manuals import PARSERS
 from tests.lint.tree import ROOT
 
@@ -107,6 +108,13 @@ def test_every_configuration_is_read(path: Path, tmp_path: Path) -> None:
             host_config.load(file)
         else:
             guest_config.load(file)
+
+
+def test_the_guide_for_contributors_is_short_and_states_the_limits_that_are_held() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    assert len(guide.splitlines()) <= 150
+    limits = f"at most {LINES_OF_A_MODULE} lines, and a function {LINES_OF_A_FUNCTION}"
+    assert limits in words(guide)
 
 
 def test_the_readers_are_led_to_their_pages() -> None:
