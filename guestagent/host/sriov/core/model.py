@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 NO_MAC = "00:00:00:00:00:00"
 CLEARED_MAC = "02:00:00:00:00:00"
@@ -42,6 +43,8 @@ class OnRefusal(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseOwner:
     """Holder of a lease: a VM, and the operation and device that it was taken for."""
+
+    WIRE_NAME: ClassVar[str] = "Owner"
 
     vm: str
     operation: str
