@@ -90,7 +90,7 @@ def a_rule_that_names_a_link_can_name_another(kernel: Kernel, ground: Ground) ->
 
 
 @claim
-def neighbours_that_were_set_are_told_and_no_others(kernel: Kernel, ground: Ground) -> None:
+def permanent_and_proxy_neighbours_alone_are_listed(kernel: Kernel, ground: Ground) -> None:
     port = in_use(kernel, ground)
     known = {STATIC, STATIC6, PROXY}
     for neighbour in known:
@@ -143,7 +143,7 @@ def a_new_link_has_the_settings_of_the_default(kernel: Kernel, ground: Ground) -
 
 
 @claim
-def what_cannot_be_moved_is_said(kernel: Kernel, ground: Ground) -> None:
+def unmovable_parts_of_a_link_are_described(kernel: Kernel, ground: Ground) -> None:
     port, other = in_use(kernel, ground), in_use(kernel, ground, "ens2", ())
     assert kernel.unmovable(port) == ()
     ground.attach(port)
@@ -152,7 +152,7 @@ def what_cannot_be_moved_is_said(kernel: Kernel, ground: Ground) -> None:
 
 
 @claim
-def what_a_nic_has_not_sent_yet_is_told(kernel: Kernel, ground: Ground) -> None:
+def the_tx_backlog_of_a_nic_is_reported(kernel: Kernel, ground: Ground) -> None:
     port, other = in_use(kernel, ground), in_use(kernel, ground, "ens2", ())
     eventually(ground, lambda: kernel.tx_backlog(port) == 0)
     ground.hold_back(port)

@@ -25,7 +25,7 @@ from tests.contract.kernel_ground import (
 
 
 @claim
-def a_bond_is_made_down_as_it_was_ordered(kernel: Kernel, _: Ground) -> None:
+def a_bond_is_created_down_with_its_options(kernel: Kernel, _: Ground) -> None:
     options = BondOptions(miimon_ms=50, fail_over_mac=1)
     kernel.create_bond(
         "bond7", mac=MAC, mtu=1400, options=options, group=GROUP, ipv6_autoconf=False
@@ -42,7 +42,7 @@ def a_bond_is_made_down_as_it_was_ordered(kernel: Kernel, _: Ground) -> None:
 
 
 @claim
-def a_bond_is_not_quiet_unless_that_is_ordered(kernel: Kernel, _: Ground) -> None:
+def a_bond_has_ipv6_addr_gen_if_asked_to(kernel: Kernel, _: Ground) -> None:
     assert make_bond(kernel).ipv6_addr_gen
     assert Setting(key=ACCEPT_RA, value="0") not in kernel.settings("bond0")
 
@@ -57,7 +57,7 @@ def a_name_that_is_taken_is_refused(kernel: Kernel, _: Ground) -> None:
 
 
 @claim
-def the_alias_ends_the_birth_of_a_bond(kernel: Kernel, _: Ground) -> None:
+def the_alias_replaces_the_group_of_a_new_bond(kernel: Kernel, _: Ground) -> None:
     bond = make_bond(kernel)
     kernel.set_alias(bond.ifindex, f"guestagent: pair {MAC}")
     bond = named(kernel, "bond0")
@@ -181,7 +181,7 @@ def a_primary_is_a_name(kernel: Kernel, ground: Ground) -> None:
 
 
 @claim
-def what_arrives_on_the_inactive_port_can_be_let_in(kernel: Kernel, _: Ground) -> None:
+def all_ports_of_a_bond_can_be_made_active(kernel: Kernel, _: Ground) -> None:
     bond = make_bond(kernel).ifindex
     for enabled in (True, False):
         kernel.set_all_ports_active(bond, enabled=enabled)
@@ -197,9 +197,7 @@ def a_bond_can_be_tuned_while_it_has_ports(kernel: Kernel, ground: Ground) -> No
 
 
 @claim
-def a_bond_can_be_told_to_write_no_mac_while_it_has_no_port(
-    kernel: Kernel, ground: Ground
-) -> None:
+def fail_over_mac_can_be_set_while_a_bond_has_no_port(kernel: Kernel, ground: Ground) -> None:
     bond, port = make_bond(kernel).ifindex, ground.plug("ens1")
     assert state(kernel, bond).fail_over_mac == FAIL_OVER_MAC_NONE
     kernel.set_fail_over_mac_active(bond)

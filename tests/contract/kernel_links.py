@@ -39,7 +39,7 @@ OTHER_DEFAULT6 = Route(
 
 
 @claim
-def a_link_that_is_gone_is_said_to_be_gone(kernel: Kernel, ground: Ground) -> None:
+def a_request_for_a_link_that_is_gone_is_refused(kernel: Kernel, ground: Ground) -> None:
     bond, port = make_bond(kernel).ifindex, ground.plug("ens1")
     ground.unplug(port)
     requests: list[Callable[[], None]] = [
@@ -55,7 +55,7 @@ def a_link_that_is_gone_is_said_to_be_gone(kernel: Kernel, ground: Ground) -> No
 
 
 @claim
-def a_link_can_be_kept_quiet(kernel: Kernel, ground: Ground) -> None:
+def ipv6_addr_gen_of_a_link_can_be_switched_off(kernel: Kernel, ground: Ground) -> None:
     port = ground.plug("ens1")
     for on in (False, True):
         kernel.set_ipv6_addr_gen(port, on=on)

@@ -114,7 +114,7 @@ async def a_claim_may_be_repeated_by_its_owner_alone(host: Host) -> None:
 
 
 @claim
-async def what_is_not_there_cannot_be_claimed(host: Host) -> None:
+async def an_absent_vf_cannot_be_claimed(host: Host) -> None:
     assert "nonet" in await refused(NoVfError, host.pool.claim(Want(pfs=("nonet",)), WEB1))
     absent = Want(vf="0000:ff:1f.7")
     assert "0000:ff:1f.7" in await refused(NoVfError, host.pool.claim(absent, WEB1))
@@ -124,7 +124,7 @@ async def what_is_not_there_cannot_be_claimed(host: Host) -> None:
 
 
 @claim
-async def what_is_programmed_can_be_read_from_the_pf(host: Host) -> None:
+async def programmed_values_are_read_from_the_pf(host: Host) -> None:
     lease = await host.pool.program(await host.any(WEB1), SETTINGS)
     state = await host.state(lease.vf)
     assert (state.mac, state.vlan, state.qos) == (MAC, 7, 3)
@@ -176,7 +176,7 @@ async def another_process_can_end_a_lease(host: Host) -> None:
 
 
 @claim
-async def a_lease_that_has_ended_is_worth_nothing(host: Host) -> None:
+async def an_ended_lease_is_refused(host: Host) -> None:
     lease = await host.pool.claim(Want(vf=host.vfs[0]), WEB1)
     await host.pool.release(lease)
     await refused(NotLeasedError, host.pool.program(lease, SETTINGS))

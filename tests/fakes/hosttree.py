@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from guestagent.host.sriov.core.model import LinkState, PortProfile, VfState, VlanProtocol
-from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
+from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, VlanTag
 from guestagent.host.sriov.links import FdbEntry, HostLink, LinkError, PortResponse
 from guestagent.host.sriov.pool import Pool
 from guestagent.host.sriov.vfio import Roots, Vfio
@@ -317,7 +317,7 @@ def _applied(state: VfState, value: Value) -> VfState:
     match value:
         case Mac():
             return replace(state, mac=value.mac)
-        case Vlan():
+        case VlanTag():
             return replace(state, vlan=value.vlan, qos=value.qos, vlan_protocol=value.protocol)
         case Trust():
             return replace(state, trust=value.on)

@@ -139,7 +139,7 @@ class NetlinkKernel:
                 raise
 
     def set_upper(self, ifindex: int, upper: int | None) -> None:
-        what = f"make link {ifindex} a port of {upper}" if upper else f"release link {ifindex}"
+        what = f"make link {ifindex} a port of {upper}" if upper else f"detach link {ifindex}"
         self._change(what, ifindex, link_messages.upper(upper))
 
     def tune_bond(self, bond: int, *, miimon_ms: int, announcements: int) -> None:

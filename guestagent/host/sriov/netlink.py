@@ -14,7 +14,7 @@ from typing import Any
 from pyroute2 import IPRoute, NetlinkDumpInterrupted, NetlinkError
 
 from guestagent.host.sriov.core.model import LinkState, PortProfile, VfState, VlanProtocol
-from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
+from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, VlanTag
 from guestagent.host.sriov.links import FdbEntry, HostLink, LinkError
 from guestagent.host.sriov.vf_attributes import (
     decode_port_response,
@@ -58,7 +58,7 @@ class NetlinkLinks:
 
     def write_vf(self, pf: int, index: int, value: Value) -> None:
         what = f"write {value} to VF {index}"
-        if isinstance(value, Vlan) and value.protocol is VlanProtocol.DOT1AD:
+        if isinstance(value, VlanTag) and value.protocol is VlanProtocol.DOT1AD:
             _set_link(what, pf, service_tag(index, value.vlan, value.qos))
             return
         settings = {"vf": index, **_vf_settings(value)}
@@ -232,7 +232,7 @@ def _vf_settings(value: Value) -> dict[str, Any]:
     match value:
         case Mac():
             return {"mac": value.mac}
-        case Vlan():
+        case VlanTag():
             return {"vlan": {"vlan": value.vlan, "qos": value.qos}}
         case Trust():
             return {"trust": int(value.on)}

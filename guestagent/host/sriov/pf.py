@@ -22,7 +22,7 @@ from guestagent.host.sriov.core.model import (
     VfSettings,
     VfState,
 )
-from guestagent.host.sriov.core.values import Mac, Value, Vlan, optional, required
+from guestagent.host.sriov.core.values import Mac, Value, VlanTag, optional, required
 from guestagent.host.sriov.links import LinkError, Links, PortResponse
 
 TRIES = 3
@@ -144,7 +144,7 @@ class VfPort:
             self.disassociate()
         before = prior or _unused(self.state())
         self.clear_mac(mac, before.mac)
-        vlan = Vlan(vlan=before.vlan, qos=before.qos, protocol=before.vlan_protocol)
+        vlan = VlanTag(vlan=before.vlan, qos=before.qos, protocol=before.vlan_protocol)
         problem = self.write(vlan)
         if problem is not None:
             raise VfRefusedError(problem, hint="do not use this VF until this is cleared")
@@ -201,7 +201,7 @@ def _shown(state: VfState, value: Value) -> str:
     match value:
         case Mac():
             return state.mac
-        case Vlan():
+        case VlanTag():
             return f"VLAN {state.vlan} qos {state.qos} {state.vlan_protocol}"
         case _:
             return "something else"

@@ -1,10 +1,9 @@
-"""Leases on disk: one file for each VF that is promised, ``<directory>/<address>.json``.
+"""Leases on disk: one file for each leased VF, ``<directory>/<address>.json``.
 
-A record appears whole or not at all (written beside, synchronised, linked under
-its name, which fails when the name is taken), so a crash at any point leaves
-either no lease or one that can be read. Whoever changes leases holds the lock of
-the directory meanwhile: shortly, never during anything that waits. One that was
-stopped while it holds it keeps others waiting for a bounded time only.
+A record appears completely or not at all: it is written to another file, synchronised, and linked
+to its name, which fails if the name is taken. A crash at any point therefore leaves no lease or a
+readable one. A process that changes leases holds the lock of the directory meanwhile, and never
+while it waits. If it is stopped then, others wait for a bounded time only.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ Sleep = Callable[[float], None]
 
 
 class Records:
-    """The leases below one directory, which is made when it is first written to."""
+    """The leases below one directory, which the first write creates."""
 
     def __init__(
         self, directory: Path, *, clock: Clock = time.monotonic, sleep: Sleep = time.sleep
@@ -57,8 +56,8 @@ class Records:
     def all(self) -> Mapping[str, Lease]:
         """Return every lease by the address of its VF.
 
-        Raises ConflictError when a record cannot be read: it may be of a VF in use; and
-        SystemLacksError when none may be read.
+        Raises ConflictError if a record is invalid, as its VF may be in use, and
+        SystemLacksError without permission.
         """
         if not self.directory.is_dir():
             return {}
@@ -72,7 +71,7 @@ class Records:
         return found
 
     def held(self, lease: Lease) -> Lease:
-        """Return the record of a lease as it is now. Raises NotLeasedError."""
+        """Return the present record of a lease. Raises NotLeasedError."""
         current = self._read(self._path(lease.vf))
         if current is None or current.owner != lease.owner:
             whose = "nobody has" if current is None else f"{current.owner} has"
@@ -84,7 +83,7 @@ class Records:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Keep all others from changing leases. Raises SystemLacksError and BusyError."""
+        """Exclude other processes from changing leases. Raises SystemLacksError and BusyError."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(
@@ -117,25 +116,27 @@ class Records:
                 return
 
     def create(self, lease: Lease) -> None:
-        """Write the record of a new lease. Raises NotLeasedError when the VF has one."""
+        """Write the record of a new lease. Raises NotLeasedError if the VF has one."""
         path = self._path(lease.vf)
         written = self._write_beside(path, lease)
         try:
             os.link(written, path)
         except FileExistsError as error:
-            raise NotLeasedError(f"{lease.vf}: it has been promised already") from error
+            raise NotLeasedError(
+                f"{lease.vf}: another process has claimed it meanwhile"
+            ) from error
         finally:
             written.unlink()
         self._synchronise()
 
     def replace(self, lease: Lease) -> None:
-        """Write the record of a lease anew."""
+        """Replace the record of a lease."""
         path = self._path(lease.vf)
         self._write_beside(path, lease).replace(path)
         self._synchronise()
 
     def remove(self, lease: Lease) -> None:
-        """End a lease; one that has ended is fine."""
+        """Remove the record of a lease; a missing one is no error."""
         self._path(lease.vf).unlink(missing_ok=True)
         self._synchronise()
 

@@ -23,7 +23,7 @@ class Mac:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vlan:
+class VlanTag:
     """The tag that the PF adds and removes; VLAN 0 is none."""
 
     vlan: int
@@ -97,12 +97,12 @@ class Rate:
         return f"rate {self.min_mbit_per_s} to {self.max_mbit_per_s} Mbit/s"
 
 
-Value = Mac | Vlan | Trust | SpoofCheck | Carrier | Rate
+Value = Mac | VlanTag | Trust | SpoofCheck | Carrier | Rate
 
 
 def required(settings: VfSettings) -> tuple[Value, ...]:
     """Return the required values: the VLAN first, since the MAC admits traffic."""
-    vlan = Vlan(vlan=settings.vlan, qos=settings.qos, protocol=settings.vlan_protocol)
+    vlan = VlanTag(vlan=settings.vlan, qos=settings.qos, protocol=settings.vlan_protocol)
     return vlan, Mac(mac=settings.mac)
 
 

@@ -16,7 +16,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from guestagent.host.sriov import netlink
 from guestagent.host.sriov.core.model import LinkState, PortProfile, VfState, VlanProtocol
-from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, Vlan
+from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, VlanTag
 from guestagent.host.sriov.links import LinkError, PortResponse
 from guestagent.host.sriov.netlink import NetlinkLinks
 from guestagent.host.sriov.vf_attributes import (
@@ -99,11 +99,11 @@ def mac_info(mac: bytes = MAC_BYTES) -> bytes:
             struct.pack("=HHIII", 16, 6, 3, 10, 1000),
         ),
         (
-            Vlan(vlan=7, qos=3, protocol=VlanProtocol.DOT1Q),
+            VlanTag(vlan=7, qos=3, protocol=VlanProtocol.DOT1Q),
             struct.pack("=HHIII", 16, 2, 3, 7, 3),
         ),
         (
-            Vlan(vlan=0, qos=0, protocol=VlanProtocol.DOT1Q),
+            VlanTag(vlan=0, qos=0, protocol=VlanProtocol.DOT1Q),
             struct.pack("=HHIII", 16, 2, 3, 0, 0),
         ),
     ],
@@ -119,7 +119,7 @@ def test_a_value_is_written_as_the_kernel_reports_it(
 def test_a_service_tag_has_its_protocol_and_the_length_that_the_kernel_requires(
     sent: Sent,
 ) -> None:
-    value = Vlan(vlan=7, qos=3, protocol=VlanProtocol.DOT1AD)
+    value = VlanTag(vlan=7, qos=3, protocol=VlanProtocol.DOT1AD)
     protocol = int.from_bytes(b"\x88\xa8", sys.byteorder)
     tag = struct.pack("=HHHHIIIHH", 24, 12, 20, 1, 3, 7, 3, protocol, 0)
     info = written(sent, value)
@@ -127,7 +127,7 @@ def test_a_service_tag_has_its_protocol_and_the_length_that_the_kernel_requires(
     assert unpack(service_tag(3, 7, 3)[uapi.IFLA_VFINFO_LIST]) == {uapi.IFLA_VF_INFO: tag}
     state = state_of(mac_info(), struct.pack("=HHIII", 16, 2, 3, 7, 3), info)
     assert value.shown_by(state)
-    assert not Vlan(vlan=7, qos=3, protocol=VlanProtocol.DOT1Q).shown_by(state)
+    assert not VlanTag(vlan=7, qos=3, protocol=VlanProtocol.DOT1Q).shown_by(state)
 
 
 def test_values_that_a_driver_does_not_report_are_unknown() -> None:

@@ -23,7 +23,7 @@ from guestagent.host.sriov.core.model import (
     VlanProtocol,
     Want,
 )
-from guestagent.host.sriov.core.values import Carrier, Mac, SpoofCheck, Trust, Vlan
+from guestagent.host.sriov.core.values import Carrier, Mac, SpoofCheck, Trust, VlanTag
 from guestagent.host.sriov.links import HostLink, PortResponse
 from tests.fakes.hosttree import FakeHost, FakeLinks, pf_address, vf_address
 
@@ -124,7 +124,7 @@ def test_an_optional_value_that_is_refused_is_an_error_where_that_is_asked_for(
 
 def test_a_value_that_is_accepted_and_not_done_is_found(host: FakeHost) -> None:
     links = host.links()
-    links.ignored.add(Vlan)
+    links.ignored.add(VlanTag)
     with pytest.raises(VfRefusedError, match="was accepted, but the PF reports VLAN 0"):
         programmed(host, links, settings(vlan=7))
     assert links.vf_states(PF)[0].mac == NO_MAC
@@ -259,7 +259,7 @@ def test_a_vf_that_keeps_the_tenant_s_mac_stays_leased(host: FakeHost) -> None:
 def test_a_vf_that_keeps_the_tenant_s_vlan_stays_leased(host: FakeHost) -> None:
     links = host.links()
     lease = programmed(host, links, settings(vlan=7))
-    links.refused[Vlan] = errno.EINVAL
+    links.refused[VlanTag] = errno.EINVAL
     with pytest.raises(VfRefusedError):
         host.pool(links).release(lease)
     assert host.pool(links).leases() == (lease,)
