@@ -26,6 +26,7 @@ PURE_LIBRARY = {
     "collections.abc",
     "dataclasses",
     "enum",
+    "fnmatch",
     "functools",
     "ipaddress",
     "itertools",

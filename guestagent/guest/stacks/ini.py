@@ -1,8 +1,9 @@
-"""Files of sections with keys and values, in the format of systemd and NetworkManager. Pure."""
+"""Files of sections with keys, values and globs, as systemd and NetworkManager have them. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Iterator, Sequence
 
 Section = tuple[str, tuple[tuple[str, str], ...]]
 """Name of a section; its keys and values in order."""
@@ -35,6 +36,17 @@ def entries(sections: Sections, name: str) -> Iterator[tuple[str, str]]:
 def value_of(sections: Sections, name: str, key: str) -> str | None:
     """Return the last value of a key, or None."""
     return dict(entries(sections, name)).get(key)
+
+
+def fits(globs: Sequence[str], subject: str) -> bool:
+    """Whether one of the globs matches, if there are any, and none after an exclamation mark."""
+    wanted = [glob for glob in globs if not glob.startswith("!")]
+    refused = [glob[1:] for glob in globs if glob.startswith("!")]
+
+    def matches(glob: str) -> bool:
+        return bool(subject) and fnmatch.fnmatchcase(subject, glob)
+
+    return not any(map(matches, refused)) and (not wanted or any(map(matches, wanted)))
 
 
 def write(sections: Sections) -> str:

@@ -35,9 +35,9 @@ class InterfaceIds:
                 return str(ipaddress.IPv6Address(bytes(_IDENTIFIER_BYTES) + identifier))
         return (read_or_none(self._path(mac)) or "").strip() or None
 
-    def file(self, mac: str, identifier: str) -> StackFile:
-        """Return the file that keeps the identifier of a MAC address."""
-        return stack_file(self._path(mac), f"{identifier}\n")
+    def files(self, mac: str, identifier: str | None) -> tuple[StackFile, ...]:
+        """Return the file that keeps the identifier of a MAC address, if there is one."""
+        return () if identifier is None else (stack_file(self._path(mac), f"{identifier}\n"),)
 
     def _path(self, mac: str) -> Path:
         return self.directory / f"{mac.replace(':', '')}.token"

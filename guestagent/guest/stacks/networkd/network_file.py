@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.guest.core.link import Link
-from guestagent.guest.stacks.ini import Sections, entries, parse, value_of
+from guestagent.guest.stacks.ini import Sections, entries, fits, parse, value_of
 
 _OFF = {"no", "false", "off", "0", "n", "f", "none"}
 _CONDITIONS = {
@@ -167,19 +167,19 @@ def _all_hold(keys: Mapping[str, tuple[str, ...]], link: Matchable) -> bool:
 def _holds(key: str, words: tuple[str, ...], link: Matchable) -> bool:
     match key:
         case "Name":
-            return any(_fits(words, name) for name in (link.name, *link.other_names))
+            return any(fits(words, name) for name in (link.name, *link.other_names))
         case "MACAddress":
             return link.address in _macs(words)
         case "PermanentMACAddress":
             return link.permanent_address in _macs(words)
         case "Driver":
-            return _fits(words, link.driver)
+            return fits(words, link.driver)
         case "Type":
-            return _fits(words, link.type)
+            return fits(words, link.type)
         case "Kind":
-            return _fits(words, link.kind)
+            return fits(words, link.kind)
         case "Path":
-            return _fits(words, link.properties().get("ID_PATH", ""))
+            return fits(words, link.properties().get("ID_PATH", ""))
         case "Property":
             return all(_has_property(item, link.properties()) for item in words)
     return False
@@ -187,17 +187,6 @@ def _holds(key: str, words: tuple[str, ...], link: Matchable) -> bool:
 
 def _macs(words: tuple[str, ...]) -> set[str]:
     return {word.lower().replace("-", ":") for word in words}
-
-
-def _fits(words: tuple[str, ...], subject: str) -> bool:
-    """Whether a glob matches the subject, if there are any, and none with a mark does."""
-    wanted = [word for word in words if not word.startswith("!")]
-    refused = [word[1:] for word in words if word.startswith("!")]
-
-    def fits(glob: str) -> bool:
-        return bool(subject) and fnmatch.fnmatchcase(subject, glob)
-
-    return not any(map(fits, refused)) and (not wanted or any(map(fits, wanted)))
 
 
 def _has_property(item: str, properties: Mapping[str, str]) -> bool:

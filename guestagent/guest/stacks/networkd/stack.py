@@ -105,9 +105,7 @@ class Networkd(NetworkStack):
             also=for_take_over,
             pre_takeover=bond_file.bond_unmanaged(nic.bond) if is_shared else None,
         )
-        if interface_id is None:
-            return ports, bond
-        return ports, self._ids.file(nic.mac, interface_id), bond
+        return ports, *self._ids.files(nic.mac, interface_id), bond
 
     def files_for_return(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
         """Return the file by which the NIC keeps the addresses of its bond.

@@ -1,12 +1,8 @@
 """Profiles that the agent writes: for a bond, and for the NIC that gets its addresses back. Pure.
 
-Four texts are derived in this order:
-
-- ``for_bond``: from the profile of the NIC. NetworkManager reads it when it starts.
-- ``inactive``: the same, for a NetworkManager that runs and must load it without activating it.
-- ``applied_settings``: the settings of the running device, with the addressing of the profile.
-- ``merged``: in place of the profile that NetworkManager generated for the device that it found.
-  NetworkManager reads it after a restart.
+``for_bond`` is derived from the profile of the NIC; NetworkManager reads it when it starts. While
+it runs, it loads ``inactive``, gets ``applied_settings`` for the device that it found, and reads
+``merged`` after a restart, in place of the profile that it generated for this device.
 """
 
 from __future__ import annotations
@@ -15,6 +11,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from guestagent.guest.stacks.base import Nic
 from guestagent.guest.stacks.dhcp_iaid import iaid
 from guestagent.guest.stacks.ini import Section, Sections, entries, parse, value_of, write
 from guestagent.guest.stacks.networkmanager.keyfile import ETHERNET, Profile
@@ -44,33 +41,30 @@ Settings = Mapping[str, Mapping[str, Any]]
 _Pairs = tuple[tuple[str, str], ...]
 
 
-def for_bond(
-    source: Profile | None, *, bond: str, nic: str, mac: str, interface_id: str | None
-) -> str:
+def for_bond(source: Profile | None, nic: Nic, interface_id: str | None) -> str:
     """Return the profile of the bond, with the settings of ``source``.
 
     The IAID is that of the NIC's name, and routes have a NIC's metric. ``interface_id`` replaces
     addresses by stable privacy, which depend on the name.
     """
     sections = source.sections if source is not None else _WITHOUT_PROFILE
+    bond, name = nic.bond, nic.link.name
+    identity = str(uuid.uuid5(NAMESPACE, f"{nic.mac} {bond}"))
     connection = (
-        *(("id", f"guestagent-{bond}"), ("uuid", str(uuid.uuid5(NAMESPACE, f"{mac} {bond}")))),
+        *(("id", f"guestagent-{bond}"), ("uuid", identity)),
         *(("type", "bond"), ("interface-name", bond)),
         *_pairs(sections, ("connection",), _CONNECTION_KEYS),
     )
     ethernet = _pairs(sections, ETHERNET, _ETHERNET_KEYS)
     origin = f"from {source.path}" if source is not None else "as for a NIC without a profile"
-    header = (
-        f"# Written by guestagent for {bond}, {origin}; it goes with a reboot.\n{_FOR_NIC}{nic}\n"
+    header = f"# Written by guestagent for {bond}, {origin}; it goes with a reboot.\n"
+    content: Sections = (
+        ("connection", connection),
+        ("bond", (("mode", "active-backup"),)),
+        *((("ethernet", ethernet),) if ethernet else ()),
+        *_addressing(sections, name, interface_id),
     )
-    return header + write(
-        (
-            ("connection", connection),
-            ("bond", (("mode", "active-backup"),)),
-            *((("ethernet", ethernet),) if ethernet else ()),
-            *_addressing(sections, nic, interface_id),
-        )
-    )
+    return f"{header}{_FOR_NIC}{name}\n{write(content)}"
 
 
 def for_nic(profile: str, nic: str) -> str:

@@ -5,13 +5,12 @@ nm-settings-keyfile(5), nm-settings(5).
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.guest.core.link import Link
-from guestagent.guest.stacks.ini import Sections, parse, value_of
+from guestagent.guest.stacks.ini import Sections, fits, parse, value_of
 
 ETHERNET = ("ethernet", "802-3-ethernet")
 """Names of the type and of its section; the first is the short form of keyfiles."""
@@ -77,8 +76,8 @@ class Profile:
             and (self.get("connection", "autoconnect") or "true") != "false"
             and self.interface in {None, nic.name}
             and (mac is None or mac.lower() == nic.permanent_address)
-            and (names is None or _matches(names, nic.name))
-            and (drivers is None or _matches(drivers, nic.driver or ""))
+            and (names is None or fits(_globs(names), nic.name))
+            and (drivers is None or fits(_globs(drivers), nic.driver or ""))
         )
 
 
@@ -88,11 +87,6 @@ def choose(profiles: tuple[Profile, ...], nic: Link) -> Profile | None:
     return max(fitting, key=lambda item: (item.priority, item.last_used), default=None)
 
 
-def _matches(value: str, subject: str) -> bool:
-    """Compare a text with a list of globs (nm-settings(5), match)."""
-    globs = [item.strip().lstrip("|&") for item in value.replace(";", " ").split()]
-    wanted = [item for item in globs if not item.startswith("!")]
-    refused = [item[1:] for item in globs if item.startswith("!")]
-    return not any(fnmatch.fnmatchcase(subject, item) for item in refused) and (
-        not wanted or any(fnmatch.fnmatchcase(subject, item) for item in wanted)
-    )
+def _globs(value: str) -> list[str]:
+    """Return the globs of a list (nm-settings(5), match)."""
+    return [item.lstrip("|&") for item in value.replace(";", " ").split()]

@@ -39,6 +39,10 @@ from guestagent.guest.stacks.networkmanager.keyfile import Profile
 from guestagent.guest.stacks.networkmanager.service import Service
 from guestagent.guest.state.atomic_file import write_whole
 
+PROFILES = "NetworkManager/system-connections"
+PROFILE_DIRS = ("usr/lib", "run", "etc")
+"""Places of ``PROFILES`` below the root; a later one masks the names of the others."""
+
 
 class NetworkManager(NetworkStack):
     """NetworkManager of the system below ``root``.
@@ -53,6 +57,7 @@ class NetworkManager(NetworkStack):
         self._root = root
         self._run = root / "run/NetworkManager"
         self._state = root / "var/lib/NetworkManager"
+        self._profile_dirs = tuple(root / path / PROFILES for path in PROFILE_DIRS)
         self._records = root / "run/guestagent/networkmanager"
         self._ids = InterfaceIds(root / "var/lib/guestagent/networkmanager")
         self.directories = (self._records, self._ids.directory)
@@ -90,13 +95,9 @@ class NetworkManager(NetworkStack):
         if not owned or (source is not None and source.controller is not None):
             return ()
         interface_id = self._ids.of(nic.mac, nic.link)
-        profile = bond_profile.for_bond(
-            source, bond=nic.bond, nic=nic.link.name, mac=nic.mac, interface_id=interface_id
-        )
+        profile = bond_profile.for_bond(source, nic, interface_id)
         record = stack_file(self._record(nic.bond), profile)
-        if interface_id is None:
-            return (record,)
-        return record, self._ids.file(nic.mac, interface_id)
+        return record, *self._ids.files(nic.mac, interface_id)
 
     def detach(self, bond: str, device: str) -> None:
         """Make a running NetworkManager leave a device alone."""
@@ -189,21 +190,13 @@ class NetworkManager(NetworkStack):
             if profile.interface == device and (profile.is_external or profile.is_rewritten)
         ]
 
-    def _directories(self) -> tuple[Path, ...]:
-        """Return the directories of profiles; a later one masks the names of the others."""
-        return (
-            self._root / "usr/lib/NetworkManager/system-connections",
-            self._run / "system-connections",
-            self._root / "etc/NetworkManager/system-connections",
-        )
-
     def _fingerprint(self) -> Fingerprint:
-        profiles = fingerprint_of(self._directories(), ".nmconnection")
+        profiles = fingerprint_of(self._profile_dirs, ".nmconnection")
         return profiles + fingerprint_of([self._state], "timestamps")
 
     def _users_profiles(self) -> tuple[Profile, ...]:
         found: dict[str, Profile] = {}
-        for directory in self._directories():
+        for directory in self._profile_dirs:
             profiles = self._read_profiles(directory)
             found.update({item.path.name: item for item in profiles if not item.is_generated})
         return tuple(found.values())
