@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from guestagent.errors import GuestAgentError
 from guestagent.netlink.codec import HEADER, NetlinkMessage, RawMessage, messages
@@ -22,6 +22,9 @@ _ERROR = struct.Struct("=i")
 _DUMP_TRIES = 20
 _TIMEOUT_S = 10.0
 _RECEIVE_BYTES = 1 << 18
+
+Ignored = Collection[int]
+"""errnos that mean that the kernel has the wanted state already."""
 
 
 class RtnetlinkSocket:
@@ -42,16 +45,19 @@ class RtnetlinkSocket:
         """Close the socket."""
         self._socket.close()
 
-    def send(self, what: str, kind: int, payload: bytes, flags: int = 0) -> None:
-        """Send a change and wait for its acknowledgement."""
-        for _ in self._exchange(what, kind, payload, NLM_F_REQUEST | NLM_F_ACK | flags):
+    def send(
+        self, what: str, kind: int, payload: bytes, flags: int = 0, *, ignored: Ignored = ()
+    ) -> None:
+        """Send a change and wait for its acknowledgement; an ignored errno counts as one."""
+        flags |= NLM_F_REQUEST | NLM_F_ACK
+        for _ in self._exchange(what, kind, payload, flags, ignored):
             pass
 
     def get(self, what: str, kind: int, payload: bytes, fixed_size: int) -> NetlinkMessage | None:
         """Return one object, or None if the kernel answers ENODEV."""
         found: NetlinkMessage | None = None
         flags = NLM_F_REQUEST | NLM_F_ACK
-        for message in self._exchange(what, kind, payload, flags, absent=errno.ENODEV):
+        for message in self._exchange(what, kind, payload, flags, (errno.ENODEV,)):
             found = message.decode(fixed_size)
         return found
 
@@ -64,9 +70,9 @@ class RtnetlinkSocket:
         raise self._error(f"could not {what}", errno.EAGAIN)
 
     def _exchange(
-        self, what: str, kind: int, payload: bytes, flags: int, *, absent: int | None = None
+        self, what: str, kind: int, payload: bytes, flags: int, ignored: Ignored = ()
     ) -> Iterator[RawMessage]:
-        """Send a request and yield its answers; errno ``absent`` ends them like success."""
+        """Send a request and yield its answers; an ignored errno ends them like success."""
         code = 0
         try:
             sequence = self._put(kind, payload, flags)
@@ -79,7 +85,7 @@ class RtnetlinkSocket:
                     return
         except OSError as error:
             raise self._error(f"could not {what}", error.errno or errno.EIO) from error
-        if code not in {0, absent}:
+        if code and code not in ignored:
             raise self._error(f"could not {what}", code)
 
     def _put(self, kind: int, payload: bytes, flags: int) -> int:

@@ -7,7 +7,6 @@ import socket
 import struct
 
 from guestagent.guest.core.addressing import Address
-from guestagent.guest.kernel.protocol import KernelError
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import (
     NetlinkMessage,
@@ -81,11 +80,7 @@ def delete_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -
     """Delete an address; one that is gone already is no error."""
     what = f"delete {address.address}/{address.prefix_length} from link {ifindex}"
     payload = _header(ifindex, address) + pack(_identity(address))
-    try:
-        rtnetlink.send(what, uapi.RTM_DELADDR, payload)
-    except KernelError as error:
-        if error.code not in _GONE:
-            raise
+    rtnetlink.send(what, uapi.RTM_DELADDR, payload, ignored=_GONE)
 
 
 def _header(ifindex: int, address: Address) -> bytes:

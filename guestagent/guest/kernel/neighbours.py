@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 
 from guestagent.guest.core.addressing import Neighbour
-from guestagent.guest.kernel.protocol import KernelError
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import NDMSG, NetlinkMessage, ip_address, mac, pack
 from guestagent.netlink.rtnetlink import RtnetlinkSocket
@@ -45,11 +44,7 @@ def put_neighbour(rtnetlink: RtnetlinkSocket, ifindex: int, neighbour: Neighbour
 def delete_neighbour(rtnetlink: RtnetlinkSocket, ifindex: int, neighbour: Neighbour) -> None:
     """Delete a neighbour; one that is gone already is no error."""
     what = f"delete neighbour {neighbour.address} of link {ifindex}"
-    try:
-        rtnetlink.send(what, uapi.RTM_DELNEIGH, _payload(ifindex, neighbour))
-    except KernelError as error:
-        if error.code not in _GONE:
-            raise
+    rtnetlink.send(what, uapi.RTM_DELNEIGH, _payload(ifindex, neighbour), ignored=_GONE)
 
 
 def solicit_neighbour(rtnetlink: RtnetlinkSocket, ifindex: int, family: int, address: str) -> None:

@@ -131,12 +131,11 @@ class NetlinkKernel:
         self._change(what, ifindex, {}, up=up)
 
     def set_ipv6_addr_gen(self, ifindex: int, *, on: bool) -> None:
-        try:
-            what = f"set addrgenmode of link {ifindex}"
-            self._change(what, ifindex, link_messages.ipv6_addr_gen(on=on))
-        except KernelError as error:
-            if error.code != errno.EAFNOSUPPORT:  # a kernel without IPv6 makes no address
-                raise
+        message = link_messages.link_message(ifindex, link_messages.ipv6_addr_gen(on=on))
+        # A kernel without IPv6 makes no address.
+        ignored = {errno.EAFNOSUPPORT}
+        what = f"set addrgenmode of link {ifindex}"
+        self._rtnetlink.send(what, RTM_NEWLINK, message, ignored=ignored)
 
     def set_upper(self, ifindex: int, upper: int | None) -> None:
         what = f"make link {ifindex} a port of {upper}" if upper else f"detach link {ifindex}"

@@ -15,7 +15,6 @@ from ipaddress import ip_interface
 
 from guestagent.guest.core.addressing import Address, Route
 from guestagent.guest.kernel import addresses
-from guestagent.guest.kernel.protocol import KernelError
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import NetlinkMessage, ip_address, number, pack, u8, u32, unpack
 from guestagent.netlink.rtnetlink import RtnetlinkSocket
@@ -119,26 +118,20 @@ def put_route(rtnetlink: RtnetlinkSocket, ifindex: int, route: Route) -> None:
     flags = uapi.NLM_F_CREATE
     if route.family == socket.AF_INET:
         flags |= uapi.NLM_F_APPEND if route.shadowed else uapi.NLM_F_REPLACE
-    try:
-        rtnetlink.send(
-            f"route {_shown(route)} through link {ifindex}",
-            uapi.RTM_NEWROUTE,
-            _header(route) + pack(attributes),
-            flags,
-        )
-    except KernelError as error:
-        if error.code != errno.EEXIST:
-            raise
+    rtnetlink.send(
+        f"route {_shown(route)} through link {ifindex}",
+        uapi.RTM_NEWROUTE,
+        _header(route) + pack(attributes),
+        flags,
+        ignored={errno.EEXIST},
+    )
 
 
 def delete_route(rtnetlink: RtnetlinkSocket, ifindex: int, route: Route) -> None:
     """Delete a route; one that is gone already is no error."""
     what = f"delete route {_shown(route)} through link {ifindex}"
-    try:
-        rtnetlink.send(what, uapi.RTM_DELROUTE, _header(route) + pack(_attributes(ifindex, route)))
-    except KernelError as error:
-        if error.code not in _GONE:
-            raise
+    payload = _header(route) + pack(_attributes(ifindex, route))
+    rtnetlink.send(what, uapi.RTM_DELROUTE, payload, ignored=_GONE)
 
 
 def _all(rtnetlink: RtnetlinkSocket) -> list[NetlinkMessage]:

@@ -41,21 +41,13 @@ def add_rule(rtnetlink: RtnetlinkSocket, rule: Rule) -> None:
     """Add a rule; one that exists already is no error."""
     what = f"add a rule for {rule.iif or rule.oif}"
     flags = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
-    try:
-        rtnetlink.send(what, uapi.RTM_NEWRULE, _payload(rule), flags)
-    except KernelError as error:
-        if error.code != errno.EEXIST:
-            raise
+    rtnetlink.send(what, uapi.RTM_NEWRULE, _payload(rule), flags, ignored={errno.EEXIST})
 
 
 def delete_rule(rtnetlink: RtnetlinkSocket, rule: Rule) -> None:
     """Delete a rule; one that is gone already is no error."""
     what = f"delete a rule for {rule.iif or rule.oif}"
-    try:
-        rtnetlink.send(what, uapi.RTM_DELRULE, _payload(rule))
-    except KernelError as error:
-        if error.code not in _GONE:
-            raise
+    rtnetlink.send(what, uapi.RTM_DELRULE, _payload(rule), ignored=_GONE)
 
 
 def _decode(message: NetlinkMessage) -> Rule:

@@ -36,7 +36,9 @@ class Wire:
         }
         return [NetlinkMessage(fixed=self._fixed, attributes=attributes)]
 
-    def send(self, _what: str, _kind: int, payload: bytes, _flags: int = 0) -> None:
+    def send(
+        self, _what: str, _kind: int, payload: bytes, _flags: int = 0, *, ignored: object
+    ) -> None:
         self.sent.append(unpack(payload[FIXED.size :]))
 
 
