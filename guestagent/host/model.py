@@ -1,6 +1,6 @@
-"""The words of the host side: what a VM description says and what a hypervisor shows.
+"""Data types of the host program: the description of a VM, and the answers of a hypervisor.
 
-Pure data. ``source`` is where the guest runs when a command begins,
+Pure. ``source`` is where the guest runs when a command begins,
 ``destination`` where a migration takes it.
 """
 
@@ -24,7 +24,7 @@ class End(StrEnum):
     DESTINATION = "destination"
 
 
-# --- what the description file says ---------------------------------------------------------
+# --- the description file --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Device:
     properties: tuple[tuple[str, PropertyValue], ...] = ()
 
     def on_vf(self, address: str) -> Device:
-        """Return this device with the VF at a PCI address behind it."""
+        """Return this device, backed by the VF at a PCI address."""
         others = tuple(item for item in self.properties if item[0] != "host")
         return replace(self, properties=(*others, ("host", address)))
 
@@ -46,9 +46,9 @@ class Device:
 class PairConfig:
     """A standby NIC and the VF that shares its MAC; ``destination_vf`` may be None.
 
-    ``sriov`` and ``destination_sriov`` are None where the VF is taken as it is,
-    with nothing claimed or programmed. Where they choose among the VFs of a PF, the
-    device has no ``host`` before one is claimed: see ``Device.on_vf``.
+    ``sriov`` and ``destination_sriov`` are None for a VF that this program neither claims nor
+    programs. If they choose among the VFs of a PF, the device has no ``host`` before a VF is
+    claimed: see ``Device.on_vf``.
     """
 
     mac: str
@@ -59,11 +59,11 @@ class PairConfig:
     destination_sriov: Provision | None = None
 
     def sriov_on(self, end: End) -> Provision | None:
-        """Return what this pair's VF has to be on ``end``."""
+        """Return the provision of this pair's VF at ``end``."""
         return self.sriov if end is End.SOURCE else self.destination_sriov
 
     def vf_on(self, end: End) -> Device | None:
-        """Return the VF that this pair has on ``end``."""
+        """Return this pair's VF at ``end``."""
         return self.vf if end is End.SOURCE else self.destination_vf
 
 
@@ -78,9 +78,9 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """Where a migration goes: the source connects to ``uri``, the destination opens ``listen``.
+    """The target of a migration: the source connects to ``uri``, the destination opens ``listen``.
 
-    ``host`` is how its host is reached (``ssh://host2``), None where it is this one.
+    ``host`` is the URL of its host (``ssh://host2``), None for this one.
     """
 
     endpoint: Endpoint
@@ -91,13 +91,12 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationSettings:
-    """How memory is moved.
+    """QEMU's settings for a migration.
 
-    The guest is stopped for at most about ``downtime_limit_ms``, as QEMU estimates it;
-    a bandwidth of None leaves QEMU's own setting alone. ``postcopy`` lets the guest run
-    at the destination after one pass, its memory following; ``auto_converge`` slows it
-    down while it writes faster than can be sent; ``multifd_channels`` of None is one
-    connection, as ever.
+    The guest is stopped for about ``downtime_limit_ms`` at most, as QEMU estimates it;
+    a bandwidth of None keeps QEMU's own setting. With ``postcopy`` the guest runs at the
+    destination after one pass, and its memory follows; ``auto_converge`` slows down a guest
+    that writes faster than its memory is sent; ``multifd_channels`` of None is one connection.
     """
 
     downtime_limit_ms: int = 300
@@ -109,17 +108,17 @@ class MigrationSettings:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """Return what both QEMUs must be capable of, in QEMU's words.
+        """Return the capabilities that both QEMUs need, in QEMU's names.
 
-        "events" tells every step; with "return-path" the source is told that the
-        destination took everything, before it lets go of the guest (Q:
+        "events" reports every step; with "return-path" the destination confirms that it has
+        loaded everything, before the source gives up the guest (Q:
         qapi/migration.json, MigrationCapability).
         """
         return tuple(name for name, is_wanted in self._capabilities if is_wanted)
 
     @property
     def unwanted_capabilities(self) -> tuple[str, ...]:
-        """Return what an earlier migration of ours may have switched on, and this one is not."""
+        """Return the capabilities of an earlier migration that this one disables."""
         return tuple(name for name, is_wanted in self._capabilities if not is_wanted)
 
     @property
@@ -135,7 +134,7 @@ class MigrationSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long each answer may take, and how often a request is made."""
+    """Limits of the time for each answer, and of the number of attempts."""
 
     command_s: float = 10.0
     unplug_s: float = 10.0
@@ -147,7 +146,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vm:
-    """One VM as its description file has it; ``destination`` is None where none is described."""
+    """One VM as in its description file; ``destination`` is None if the file has none."""
 
     name: str
     source: Endpoint
@@ -156,14 +155,14 @@ class Vm:
     migration: MigrationSettings
     timeouts: Timeouts
     guest_must_agree: bool = False
-    """Whether a guest that refuses to leave its VF keeps it."""
+    """Whether a refusal of the guest to leave its VF ends the operation."""
 
     def vfs_on(self, end: End) -> tuple[Device, ...]:
         """Return the VFs described for ``end``, in the order of the pairs."""
         return tuple(vf for pair in self.pairs if (vf := pair.vf_on(end)) is not None)
 
     def managed_on(self, end: End) -> tuple[str, ...]:
-        """Return the ids of the VFs on ``end`` that are claimed and programmed here."""
+        """Return the ids of the VFs at ``end`` that this program claims and programs."""
         return tuple(
             vf.id
             for pair in self.pairs
@@ -171,23 +170,23 @@ class Vm:
         )
 
 
-# --- what a hypervisor shows ----------------------------------------------------------------
+# --- the answers of a hypervisor ------------------------------------------------------------
 
 MIGRATION_ENDED = frozenset({None, "none", "completed", "failed", "cancelled"})
 """The states of a migration in which nothing moves (Q: qapi/migration.json, MigrationStatus).
 
-Not those in which something does: QEMU gets new ones, and one that is not known here must not
+The states of a moving one are not listed: QEMU gets new ones, and an unknown state must not
 count as an end (``postcopy-device`` since 10.2).
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QemuState:
-    """What one side said when it was asked, in QEMU's words; nothing in it is guessed.
+    """The answers of one QEMU, in QEMU's names.
 
-    ``unreachable`` says why there was no answer; then all the rest is empty.
-    ``gone`` is stronger: nothing listens on its socket, so the process has ended.
-    ``migration`` is None before any migration; of the last one otherwise.
+    ``unreachable`` is the reason if there was no answer; all other members are empty then.
+    ``gone`` is stronger: nothing listens on the socket, so the process has ended.
+    ``migration`` is the state of the last migration, None before the first.
     """
 
     WIRE_NAME: ClassVar[str] = "View"
@@ -202,12 +201,12 @@ class QemuState:
 
     @property
     def running(self) -> bool:
-        """Whether this side said that the guest runs here."""
+        """Whether the guest runs here."""
         return self.run_state == "running"
 
     @property
     def moving(self) -> bool:
-        """Whether a migration of this side, in or out, has begun and not ended."""
+        """Whether a migration, in or out, has begun and not ended."""
         return self.migration not in MIGRATION_ENDED
 
     def __str__(self) -> str:
@@ -221,7 +220,7 @@ class QemuState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a running migration is; ``time_left_s`` is None while it cannot be told."""
+    """The progress of a migration; ``time_left_s`` is None while it cannot be estimated."""
 
     transferred_bytes: int
     remaining_bytes: int
@@ -242,9 +241,9 @@ class MigrationFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """Something that QEMU said happened, in seconds of this host's CLOCK_MONOTONIC.
+    """An event of QEMU, in seconds of this host's CLOCK_MONOTONIC.
 
-    ``at_s`` comes from QEMU's own time stamp, ``received_s`` is when it arrived here.
+    ``at_s`` is QEMU's time stamp, ``received_s`` the time of arrival.
     """
 
     name: str
@@ -256,7 +255,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciDevice:
-    """A device of the guest; what it has not is None, an address until its firmware gave one."""
+    """A PCI device of the guest; ``address`` is None until the firmware has assigned one."""
 
     id: str | None
     driver: str | None
@@ -269,7 +268,7 @@ class PciDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciPort:
-    """A port that takes one device; the guest sees that at ``slot_address``, if it knows yet."""
+    """A port for one device; ``slot_address`` is its address in the guest, if assigned yet."""
 
     id: str
     address: str
@@ -288,7 +287,7 @@ class Topology:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestInterface:
-    """An interface as the guest names it: claims of the guest, not facts."""
+    """An interface that the guest lists: claims of the guest, not facts."""
 
     name: str
     mac: str | None
@@ -297,7 +296,7 @@ class GuestInterface:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestPair:
-    """A pair as the agent in the guest tells of it: a claim of the guest, not a fact."""
+    """A pair that the agent in the guest reports: a claim of the guest, not a fact."""
 
     mac: str
     bonded: bool
@@ -306,10 +305,10 @@ class GuestPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QemuCapabilities:
-    """What a QEMU can do and may do, beyond the state of its guest.
+    """The migration capabilities of a QEMU, and the limits of its process.
 
-    ``lockable_bytes`` is how much memory the process may lock, None where that is not
-    known or where nothing limits it; ``process`` says which, or why it is not known.
+    ``lockable_bytes`` is the limit of locked memory, None if it is unknown or there is none;
+    ``process`` names the process, or the reason why it is unknown.
     """
 
     WIRE_NAME: ClassVar[str] = "Means"

@@ -1,4 +1,4 @@
-"""Text as a terminal shows it: colours and sizes."""
+"""Formatting for terminals: colours and sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 def size(count: float) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes with its unit."""
     for unit in ("B", "KiB", "MiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}"
@@ -17,6 +17,6 @@ def size(count: float) -> str:
 
 
 def coloured(text: str, code: int, *, stream: TextIO = sys.stdout) -> str:
-    """Return ``text`` in an ANSI colour where that is wanted (https://no-color.org)."""
+    """Return ``text`` in an ANSI colour, unless disabled (https://no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return text if plain or not stream.isatty() else f"\x1b[{code}m{text}\x1b[0m"

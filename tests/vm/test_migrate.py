@@ -193,7 +193,7 @@ def test_a_port_that_the_destination_lacks_is_told_before_anything_is_taken_away
 ) -> None:
     description = describe(tmp_path, source, destination, 'destination_vf = { bus = "nowhere" }')
     report = run(description, "migrate")
-    assert "vf0 shall go to nowhere, which is no port" in report["message"]
+    assert "vf0 is described for nowhere, which is no port" in report["message"]
     assert source.has_device("vf0")
     assert destination.qmp("query-status")["status"] == "inmigrate"
     wait_on_vf(source)

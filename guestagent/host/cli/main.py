@@ -30,48 +30,48 @@ from guestagent.host.run.driver import OperationResult
 from guestagent.host.store import journal
 
 _DESCRIPTION = """\
-Takes the virtual function away from a VM before its live migration and gives
-it one where it arrives. The VM is described in a TOML file, shown below.
+Unplugs the virtual function of a VM before its live migration and plugs one at
+the destination. The VM is described in a TOML file, shown below.
 """
 
 _COMMANDS = {
-    "inspect": "show every NIC with its guest PCI address, and the ports that are free",
-    "check": "say everything that is in the way of a migration, and what to do; changes nothing",
-    "detach": "take the VFs away: the guest goes on with its standby NICs",
-    "attach": "give the guest the VFs that are described and missing",
-    "migrate": "detach, migrate, attach at the destination; back to the beginning on failure",
-    "prepare": "the part of migrate before the memory moves; you then migrate in your own way",
-    "complete": "the part after it: give the guest that has arrived its VFs",
-    "rollback": "take back what prepare did: the guest that stayed gets its VFs again",
-    "report": "draw the timeline of the last operation on a VM from its journal",
-    "recover": "finish or undo a command whose process ended under way; twice changes nothing",
+    "inspect": "show every NIC with its PCI address in the guest, and the free ports",
+    "check": "report everything that prevents a migration, and what to do; changes nothing",
+    "detach": "unplug the VFs: the guest continues on its standby NICs",
+    "attach": "plug the described VFs that the guest does not have",
+    "migrate": "detach, migrate, attach at the destination; undo all on failure",
+    "prepare": "the part of migrate before the memory moves; then migrate with your own tool",
+    "complete": "the part after it: plug the VFs at the destination",
+    "rollback": "undo prepare: the guest that stayed gets its VFs back",
+    "report": "show the timeline of the last operation on a VM, from its journal",
+    "recover": "finish or undo an interrupted command; may be repeated",
 }
 
 _EPILOG = f"""\
 what migrate does, in order:
-  check    nothing is begun as long as anything is in the way
-  prepare  ask both QEMUs: the guest runs here, the other one waits for it
-  switch   ask the agent in the guest to leave the VF: nothing is lost then
+  check    nothing is begun while anything prevents the migration
+  prepare  query both QEMUs: the guest runs here, the other one waits for it
+  switch   ask the agent in the guest to leave the VF: no packet is lost then
   detach   ask the guest to release each VF and wait until it has gone
   launch, migrate
            move the memory; Ctrl-C cancels, and the VFs come back
-  decide   ask both QEMUs where the guest is now
-  attach   give it the VFs of the destination
-  confirm  wait until the agent says that it uses them
-  A failure at any point ends in one guest that runs, with its VFs if possible.
-  Nothing is ever killed. Where it cannot be proved what happened, nothing is
-  touched, and both answers are shown.
-  Each step is written down before it is done. When this program is killed, the
-  next command on the VM is refused until recover has finished or undone it.
+  decide   query both QEMUs where the guest is now
+  attach   plug the VFs of the destination
+  confirm  wait until the agent confirms that the guest uses them
+  After a failure at any point one guest runs, with its VFs if possible.
+  No process is ever killed. If the outcome cannot be proved, nothing is changed
+  and the answers of both QEMUs are shown.
+  Each step is recorded before it begins. When this program is killed, the next
+  command on the VM is refused until recover has finished or undone it.
 
 with your own migration, in place of migrate:
   prepare   everything up to detach
   then      let QEMU or your tool migrate the guest and let it run
-  complete  attach and confirm; or rollback, where it did not migrate
-  Both say 75 as long as the guest does not run where they need it.
+  complete  attach and confirm; or rollback if it did not migrate
+  Both exit with 75 while the guest does not run where they need it.
 
 exit codes:
-  0  done, also if the destination describes no VF     1  failed, or not known
+  0  done, also if the destination describes no VF     1  failed, or unknown
   2  wrong usage or description                        75 try again later
 
 example of a VM description:
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"\n  what to do: {error.hint}" if error.hint else ""
         sys.stderr.write(f"guestagent-host: {error}{hint}\n")
         return error.exit_code
-    except KeyboardInterrupt:  # outside a command, which hears of it by itself
+    except KeyboardInterrupt:  # outside a command, which handles the signal itself
         sys.stderr.write("guestagent-host: interrupted\n")
         return EXIT_FAILED
 
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--forget",
                 action="store_true",
-                help="end it as it is and look at nothing: after you put things right by hand",
+                help="end it without querying anything: after a repair by hand",
             )
         elif name == "report":
             _add_report_options(command)
@@ -158,8 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     vf_commands.add_parser(commands)
     serve = commands.add_parser(
         "serve",
-        help="be the far end of a migration; started over ssh by another guestagent-host",
-        description="Does for this host what another guestagent-host asks on stdin.",
+        help="serve as the far end of a migration; started over ssh by another guestagent-host",
+        description="Performs the requests of another guestagent-host on stdin.",
     )
     serve.add_argument("--state-dir", type=Path, default=description.STATE_DIR, metavar="DIR")
     serve.add_argument("--verbose", action="store_true", help="log more, on stderr")
@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_report_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--operation", type=_positive, metavar="N", help="another one; the last 16 are kept"
+        "--operation", type=_positive, metavar="N", help="another operation; the last 16 are kept"
     )
     command.add_argument("--svg", type=Path, metavar="FILE", help="write a picture as well")
 
@@ -191,7 +191,7 @@ def _report(vm: Vm, arguments: argparse.Namespace) -> int:
 
 
 def _add_migration_options(command: argparse.ArgumentParser) -> None:
-    """Add what stands in the place of a key of [migration]."""
+    """Add the options that override a key of [migration]."""
     group = command.add_argument_group("in place of the description's [migration]")
     for option, most, metavar, text in (
         ("--bandwidth", description.MOST_BANDWIDTH_MIB_PER_S, "MIB", "MiB/s at most"),
@@ -207,7 +207,7 @@ def _add_migration_options(command: argparse.ArgumentParser) -> None:
 
 def _positive(text: str, *, most: int | None = None) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     if most is not None and int(text) > most:
         raise argparse.ArgumentTypeError(f"{text} is more than QEMU takes: {most}")
     return int(text)
@@ -267,7 +267,7 @@ def _to(vm: Vm, host: str) -> Vm:
 
 
 def _operate(vm: Vm, arguments: argparse.Namespace) -> OperationResult | None:
-    """Run what changes something; None when there was nothing to recover."""
+    """Run a command that changes something; None if there was nothing to recover."""
     state_dir: Path = arguments.state_dir
     view = ProgressView(vm.name, stream=sys.stderr, clock=time.monotonic, bar=sys.stderr.isatty())
     operate = partial(operation.operate, vm, state_dir=state_dir, observer=view)

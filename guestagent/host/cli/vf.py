@@ -1,4 +1,4 @@
-"""The commands ``guestagent-host vf …``: who has which VF, and leases by hand."""
+"""The commands ``guestagent-host vf …``: list VFs, and claim and release them by hand."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from guestagent.host.store.lock import vm_lock
 log = logging.getLogger(__name__)
 
 _LIST = """\
-Show every PF with its VFs: driver, IOMMU group, MAC and VLAN, and who has it: a lease,
+Show every PF with its VFs: driver, IOMMU group, MAC and VLAN, and the owner: a lease,
 a process that has it open, or this host itself."""
 
 _CLAIM = """\
 Claim a VF for each pair of the description that has [pair.sriov], program it through its
-PF and bind it to vfio-pci: it is ready for QEMU then. No other helper takes it, until
-`vf release`. A claim that is repeated gives the same VF, also while QEMU uses it."""
+PF and bind it to vfio-pci: it is ready for QEMU then. No other helper claims it until
+`vf release`. A repeated claim returns the same VF, also while QEMU uses it."""
 
 _RELEASE = """\
-Clear the MAC and VLAN of a VM's VFs, give them back as they were, and end their leases.
+Clear the MAC and VLAN of a VM's VFs, restore their drivers, and end their leases.
 Refused while a process has the VF open, and until an unfinished operation on the VM is
 recovered."""
 
 LETTING_GO_S = 1.0
-"""More than QEMU takes to close a VF that has just been unplugged."""
+"""Longer than QEMU needs to close a VF that was just unplugged."""
 MAX_WAIT_S = 3600.0
 
 
@@ -51,9 +51,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     actions = parser.add_subparsers(dest="action", required=True)
     for name, short, text in (
-        ("list", "show every PF with its VFs, and who has each", _LIST),
-        ("claim", "make a VM's VFs ready for QEMU, and keep others from them", _CLAIM),
-        ("release", "clear VFs and give them back", _RELEASE),
+        ("list", "show every PF with its VFs, and the owner of each", _LIST),
+        ("claim", "make a VM's VFs ready for QEMU, and reserve them for it", _CLAIM),
+        ("release", "clear VFs and end their leases", _RELEASE),
     ):
         action = actions.add_parser(
             name,
@@ -77,7 +77,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                 type=_seconds,
                 default=LETTING_GO_S,
                 metavar="SECONDS",
-                help="for a process that has the VF open, where its end or an unplug is under way"
+                help="wait for a process that is about to close the VF"
                 f" (default: {LETTING_GO_S:g})",
             )
         if name == "claim":
@@ -95,7 +95,7 @@ def _seconds(text: str) -> float:
     try:
         number = float(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from error
     if not 0.0 <= number <= MAX_WAIT_S:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to {MAX_WAIT_S:g} seconds")
     return number
@@ -109,13 +109,13 @@ def _add_claim_options(action: argparse.ArgumentParser) -> None:
         choices=list(End),
         default=End.SOURCE,
         metavar="SIDE",
-        help="source (the default) or destination: which side's VF is described for this host",
+        help="source (the default) or destination: the end whose VFs are on this host",
     )
     action.add_argument("--mac", help="for the pair with this MAC only")
     action.add_argument(
         "--reserve",
         action="store_true",
-        help="claim it only: where the guest still runs elsewhere, its MAC must not be here yet",
+        help="only claim it: while the guest runs elsewhere, its MAC must not be here yet",
     )
     action.add_argument(
         "--macvtap",
@@ -125,7 +125,7 @@ def _add_claim_options(action: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run one of the commands and print what came of it; return the exit code."""
+    """Run one of the commands and print its result; return the exit code."""
     match arguments.action:
         case "list":
             listed = asyncio.run(_list(arguments.state_dir))
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.macvtap is not None and len(pairs) != 1:
                 raise ConfigurationError(
                     f"{vm.name}: --macvtap is for one pair, and {len(pairs)} would be claimed for",
-                    hint="say which one with --mac, and claim for each pair by itself",
+                    hint="name the pair with --mac, and claim for one pair at a time",
                 )
             with _nothing_under_way(arguments.state_dir, vm.name):
                 claimed = asyncio.run(_claim(vm, pairs, arguments))
@@ -155,7 +155,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _nothing_under_way(state_dir: Path, vm: str) -> Iterator[None]:
-    """Hold the lock of a VM; refuse while an operation that has not finished counts on leases."""
+    """Hold the lock of a VM; refuse while an unfinished operation depends on its leases."""
     with vm_lock(state_dir, vm):
         must_be_free(state_dir / vm)
         yield
@@ -175,7 +175,7 @@ def _pairs(vm: Vm, end: End, mac: str | None) -> tuple[PairConfig, ...]:
     described = [pair for pair in vm.pairs if pair.sriov_on(end) is not None]
     if not described:
         raise ConfigurationError(
-            f"{vm.name}: no pair has a table that says which VF it has on the {end}",
+            f"{vm.name}: no pair has a table that describes its VF at the {end}",
             hint="add [pair.sriov]; guestagent-host --help shows an example",
         )
     wanted = tuple(pair for pair in described if mac is None or pair.mac == mac.lower())
@@ -205,7 +205,7 @@ async def _claim(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claiming:
-    """What a claim by hand comprises: ``reserve`` leaves the VF as it is."""
+    """The options of a claim by hand; ``reserve`` does not program the VF."""
 
     reserve: bool = False
     macvtap: str | None = None
@@ -214,7 +214,7 @@ class Claiming:
 async def claim_all(
     pool: VfPool, vm: Vm, pairs: Sequence[PairConfig], end: End, *, how: Claiming
 ) -> tuple[vf_result.Claimed, ...]:
-    """Claim a VF for each pair; where one cannot be had, those taken by this call go back."""
+    """Claim a VF for each pair; on failure release those that this call claimed."""
     before = {lease.vf: lease for lease in await pool.leases(vm.name)}
     users = {vf.address: vf.user for pf in (await pool.inventory()).pfs for vf in pf.vfs}
     done: list[vf_result.Claimed] = []
@@ -243,7 +243,7 @@ async def claim_all(
 async def _claim_one(
     pool: VfPool, vm: Vm, pair: PairConfig, end: End, before: dict[str, Lease]
 ) -> Lease:
-    """Claim a pair's VF, or find the one that an earlier call has claimed for it."""
+    """Claim a pair's VF, or return the lease of an earlier claim for it."""
     provision = pair.sriov_on(end)
     if provision is None:
         raise ConfigurationError(f"{vm.name}: pair {pair.mac} has no [pair.sriov]")
@@ -257,7 +257,7 @@ async def _claim_one(
 def _release(
     arguments: argparse.Namespace,
 ) -> tuple[tuple[vf_result.Released, ...], tuple[GuestAgentError, ...]]:
-    """Release what was asked for; one VF that is kept is no reason to keep the others."""
+    """Release the requested VFs; a failure for one does not keep the others."""
     if arguments.vm is None and arguments.vf is None:
         raise ConfigurationError(
             "vf release: neither a VM nor a VF is given", hint="give VM.toml or --vf ADDRESS"

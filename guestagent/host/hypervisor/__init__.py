@@ -1,1 +1,1 @@
-"""The only importers of qemu.qmp: the hypervisor and the guest behind narrow Protocols."""
+"""The hypervisor and the agent in the guest behind Protocols; qemu.qmp is imported here alone."""

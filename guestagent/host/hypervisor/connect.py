@@ -27,7 +27,7 @@ def endpoint(vm: Vm, end: End) -> Endpoint:
 
 
 def hypervisor(vm: Vm, end: End) -> Qemu:
-    """Return the QEMU of one side, which is on this host; it connects when it is first asked."""
+    """Return the QEMU of one side, which is on this host; it connects at the first command."""
     return Qemu(endpoint(vm, end).qmp, end, timeout_s=vm.timeouts.command_s)
 
 
@@ -38,18 +38,18 @@ def qemu_ga(vm: Vm, end: End) -> QemuGuestAgent | None:
 
 
 def guest(vm: Vm, end: End) -> GuestAgentClient | None:
-    """Return the ways to the guest's agent in their order, None where none is described."""
+    """Return the guest's agent, by the described transports; None if there is none."""
     return agent_of(endpoint(vm, end), vm.timeouts.command_s)
 
 
 def agent_of(sockets: Endpoint, command_s: float) -> GuestAgentClient | None:
-    """Return the ways to the agent behind a QEMU's sockets, None where there is none."""
-    ways: list[AgentTransport] = []
+    """Return the agent behind a QEMU's sockets; None if there is no socket to it."""
+    transports: list[AgentTransport] = []
     if sockets.agent is not None:
-        ways.append(SerialTransport(sockets.agent))
+        transports.append(SerialTransport(sockets.agent))
     qga_fallback = (
         None if sockets.qga is None else QemuGuestAgent(sockets.qga, timeout_s=command_s)
     )
     if qga_fallback is not None:
-        ways.append(QgaExecTransport(qga_fallback))
-    return GuestAgentClient(ways, qga_fallback=qga_fallback) if ways else None
+        transports.append(QgaExecTransport(qga_fallback))
+    return GuestAgentClient(transports, qga_fallback=qga_fallback) if transports else None

@@ -1,4 +1,4 @@
-"""Which effect a state has under way: it follows from the state alone. Pure."""
+"""The effect of a state, which follows from the state alone. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from guestagent.host.migration.state import (
 
 
 def effect_of(state: State) -> Effect | None:  # noqa: C901 - one flat table, as in Phase
-    """Return the effect that a state has under way; None when nothing follows."""
+    """Return the effect of a state; None if no effect follows."""
     limits = state.limits
     match state.phase:
         case Phase.PREPARE:

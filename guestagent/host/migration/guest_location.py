@@ -1,7 +1,7 @@
-"""Who has the guest: concluded from what both sides said, or not concluded.
+"""The location of the guest, concluded from the answers of both QEMUs. Pure.
 
-Pure. Two QEMUs that both run one guest destroy its disks, so a side is named
-only when the answers leave no other possibility.
+Two QEMUs that both run one guest destroy its disks, so a location is named only when the
+answers leave no other possibility.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from guestagent.host.model import QemuState
 
 
 class GuestLocation(StrEnum):
-    """Which side has the guest.
+    """The location of the guest.
 
     ======================  ==============================================================
-    ``SOURCE``              it is there and in the state in which somebody left it
-    ``SOURCE_STOPPED``      it is there alone, and stopped by a migration that has failed
+    ``SOURCE``              it is there, running or as it was left
+    ``SOURCE_STOPPED``      it is there alone, stopped by a migration that failed
     ``MOVING``              the source is sending it
-    ``ARRIVING``            the source has let go of it, the destination is still loading
+    ``ARRIVING``            the source has sent all, the destination is still loading
     ``DESTINATION``         it runs there, and not at the source
     ``DESTINATION_STOPPED`` it is there alone, loaded and waiting to be started
     ``UNKNOWN``             the answers do not prove any of these
@@ -38,10 +38,10 @@ _STOPPED = frozenset({"paused", "postmigrate", "prelaunch", "finish-migrate"})
 
 
 def location_of(source: QemuState, destination: QemuState | None) -> GuestLocation:
-    """Conclude who has the guest; ``destination`` is None where there is no other side."""
+    """Conclude where the guest is; ``destination`` is None if there is no other end."""
     if source.unreachable is not None:
-        # A source that cannot be asked may run. One that has ended cannot.
-        # With post-copy under way a part of the guest went with it.
+        # A source that does not answer may still run the guest; one that has ended cannot.
+        # During post-copy a part of the guest was lost with it.
         runs = destination is not None and destination.running
         whole = destination is not None and not destination.moving
         return (
@@ -54,7 +54,7 @@ def location_of(source: QemuState, destination: QemuState | None) -> GuestLocati
     if source.running:
         return GuestLocation.SOURCE
     if source.run_state not in _STOPPED:
-        return GuestLocation.UNKNOWN  # shut down, crashed: not for this program to judge
+        return GuestLocation.UNKNOWN  # shut down or crashed: this program cannot decide that
     if source.migration == "completed" and source.run_state in {"postmigrate", "finish-migrate"}:
         return _after_completion(destination)
     if destination is not None and destination.running:
@@ -65,7 +65,7 @@ def location_of(source: QemuState, destination: QemuState | None) -> GuestLocati
 
 
 def _after_completion(destination: QemuState | None) -> GuestLocation:
-    """The source has sent everything; it must never run again by itself."""
+    """The source has sent everything, and must not run the guest again."""
     if destination is None or destination.unreachable is not None:
         return GuestLocation.UNKNOWN
     if destination.running:
@@ -78,7 +78,7 @@ def _after_completion(destination: QemuState | None) -> GuestLocation:
 
 
 def _after_failure(destination: QemuState | None) -> GuestLocation:
-    """The source stands still; it has the guest if the destination can no longer start it."""
+    """The source is stopped; it has the guest if the destination can no longer start it."""
     if destination is None or destination.gone:
         return GuestLocation.SOURCE_STOPPED
     if destination.unreachable is not None:

@@ -1,4 +1,4 @@
-"""What keeps a command from being begun at all. Pure."""
+"""Preconditions of a command. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from guestagent.host.model import QemuState
 
 
 def not_ready(state: State, seen: BothViews) -> Finding | None:
-    """Return what keeps the goal from being begun at all."""
+    """Return the reason why the command cannot begin, or None."""
     home, away = seen.home, seen.away
     if home.unreachable is not None:
-        return Finding(message=str(home), hint="see whether the VM runs and its socket is right")
+        return Finding(
+            message=str(home),
+            hint="check that the VM runs and that the path of its socket is right",
+        )
     location = location_of(home, None)
     if location is GuestLocation.MOVING:
         return Finding(message=f"{home}: a migration is under way", hint="wait until it has ended")
@@ -25,15 +28,15 @@ def not_ready(state: State, seen: BothViews) -> Finding | None:
         return None
     if home.run_state == "paused":
         return Finding(
-            message=f"{home}: a guest that stands still cannot release a VF",
-            hint="find out who paused it and why; try again once it runs",
+            message=f"{home}: a guest that stands still cannot release its VF",
+            hint="find out what paused it and why; try again once it runs",
         )
     if not home.running:
         return Finding(
             message=f"{home}: no guest runs here",
-            hint="describe the QEMU where it runs as [source]: after a migration that is another",
+            hint="describe the QEMU where it runs as [source]: a migration changes that",
         )
-    if away is None or state.orchestrated:  # their destination may not be there yet
+    if away is None or state.orchestrated:  # the destination may not be there yet
         return None
     return _unready_to_receive(state, away)
 
@@ -44,13 +47,13 @@ def _unready_to_receive(state: State, away: QemuState) -> Finding | None:
     if away.unreachable is not None:
         return Finding(
             message=str(away),
-            hint="see whether its QEMU and its host answer; with --dest, or host in [destination],"
+            hint="check that its QEMU and its host answer; with --dest, or host in [destination],"
             " ssh must reach it without a password and find guestagent-host there",
         )
     if away.run_state != "inmigrate" or away.migration is not None:
         return Finding(
             message=f"{away}: it does not wait for a guest",
-            hint="start it anew with -incoming defer; each takes one attempt only",
+            hint="start it anew with -incoming defer; each QEMU accepts one attempt only",
         )
     early = [vf for vf in state.target_vfs if vf in away.devices]
     if early:

@@ -1,23 +1,23 @@
-"""How to go on with a command whose process ended under way. Pure.
+"""Resumption of a command whose process ended before the command did. Pure.
 
-The state that was written down last tells which effect may have taken place.
-Nobody knows whether it did, so every way on begins with a question, to the
-QEMUs or to the guest, and none repeats what must not happen twice.
+The last state in the journal shows which effect may have happened. Whether it did is not
+known, so every resumption begins with a query of the QEMUs or the guest, and none repeats an
+effect that must not happen twice.
 
 =================== =========================================================================
-where it stands     how it goes on
+phase               resumption
 =================== =========================================================================
 PREPARE             UNDONE: nothing had been touched
-RESERVE             TIDY: give back what may have been claimed, then UNDONE
-SWITCH              DECIDE: the guest may have left its VF and is told to return
+RESERVE             TIDY: release the leases that may exist, then UNDONE
+SWITCH              DECIDE: the guest may have left its VF and is asked to return
 DETACH              DETACH again: a request may wait in the guest, which would lose a VF
                     that counts as kept; then DECIDE
-WITHDRAW … RETURN   DECIDE: follow what still moves, finish what has arrived, undo the rest
-PREPARED            DECIDE: whoever moves the guest has given up the rest
-TIDY                TIDY again: giving back twice is giving back; then the end that was reached,
-                    or UNDONE where all is as before
-UNKNOWN             DECIDE: what could not be proved then may be provable now
-DONE FAILED UNDONE  it was over, and only that was not written down
+WITHDRAW … RETURN   DECIDE: follow a migration under way, finish after an arrival, else undo
+PREPARED            DECIDE: the program that moves the guest has given up
+TIDY                TIDY again: a release may be repeated; then the end that was reached,
+                    or UNDONE where the beginning is restored
+UNKNOWN             DECIDE: the location of the guest may be provable now
+DONE FAILED UNDONE  complete: only the last line was not written
 =================== =========================================================================
 """
 
@@ -32,7 +32,7 @@ _MAY_HAVE_BEEN_SENT = frozenset({Phase.LAUNCH, Phase.MIGRATE, Phase.CANCEL})
 
 
 def resumed(state: State) -> State:
-    """Return the state to go on from; its effect has not begun."""
+    """Return the state to continue from; its effect has not begun."""
     fresh = replace(
         state,
         rollback_is_success=True,
@@ -69,7 +69,7 @@ def resumed(state: State) -> State:
 
 
 def ordered(state: State, order: Order) -> State:
-    """Return the state in which a prepared migration is completed or taken back."""
+    """Return the state in which a prepared migration is completed or rolled back."""
     return replace(
         state,
         phase=Phase.DECIDE,

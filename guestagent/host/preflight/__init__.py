@@ -1,1 +1,1 @@
-"""``check``: gathers facts about both hosts and the guest, and judges them."""
+"""``check``: gathers facts about both hosts and the guest, and applies rules to them."""

@@ -1,4 +1,4 @@
-"""What was looked at before a migration, and how bad it is. Pure; judged in ``preflight``."""
+"""Facts gathered before a migration, and constructors of findings about them. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from guestagent.host.sriov.core.model import Inventory
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndFacts:
-    """What one side said; None is what could not be asked, and ``unknown`` says why."""
+    """Answers from one QEMU. A field is None if the query failed; ``unknown`` holds the reason."""
 
     view: QemuState
     topology: Topology | None = None
@@ -22,7 +22,7 @@ class EndFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightFacts:
-    """What is known before a migration; ``guest`` is None where no agent answered."""
+    """All facts before a migration; ``guest`` is None if no agent answered."""
 
     source: EndFacts
     destination: EndFacts | None

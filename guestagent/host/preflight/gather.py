@@ -1,4 +1,4 @@
-"""Asks both sides, the hosts' VFs and the guest for what ``preflight`` judges; changes nothing."""
+"""Queries both QEMUs, the VFs of their hosts and the guest for ``check``; changes nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def gather_facts(
     *,
     other_operation: Finding | None = None,
 ) -> PreflightFacts:
-    """Look at everything."""
+    """Query everything; a failed query is part of the facts."""
     sides = await asyncio.gather(
         *(_end(hypervisors[end], pools.get(end)) for end in sorted(hypervisors, reverse=True))
     )
@@ -59,7 +59,7 @@ async def _end(hypervisor: Hypervisor, pool: VfPool | None) -> EndFacts:
     try:
         inventory = None if pool is None else await pool.inventory()
     except GuestAgentError as error:
-        unknown.append(f"{view.end}: its VFs are not known: {error}")
+        unknown.append(f"{view.end}: its VFs could not be listed: {error}")
     return EndFacts(
         view=view, topology=topology, means=means, inventory=inventory, unknown=tuple(unknown)
     )

@@ -1,8 +1,8 @@
-"""What would keep a migration from its end, all of it at once, each with what to do. Pure.
+"""The rules of ``check``: every obstacle to a migration, each with its correction. Pure.
 
-``WRONG`` keeps ``migrate`` and ``prepare`` from beginning. A ``WARNING`` costs
-something: packets, or the acceleration at the destination. What the guest says
-is never more than a warning, for its word must not keep a host from being emptied.
+An ``ERROR`` prevents ``migrate`` and ``prepare`` from beginning. A ``WARNING`` costs packets,
+or the acceleration at the destination. A claim of the guest leads to no more than a warning:
+a guest must not be able to prevent the evacuation of a host.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from guestagent.host.preflight.vf_rules import vf_findings
 _NOT_TOGETHER, _TOGETHER_SINCE = {"postcopy-ram", "multifd"}, (10, 1)
 """Q: migration/options.c, migrate_caps_check (10.0), and without that from 10.1 on."""
 VFIO_MARGIN_BYTES = 1 << 30
-"""What vfio may map beside the guest's memory: the BARs of its devices."""
+"""Memory that vfio may map besides the guest's: the BARs of its devices."""
 _ON_ROOT = "0000:00:"
 
 
 def check_facts(vm: Vm, state: State, facts: PreflightFacts) -> tuple[Finding, ...]:
-    """Return everything that was looked at, in the order of a migration."""
+    """Return the findings, in the order of a migration."""
     return tuple(_findings(vm, state, facts))
 
 
@@ -36,7 +36,7 @@ def _findings(vm: Vm, state: State, facts: PreflightFacts) -> Iterator[Finding]:
     if vm.destination is None:
         yield error(
             "destination",
-            "the description has no [destination]: where the guest shall go is not known",
+            "the description has no [destination]: there is nowhere to migrate to",
             "add the table, with the qmp socket and the uri of the QEMU there; see --help",
         )
     away = None if facts.destination is None else facts.destination.view
@@ -75,14 +75,14 @@ def _capable(vm: Vm, facts: EndFacts) -> Iterator[Finding]:
     if wanted >= _NOT_TOGETHER and version < _TOGETHER_SINCE:
         yield error(
             "capabilities",
-            f"{facts.view.end}: QEMU {'.'.join(map(str, version))} does not do post-copy together"
-            " with multifd",
+            f"{facts.view.end}: QEMU {'.'.join(map(str, version))} does not support post-copy"
+            " together with multifd",
             "leave out one of postcopy and multifd_channels",
         )
     elif lacking:
         yield error(
             "capabilities",
-            f"{facts.view.end}: QEMU cannot do {', '.join(lacking)}",
+            f"{facts.view.end}: QEMU does not support {', '.join(lacking)}",
             "leave the option out of [migration], or use a newer QEMU",
         )
     else:
@@ -109,14 +109,14 @@ def _lockable(vm: Vm, facts: EndFacts) -> Iterator[Finding]:
 
 
 def _unmovable_devices(vm: Vm, source: EndFacts) -> Iterator[Finding]:
-    """Find what QEMU will not migrate with, and nobody takes away."""
+    """Find devices that prevent a migration and that no pair describes."""
     described = {pair.vf.id for pair in vm.pairs}
     for device in () if source.topology is None else source.topology.devices:
         if (device.driver or "").startswith("vfio") and device.id not in described:
             yield warning(
                 "qemu",
-                f"source: {device.driver} {device.id or device.address} is the VF of no pair: QEMU"
-                " refuses to migrate with a device that cannot move",
+                f"source: {device.driver} {device.id or device.address} is the VF of no pair:"
+                " QEMU refuses to migrate a guest with such a device",
                 "describe it as vf of a [[pair]], or unplug it",
             )
 
@@ -164,15 +164,15 @@ def _port(pair: PairConfig, facts: EndFacts, topology: Topology) -> Iterator[Fin
     if port is None and _is_other_bus(topology, vf):
         yield warning(
             "port",
-            f"{end}: {vf.bus} is no PCIe port: whether it takes {vf.id} shows only when it is"
-            " plugged",
+            f"{end}: {vf.bus} is no PCIe port: whether it accepts {vf.id} is known only when"
+            " that is plugged",
             None,
         )
     elif port is None:
         ports = ", ".join(sorted(each.id for each in topology.ports)) or "none"
         yield error(
             "port",
-            f"{end}: {vf.id} shall go to {vf.bus}, which is no port; there are: {ports}",
+            f"{end}: {vf.id} is described for {vf.bus}, which is no port; there are: {ports}",
             "start QEMU with -device pcie-root-port,id=… for each VF, and name it in bus",
         )
     elif not port.hotplug:
@@ -188,7 +188,7 @@ def _port(pair: PairConfig, facts: EndFacts, topology: Topology) -> Iterator[Fin
 
 
 def _is_other_bus(topology: Topology, vf: Device) -> bool:
-    """Whether the bus may be one of a machine, or behind a bridge, that hot-plugs otherwise."""
+    """Whether the bus may support hot-plug without a PCIe port, by the machine or a bridge."""
     bridge = any(each.id == vf.bus for each in topology.devices)
     return bridge or not topology.ports or vf.bus.startswith("pci.")
 
@@ -201,7 +201,7 @@ def _port_of(topology: Topology | None, vf: Device | None) -> PciPort | None:
 def _same_addresses(
     pair: PairConfig, source: EndFacts, destination: EndFacts
 ) -> Iterator[Finding]:
-    """Compare where the port is in the guest; behind other bridges that shows only later."""
+    """Compare the guest addresses of the port; those behind other bridges are not known yet."""
     here = _port_of(source.topology, pair.vf)
     there = _port_of(destination.topology, pair.destination_vf)
     if here is None or there is None:
@@ -226,7 +226,7 @@ def _agent(vm: Vm, facts: PreflightFacts) -> Iterator[Finding]:
         why = facts.guest_silent or "no way to its agent is described"
         yield warning(
             "agent",
-            f"the guest's agent cannot be asked, the unplug will lose packets: {why}",
+            f"the guest's agent does not answer, so the unplug will lose packets: {why}",
             "install guestagent in the guest and describe agent or qga",
         )
         return
@@ -236,8 +236,8 @@ def _agent(vm: Vm, facts: PreflightFacts) -> Iterator[Finding]:
         if known is None or not known.bonded:
             yield warning(
                 "agent",
-                f"the guest has no bond for {pair.mac}: it would be without a network while the"
-                " VF is away",
+                f"the guest has no bond for {pair.mac}: it would have no network while the VF"
+                " is away",
                 "see guestagent status in the guest",
             )
         else:

@@ -1,4 +1,4 @@
-"""Whether each pair's VF can be claimed on both hosts, before anything is begun. Pure."""
+"""The rules of ``check`` on VFs: whether each pair's VF can be claimed on both hosts. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SEE = "see guestagent-host vf list"
 
 
 def vf_findings(vm: Vm, facts: PreflightFacts) -> Iterator[Finding]:
-    """Return what is to be said of the VFs: those in use at home, those wanted at the target."""
+    """Return the findings on the VFs in use at the source and those wanted at the destination."""
     used = {pair.mac: _pf_in_use(vm, pair, facts.source) for pair in vm.pairs}
     for pair in vm.pairs:
         yield from _in_use(vm, pair, facts.source)
@@ -33,7 +33,7 @@ def _in_use(vm: Vm, pair: PairConfig, source: EndFacts) -> Iterator[Finding]:
     if source.view.unreachable is None and pair.vf.id not in source.view.devices:
         yield warning(
             "vf",
-            f"source: the guest has no {pair.vf.id} and goes as it is",
+            f"source: the guest has no {pair.vf.id} and migrates without it",
             "where it has the VF under another id, correct id in vf; inspect shows them",
         )
         return
@@ -54,14 +54,14 @@ def _in_use(vm: Vm, pair: PairConfig, source: EndFacts) -> Iterator[Finding]:
     elif address is None and inventory.lease_for(vm.name, pair.mac) is None:
         yield error(
             "vf",
-            f"source: which VF {pair.vf.id} is cannot be told: it has no host in the description,"
+            f"source: the VF of {pair.vf.id} is not known: it has no host in the description,"
             f" and no lease of {vm.name} is for {pair.mac}",
             "name it with host in vf; a VF that vf claim has chosen has a lease",
         )
 
 
 def _pf_in_use(vm: Vm, pair: PairConfig, source: EndFacts) -> Pf | None:
-    """Return the PF of the VF that the guest has."""
+    """Return the PF of the guest's VF."""
     if source.inventory is None or pair.sriov is None:
         return None
     lease = source.inventory.lease_for(vm.name, pair.mac)
@@ -73,13 +73,13 @@ def _pf_in_use(vm: Vm, pair: PairConfig, source: EndFacts) -> Pf | None:
 def _wanted(
     vm: Vm, mac: str, vf: Device, provision: Provision, inventory: Inventory, used: Pf | None
 ) -> tuple[Finding, Inventory]:
-    """Return whether a VF fits, and the inventory without it: the next pair needs another."""
+    """Return a finding on the VF for a pair, and the inventory without it for the next pair."""
     own = held(inventory, provision.want, lambda owner: owner.is_for(vm.name, _AWAY, vf.id, mac))
     choice = choose(inventory, provision.want) if own is None else own
     if choice.vf is None or choice.pf is None:
         return warning(
             "vf",
-            f"destination: no VF for {mac}, the guest would go on un-accelerated:"
+            f"destination: no VF for {mac}, the guest would run un-accelerated:"
             f" {'; '.join(choice.reasons)}",
             "free a VF that fits, or change pf, vlan or mtu in [pair.sriov]; see vf list",
         ), inventory

@@ -1,9 +1,8 @@
-"""The QEMU, the guest and the VFs of another host, through this program there, over ssh.
+"""RPC client: the QEMU, the guest and the VFs of another host, through ``serve`` over ssh.
 
-The far side is bounded like a guest: length and time of its answers, and their
-types. When it dies with a call under way, what that came to is unknown; the next
-question makes a new connection. What it and ssh say on stderr is passed on, and
-its end is part of the error where nobody answers.
+The answers of the far end are bounded like a guest's in length, time and type. When the far end
+dies during a call, the outcome is unknown; the next call makes a new connection. Its stderr and
+that of ssh are passed on, and the last lines are part of the error when there is no answer.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _COMMANDS = {
     "means": 4,
 }
 """The commands that QEMU executes in a call, beyond the time that the call grants."""
-_LAST_WORDS_S = 1.0
+_LAST_LINES_S = 1.0
 _RECONNECT_POLL_S = 0.5
 _URL = re.compile(r"ssh://(?:([\w.-]+)@)?([A-Za-z0-9][\w.-]*|\[[0-9a-f:]+\])(?::(\d{1,5}))?")
 
@@ -53,12 +52,12 @@ _URL = re.compile(r"ssh://(?:([\w.-]+)@)?([A-Za-z0-9][\w.-]*|\[[0-9a-f:]+\])(?::
 def ssh_command(url: str, program: Sequence[str] = ("guestagent-host", "serve")) -> list[str]:
     """Return the command that reaches ``ssh://[user@]host[:port]``. Raises ConfigurationError.
 
-    Nothing is asked for, and a host that is silent for 15 s counts as lost.
+    ssh asks for no password, and a host that is silent for 15 s counts as lost.
     """
     match = _URL.fullmatch(url)
     if match is None:
         raise ConfigurationError(
-            f"{url!r} names no host", hint="write it as ssh://host, or ssh://user@host:port"
+            f"{url!r} is no URL of a host", hint="write it as ssh://host, or ssh://user@host:port"
         )
     user, host, port = match.groups()
     options = ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
@@ -77,16 +76,16 @@ class Remote:
         self._hello = hello
         self._process: asyncio.subprocess.Process | None = None
         self._listener: asyncio.Task[None] | None = None
-        self._last_words: deque[str] = deque(maxlen=2)
+        self._last_lines: deque[str] = deque(maxlen=2)
         self._turn = asyncio.Lock()
         self._ident = 0
         self._was_connected = False
 
     async def call(self, name: str, *arguments: object, timeout_s: float) -> Any:
-        """Make a call and return its value.
+        """Make a call and return its result.
 
-        Raises the far side's error; UnknownOutcomeError when it was made and no answer came;
-        PeerError when the far side cannot be reached.
+        Raises the error of the far end; UnknownOutcomeError if the call was made and no answer
+        came; PeerError if the far end cannot be reached.
         """
         async with self._turn:
             if self._process is None:
@@ -94,7 +93,7 @@ class Remote:
             return await self._exchange(name, arguments, timeout_s + MARGIN_S)
 
     async def close(self) -> None:
-        """Hang up; the far side ends."""
+        """Close the connection; the far end exits."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -106,10 +105,10 @@ class Remote:
         except TimeoutError:
             process.kill()
             await process.wait()
-        await self._hear_out()
+        await self._read_last_lines()
 
     async def _reconnect(self) -> None:
-        """Connect; after a lost connection the far end may still be busy with the lost call."""
+        """Connect; the far end of a lost connection may still be busy with its last call."""
         deadline = Deadline.after(CONNECT_S if self._was_connected else 0.0)
         while True:
             try:
@@ -135,27 +134,27 @@ class Remote:
         except OSError as error:
             raise PeerError(f"{self.origin}: {self._command[0]}: {error.strerror}") from error
         self._process = process
-        self._last_words.clear()
+        self._last_lines.clear()
         self._listener = asyncio.create_task(self._listen(process.stderr))
         try:
             await self._exchange("hello", (self._hello,), CONNECT_S)
         except UnknownOutcomeError as error:
-            said = "; ".join(self._last_words) or str(error)
+            said = "; ".join(self._last_lines) or str(error)
             raise PeerError(
-                f"{self.origin}: no guestagent-host answers there: {said}",
-                hint="does ssh reach it without a password, as a user that may run it?",
+                f"{self.origin}: guestagent-host does not answer there: {said}",
+                hint="check that ssh reaches it without a password, as a user that may run it",
             ) from error
         except GuestAgentError:
             await self._drop()
             raise
 
     async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
-        """Pass on what ssh and the far end say to people, and keep the end of it."""
+        """Pass on the stderr of ssh and of the far end, and keep the last lines."""
         while stderr is not None and (said := await stderr.read(4096)):
             with contextlib.suppress(OSError):  # a terminal that has gone
                 sys.stderr.write(said.decode(errors="replace"))
             lines = (shown(line.decode(errors="replace").strip()) for line in said.splitlines())
-            self._last_words.extend(line for line in lines if line)
+            self._last_lines.extend(line for line in lines if line)
 
     async def _exchange(self, name: str, arguments: tuple[object, ...], timeout_s: float) -> Any:
         process = self._process
@@ -175,20 +174,20 @@ class Remote:
                 f"{self.origin}: no answer to {name} within {timeout_s:g} s"
             ) from error
         except (asyncio.IncompleteReadError, OSError) as error:
-            await self._hear_out()
+            await self._read_last_lines()
             await self._drop()
             raise ConnectionLostError(f"{self.origin}: connection lost after {name}") from error
         except asyncio.LimitOverrunError as error:
             await self._drop()
-            raise UnknownOutcomeError(f"{self.origin}: {name}: an endless answer") from error
+            raise UnknownOutcomeError(f"{self.origin}: {name}: the answer is too long") from error
         except UnknownOutcomeError:
-            await self._drop()  # what comes next may belong to this call
+            await self._drop()  # the next line may answer this call
             raise
 
-    async def _hear_out(self) -> None:
-        """Let a far end that has hung up say why."""
+    async def _read_last_lines(self) -> None:
+        """Read the last lines of a far end that closed the connection."""
         if self._listener is not None:
-            await asyncio.wait({self._listener}, timeout=_LAST_WORDS_S)
+            await asyncio.wait({self._listener}, timeout=_LAST_LINES_S)
 
     async def _drop(self) -> None:
         process, self._process = self._process, None

@@ -8,7 +8,7 @@ from guestagent.host.remote.rpc import Hello
 
 
 def remote(vm: Vm) -> Remote | None:
-    """Return the far end where the destination is on another host; it connects when asked."""
+    """Return the far end if the destination is on another host; it connects at the first call."""
     if vm.destination is None or vm.destination.host is None:
         return None
     host = vm.destination.host

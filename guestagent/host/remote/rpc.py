@@ -1,4 +1,4 @@
-"""What one host's helper asks of another's over a pipe: one JSON object a line.
+"""The protocol between the helpers of two hosts, over a pipe: one JSON object a line.
 
 ::
 
@@ -6,8 +6,8 @@
     {"v": 1, "id": 7, "ok": true, "value": null}
     {"v": 1, "id": 7, "ok": false, "error": {"kind": "refused", "message": …, "hint": …}}
 
-Both ends hold what comes against the types below, and bound its length. A far end that is
-asked nothing sends an empty line now and then.
+The calls and their types are those of the Protocols below. Both ends check the types and bound
+the length of a line. A far end that gets no call sends an empty line now and then.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MAX_TEXT = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first call: which VM it is about, and where its QEMU at the far host is."""
+    """The argument of the first call: the VM, and the sockets of its QEMU on the far host."""
 
     vm: str
     sockets: Sockets
@@ -98,21 +98,21 @@ def read_request(line: bytes) -> tuple[int, str, tuple[Any, ...]]:
 
 
 def answer(ident: int, value: object) -> bytes:
-    """Return the line that says that a call succeeded."""
+    """Return the line for a call that succeeded."""
     return _line({"id": ident, "ok": True, "value": plain(value)})
 
 
 def failure(ident: int | None, error: GuestAgentError) -> bytes:
-    """Return the line that says how a call failed."""
+    """Return the line for a call that failed."""
     kind = next((name for name, each in _KINDS.items() if isinstance(error, each)), "peer")
-    told = {"kind": kind, "message": error.message[:_MAX_TEXT], "hint": error.hint}
-    return _line({"id": ident, "ok": False, "error": told})
+    body = {"kind": kind, "message": error.message[:_MAX_TEXT], "hint": error.hint}
+    return _line({"id": ident, "ok": False, "error": body})
 
 
 def read_answer(line: bytes, ident: int, name: str, origin: str) -> Any:
-    """Return the value that a call came to.
+    """Return the result of a call.
 
-    Raises the error that the far side had, and UnknownOutcomeError when the line is no answer
+    Raises the error of the far end, and UnknownOutcomeError when the line is no answer
     to this call: it may have run.
     """
     try:
@@ -120,13 +120,13 @@ def read_answer(line: bytes, ident: int, name: str, origin: str) -> Any:
         mine = value.integer("id") == ident
         if mine and value.boolean("ok"):
             return value_of(CALLS[name].result, value.value.get("value"))
-        told = value.object("error")
-        kind = _KINDS.get(told.string("kind"), PeerError) if mine else UnknownOutcomeError
-        message, hint = told.string("message"), told.optional_string("hint")
+        body = value.object("error")
+        kind = _KINDS.get(body.string("kind"), PeerError) if mine else UnknownOutcomeError
+        message, hint = body.string("message"), body.optional_string("hint")
     except JsonError as error:
         raise UnknownOutcomeError(
             f"{origin}: {name}: {shown(str(error))}",
-            hint="is the other end guestagent-host of the same version?",
+            hint="check that the far host has guestagent-host of the same version",
         ) from error
     raise kind(f"{origin}: {shown(message)}", hint=None if hint is None else shown(hint))
 

@@ -1,8 +1,7 @@
-"""The far end of a migration to another host: does for that host what it is asked on stdin.
+"""RPC server for the destination host; started over ssh, serves one connection on stdin/stdout.
 
-No daemon and no port: the near end starts it over ssh and it ends with the
-connection. It holds the lock of the VM here for that long. Nothing is decided
-here, and nothing remembered: what a lost call came to is asked anew.
+It ends with the connection, and holds the lock of the VM on this host for that long. It decides
+nothing and keeps no state: the near end queries the outcome of a lost call.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from guestagent.host.store.lock import vm_lock
 from guestagent.json_fields import JsonError
 
 SIGN_OF_LIFE_S = 15.0
-"""After which an empty line goes to a near end that asks nothing.
+"""Seconds without a call after which an empty line is sent.
 
-Where that has gone with its network, the line is what lets sshd find out, which by itself asks
-nobody (ClientAliveInterval of sshd_config(5)): the lock of the VM would be held for hours.
+The line lets sshd detect a near end that lost its network, which it does not probe for by
+default (ClientAliveInterval of sshd_config(5)): the lock of the VM would be held for hours.
 """
 
 
 class Server:
-    """One conversation about one VM."""
+    """One connection, about one VM."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
@@ -45,7 +44,7 @@ class Server:
         self._pool: LocalVfPool | None = None
 
     async def serve(self, lines: asyncio.StreamReader, write: Callable[[bytes], None]) -> None:
-        """Answer one call after the other until the near end hangs up."""
+        """Answer one call after the other until the near end closes the connection."""
         try:
             while True:
                 try:
@@ -72,7 +71,9 @@ class Server:
                 return rpc.answer(ident, None)
             target = self._targets.get(name)
             if target is None:
-                raise PeerError(f"{name}: not before hello, or nothing of that kind is described")
+                raise PeerError(
+                    f"{name}: hello has to come first, or no such endpoint is described"
+                )
             return rpc.answer(ident, await rpc.CALLS[name].on(target, arguments))
         except JsonError as error:
             return rpc.failure(ident, PeerError(f"not a call: {error}"))
@@ -81,7 +82,7 @@ class Server:
 
     def _begin(self, hello: Hello) -> None:
         if self._qemu is not None:
-            raise PeerError("hello was said already")
+            raise PeerError("a second hello")
         self._lock.enter_context(vm_lock(self._state_dir, hello.vm))
         qemu = Qemu(hello.sockets.qmp, End.DESTINATION, timeout_s=hello.command_s)
         pool = host_pool(self._state_dir)

@@ -1,4 +1,4 @@
-"""Findings of ``check``, for people and for programs."""
+"""Output of ``check``, for people and for programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GRADES = {
 
 
 def exit_code(findings: tuple[Finding, ...]) -> int:
-    """Return 1 when anything is wrong."""
+    """Return 1 if there is an error."""
     bad = any(finding.severity is Severity.ERROR for finding in findings)
     return EXIT_FAILED if bad else EXIT_DONE
 
@@ -45,7 +45,7 @@ def as_json(vm: Vm, findings: tuple[Finding, ...]) -> str:
 
 
 def as_text(vm: Vm, findings: tuple[Finding, ...]) -> str:
-    """Return the findings for people, what is wrong last, where it is seen."""
+    """Return the findings for people, with errors last, where they are seen."""
     lines = []
     for severity, (grade, colour) in _GRADES.items():
         for finding in findings:
@@ -54,5 +54,5 @@ def as_text(vm: Vm, findings: tuple[Finding, ...]) -> str:
                 lines.append(f"{word} {finding.subject:<14} {finding.message}")
                 lines += [f"{'':<24}what to do: {finding.hint}"] if finding.hint else []
     count = sum(finding.severity is Severity.ERROR for finding in findings)
-    end = "nothing is in the way of a migration" if not count else f"{count} in the way"
+    end = "no obstacle to a migration" if not count else f"{count} obstacles to a migration"
     return "\n".join([*lines, f"{vm.name}: {end}"])

@@ -1,4 +1,4 @@
-"""Shows which NICs a guest has, at which guest PCI addresses, and which ports are free."""
+"""Output of ``inspect``: the NICs of a guest, their guest PCI addresses, and free ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JSON_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """One guest as one side shows it; ``interfaces`` are what the guest itself claims."""
+    """The answers of one QEMU about its guest; ``interfaces`` are claims of the guest."""
 
     vm: Vm
     view: QemuState
@@ -28,9 +28,9 @@ class Inspection:
 
 
 async def inspect(vm: Vm, hypervisor: Hypervisor, guest: QemuGuestAgent | None) -> Inspection:
-    """Look at one side; a guest that does not answer is a warning.
+    """Query one QEMU; a guest that does not answer is only a warning.
 
-    Raises PeerError when QEMU cannot be asked.
+    Raises PeerError when QEMU does not answer.
     """
     view = await hypervisor.look()
     if view.unreachable is not None:
@@ -41,7 +41,7 @@ async def inspect(vm: Vm, hypervisor: Hypervisor, guest: QemuGuestAgent | None) 
         try:
             interfaces = await guest.interfaces()
         except (PeerError, UnknownOutcomeError) as error:
-            log.warning("%s, going on without the guest's interface names", error)
+            log.warning("%s, so the guest's interface names are not shown", error)
     return Inspection(vm=vm, view=view, topology=topology, interfaces=interfaces)
 
 

@@ -1,4 +1,4 @@
-"""Tells on stderr how a command goes: a bar on a terminal, plain lines elsewhere."""
+"""Shows the progress of a command on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _LINE_EVERY_S = 5.0
 _BAR_CELLS = 12  # bar and figures fit in 80 columns
 
 _TEXT = {
-    Phase.PREPARE: "asking both sides",
+    Phase.PREPARE: "querying both QEMUs",
     Phase.RESERVE: "claiming VFs",
-    Phase.WITHDRAW: "clearing the VFs that the guest has left",
+    Phase.WITHDRAW: "resetting the VFs that the guest has left",
     Phase.PROGRAM: "programming a VF for {vf}",
     Phase.REPROGRAM: "programming the VF of {vf} again",
-    Phase.TIDY: "giving back VFs that are not used",
+    Phase.TIDY: "releasing VFs that are not used",
     Phase.SWITCH: "asking the guest to use its standby NIC",
     Phase.DETACH: "asking the guest to release {vf}",
     Phase.LAUNCH: "starting the migration",
     Phase.MIGRATE: "moving memory",
     Phase.CANCEL: "cancelling the migration",
-    Phase.DECIDE: "asking where the guest is now",
+    Phase.DECIDE: "querying where the guest is now",
     Phase.RESUME: "letting the guest run",
     Phase.ATTACH: "attaching {vf}",
     Phase.RESTORE: "giving {vf} back",
     Phase.CONFIRM: "waiting until the guest uses its VF",
-    Phase.RETURN: "telling the guest to use its VF again",
+    Phase.RETURN: "asking the guest to use its VF again",
 }
 
 
@@ -48,7 +48,7 @@ class ProgressView:
         self._drawn = False
 
     def entered(self, state: State) -> None:
-        """Say what begins, unless that was said last."""
+        """Write the name of the phase, unless it was written last."""
         self._end_bar()
         text = _TEXT.get(state.phase, "").format(vf=state.todo[0] if state.todo else "")
         if text and text != self._shown:
@@ -56,7 +56,7 @@ class ProgressView:
         self._shown = text
 
     def progressed(self, progress: Progress) -> None:
-        """Say how far the memory is."""
+        """Write the figures of the migration."""
         if self._bar:
             width = shutil.get_terminal_size().columns
             line = f"{_bar(progress)} {figures(progress)}"
@@ -75,7 +75,7 @@ class ProgressView:
             self._drawn = False
 
     def _write(self, text: str) -> None:
-        """Write; a reader that has gone is no reason to leave a guest half way."""
+        """Write; a closed stream must not interrupt an operation."""
         with contextlib.suppress(OSError):
             self._stream.write(text)
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""What a command hands back: one JSON object for programs, a few lines for people.
+"""Output of an operation: one JSON object for programs, a few lines for people.
 
 The JSON is an interface: members are added, never renamed or removed within
 version 1. Times are seconds of this host's CLOCK_MONOTONIC.
@@ -20,7 +20,7 @@ _BAD = {Phase.UNKNOWN: "unknown", Phase.PREPARED: "try again later"}
 
 
 def exit_code(outcome: OperationResult) -> int:
-    """Return 0 when what was asked for is so, 75 when it is not yet possible, 1 otherwise."""
+    """Return 0 if the goal is reached, 75 if it is not possible yet, 1 otherwise."""
     match outcome.state.phase:
         case Phase.DONE | Phase.UNDONE:
             return EXIT_DONE
@@ -78,7 +78,7 @@ def as_json(vm: Vm, outcome: OperationResult, command: str) -> str:
 
 
 def error_as_json(command: str, error: GuestAgentError) -> str:
-    """Return for programs why a command could not be begun, or ended without a report."""
+    """Return the report for programs on a command that ended with an error."""
     document = {
         "version": JSON_VERSION,
         "command": command,
@@ -117,7 +117,7 @@ def as_text(vm: Vm, outcome: OperationResult, command: str) -> str:
 
 
 def brief(vm: Vm, result: str, *, json: bool) -> str:
-    """Return what ``recover`` says when it had nothing to do, or was told to do nothing."""
+    """Return the report of a ``recover`` that found nothing to do, or of ``recover --forget``."""
     if json:
         document = {
             "version": JSON_VERSION,
@@ -129,19 +129,19 @@ def brief(vm: Vm, result: str, *, json: bool) -> str:
         return dumps(document, indent=2)
     if result == "nothing":
         return (
-            f"{vm.name}: nothing to recover: every operation on it that was begun on this host has"
-            " finished; one that another host began is recovered there"
+            f"{vm.name}: nothing to recover: every operation that was started on this host has"
+            " finished; recover one that was started on another host there"
         )
-    kept = "VFs that it claimed stay so: see vf list and vf release"
-    return f"{vm.name}: forgotten: the operation counts as failed, nothing was looked at; {kept}"
+    kept = "the VFs that it claimed stay claimed: see vf list and vf release"
+    return f"{vm.name}: forgotten: the operation counts as failed, nothing was queried; {kept}"
 
 
 def _undone(state: State, command: str) -> str:
     if state.guest_at is None:
-        return f"{command}: the {state.goal} had not touched anything"
+        return f"{command}: the {state.goal} had not changed anything"
     vfs = ", ".join(state.attached) or "its standby NIC alone"
     where = f"the guest runs at {state.guest_at} with {vfs}"
-    return f"{command}: the {state.goal} is taken back, {where}"
+    return f"{command}: the {state.goal} is undone, {where}"
 
 
 def _done(vm: Vm, state: State) -> str:

@@ -1,4 +1,4 @@
-"""The course of an operation, read from its journal: when each phase began and what it came to.
+"""Timeline of an operation, read from its journal: begin, end and result of each phase.
 
 Times are seconds since the operation began. Within one process they are those of
 the monotonic clock; from one process to the next, as from a helper that was
@@ -44,7 +44,7 @@ _COLOURS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """A phase from its beginning to its end; ``vf`` is what it was about, ``result`` its end."""
+    """A phase from its beginning to its end; ``vf`` is its device, if any."""
 
     phase: Phase
     vf: str | None
@@ -75,7 +75,7 @@ class Timeline:
 
     @property
     def length_s(self) -> float:
-        """How long it took."""
+        """The duration."""
         ends = [each.end_s for each in self.stretches] + [mark.at_s for mark in self.marks]
         return max(ends, default=0.0)
 
@@ -103,7 +103,7 @@ def timeline(operation: Operation) -> Timeline:
             case Entered(state=state):
                 under_way = None if state.phase.final else (state, now_s)
             case EffectEnded(event=event) if under_way is not None:
-                _add(stretches, *under_way, now_s, _told(event))
+                _add(stretches, *under_way, now_s, _result(event))
                 under_way = None
             case Observed(moments=moments, figures=figures):
                 marks += [
@@ -123,16 +123,20 @@ def timeline(operation: Operation) -> Timeline:
     )
 
 
-def _add(stretches: list[Stretch], state: State, begin_s: float, end_s: float, told: str) -> None:
-    """Add a stretch; what repeats the last one lengthens it."""
+def _add(
+    stretches: list[Stretch], state: State, begin_s: float, end_s: float, result: str
+) -> None:
+    """Add a stretch; a repetition of the last one lengthens that."""
     about_one = {Phase.DETACH, Phase.PROGRAM, Phase.REPROGRAM, Phase.ATTACH, Phase.RESTORE}
     vf = state.todo[0] if state.todo and state.phase in about_one else None
     if stretches and (stretches[-1].phase, stretches[-1].vf) == (state.phase, vf):
         begin_s = stretches.pop().begin_s
-    stretches.append(Stretch(phase=state.phase, vf=vf, begin_s=begin_s, end_s=end_s, result=told))
+    stretches.append(
+        Stretch(phase=state.phase, vf=vf, begin_s=begin_s, end_s=end_s, result=result)
+    )
 
 
-def _told(event: Event) -> str:
+def _result(event: Event) -> str:
     match event:
         case BothViews(home=home, away=away):
             return "; ".join(str(view) for view in (home, away) if view is not None)

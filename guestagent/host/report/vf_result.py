@@ -18,7 +18,7 @@ JSON_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A VF that is ready for a pair, with the macvtap of its standby if one was asked for.
+    """A VF that is ready for a pair, with the macvtap of its standby if one was requested.
 
     ``user`` is the process that has it open already, if it was claimed before.
     """
@@ -31,7 +31,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """A lease that has ended, and what could not be made as it was."""
+    """A lease that has ended, and warnings about settings that could not be restored."""
 
     lease: Lease
     warnings: tuple[str, ...]
@@ -51,7 +51,7 @@ def listed_as_json(inventory: Inventory) -> str:
 
 
 def claimed(vfs: Sequence[Claimed]) -> str:
-    """Return what was claimed, for people."""
+    """Return the claimed VFs for people."""
     lines = []
     for vf in vfs:
         lease = vf.lease
@@ -65,7 +65,7 @@ def claimed(vfs: Sequence[Claimed]) -> str:
 
 
 def claimed_as_json(vfs: Sequence[Claimed]) -> str:
-    """Return what was claimed, for programs."""
+    """Return the claimed VFs for programs."""
     found = [
         {
             "mac": vf.mac,
@@ -80,7 +80,7 @@ def claimed_as_json(vfs: Sequence[Claimed]) -> str:
 
 
 def released(vfs: Sequence[Released]) -> str:
-    """Return what was released, for people."""
+    """Return the released VFs for people."""
     if not vfs:
         return "nothing to release: there is no such lease"
     lines = []
@@ -91,7 +91,7 @@ def released(vfs: Sequence[Released]) -> str:
 
 
 def released_as_json(vfs: Sequence[Released]) -> str:
-    """Return what was released, for programs."""
+    """Return the released VFs for programs."""
     found = [{"lease": _lease(vf.lease), "warnings": list(vf.warnings)} for vf in vfs]
     return json.dumps({"version": JSON_VERSION, "vfs": found}, indent=2)
 

@@ -1,4 +1,4 @@
-"""Performs the effects that the state machine asks for, and keeps the times."""
+"""Performs the effects of the state machine one after the other, and records their times."""
 
 from __future__ import annotations
 
@@ -54,69 +54,49 @@ from guestagent.host.model import (
     Vm,
 )
 from guestagent.host.run.events import event_of
+from guestagent.host.run.vf_steps import VfProvisioner
 
 HOLD_MARGIN_S = 30.0
 MAX_HOLD_S = 3600.0
-"""More than this no agent promises."""
+"""The longest hold that an agent accepts."""
 
 log = logging.getLogger(__name__)
 
 
 class Recorder(Protocol):
-    """Who keeps what was set out to be done, and what came of it, beyond this process's end.
+    """Durable record of each step before it starts and of its result afterwards.
 
-    Both raise GuestAgentError when it cannot be kept; then nothing more is begun.
+    All methods raise GuestAgentError if the record cannot be written; nothing more is begun then.
     """
 
     def entered(self, state: State) -> None:
-        """Keep that the effect of ``state`` begins; it is safe when this returns."""
+        """Record that the effect of ``state`` begins; durable on return."""
         ...
 
     def effect_ended(self, event: Event) -> None:
-        """Keep what the effect came to."""
+        """Record the result of the effect."""
         ...
 
     def observed(self, moments: Sequence[Moment], figures: MigrationFigures | None) -> None:
-        """Keep what QEMU said of the whole."""
-        ...
-
-
-class Provider(Protocol):
-    """Who claims and programs the VFs that the description does not leave to others."""
-
-    async def perform(
-        self, effect: ClaimVfs | ResetVfs | ConfigureVf | Cleanup, state: State
-    ) -> Event:
-        """Perform an effect and tell what came of it; may be repeated."""
-        ...
-
-    async def address(self, end: End, vf: str, operation: str) -> str:
-        """Return the PCI address of the VF that was claimed. Raises RefusedError."""
-        ...
-
-    async def open_standbys(self, end: End) -> None:
-        """Have the host of ``end`` deliver to the standbys, and take what they send.
-
-        What cannot be done is a warning: the VFs' withdrawal does it again.
-        """
+        """Record QEMU's events and figures of the whole operation."""
         ...
 
 
 class ProgressListener(Protocol):
-    """Who is told how it goes."""
+    """Receives progress notifications."""
 
     def entered(self, state: State) -> None:
-        """Hear that the effect of ``state`` begins."""
+        """The effect of ``state`` begins."""
         ...
 
     def progressed(self, progress: Progress) -> None:
-        """Hear how far the migration is."""
+        """The migration has progressed."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """How long a phase took, in seconds of the monotonic clock; ``vf`` is what it was about."""
+    """The time of a phase, in seconds of the monotonic clock; ``vf`` is its device, if any."""
 
     phase: Phase
     vf: str | None
@@ -126,7 +106,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationResult:
-    """How a command ended, and when what happened."""
+    """The final state of a command, and the times of its phases and events."""
 
     state: State
     spans: tuple[Span, ...]
@@ -135,7 +115,7 @@ class OperationResult:
 
 
 class Driver:
-    """Runs one command on one VM. ``cancel`` may be called at any time, and repeated."""
+    """Runs one command on one VM. ``cancel`` may be called at any time, also repeatedly."""
 
     def __init__(
         self,
@@ -145,7 +125,7 @@ class Driver:
         *,
         observer: ProgressListener,
         recorder: Recorder,
-        provider: Provider | None = None,
+        provisioner: VfProvisioner | None = None,
         clock: Clock,
     ) -> None:
         self._vm = vm
@@ -153,18 +133,18 @@ class Driver:
         self._guests = guests
         self._observer = observer
         self._recorder = recorder
-        self._provider = provider
+        self._provisioner = provisioner
         self._clock = clock
         self._cancel = asyncio.Event()
         self._migration_end = Deadline.after(vm.migration.timeout_s, clock)
         self._spans: list[Span] = []
 
     def cancel(self) -> None:
-        """Ask for an end; heard at the next point where ending is safe."""
+        """Request the end; it takes effect at the next point where ending is safe."""
         self._cancel.set()
 
     async def run(self, state: State) -> OperationResult:
-        """Go on from a state whose effect has not begun; failures are in the outcome."""
+        """Continue from a state whose effect has not begun; failures are part of the result."""
         while (effect := effect_of(state)) is not None:
             self._recorder.entered(state)
             self._observer.entered(state)
@@ -172,9 +152,9 @@ class Driver:
             event = await self._perform_or_cancel(effect, state)
             self._recorder.effect_ended(event)
             self._record(state.phase, effect, start_s)
-            told = len(state.warnings)
+            logged = len(state.warnings)
             state = step(state, event)
-            for warning in state.warnings[told:]:
+            for warning in state.warnings[logged:]:
                 log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
         moments, figures = self._moments(), await self._figures(state)
         self._recorder.observed(moments, figures)
@@ -195,7 +175,7 @@ class Driver:
     async def _perform(  # noqa: C901 - one case for each effect
         self, effect: Effect, state: State
     ) -> Event | None:
-        """Perform an effect and return what came of it; None when Cancel came first."""
+        """Perform an effect and return its result; None if it was cancelled first."""
         match effect:
             case PollState(after_s=after_s):
                 await self._await_change(state.target, after_s)
@@ -231,24 +211,25 @@ class Driver:
     async def _provide(
         self, effect: ClaimVfs | ResetVfs | ConfigureVf | Cleanup, state: State
     ) -> Event:
-        if self._provider is None:
-            raise InternalError("a VF that nobody provides")
-        return await self._provider.perform(effect, state)
+        if self._provisioner is None:
+            raise InternalError("a managed VF without a pool")
+        return await self._provisioner.perform(effect, state)
 
     async def _to_standby(self, end: End, vfs: tuple[str, ...], state: State) -> None:
-        """Open the host's way to the standbys, and then have the guest use them.
+        """Forward traffic to the standbys, and then have the guest use them.
 
-        While a VF was in use a macvtap was down, and would drop what the guest sends.
+        The macvtap of a standby is down while the VF is in use, and would drop the guest's
+        packets.
         """
-        if self._provider is not None:
-            await self._provider.open_standbys(end)
+        if self._provisioner is not None:
+            await self._provisioner.open_standbys(end)
         macs = self._macs(end, vfs)
         await self._guests[end].to_standby(macs, hold_s=self._hold_s(state.limits))
 
     async def _plug(self, end: End, vf: str, state: State) -> None:
         device = self._device(end, vf)
-        if vf in state.programmed and self._provider is not None:
-            device = device.on_vf(await self._provider.address(end, vf, state.operation))
+        if vf in state.programmed and self._provisioner is not None:
+            device = device.on_vf(await self._provisioner.address(end, vf, state.operation))
         await self._ends.at(end).plug(device, self._vm.timeouts.attach_s)
 
     async def _look(self, state: State) -> BothViews:
@@ -286,7 +267,7 @@ class Driver:
             await asyncio.wait({watching, cancelled})
         if not watching.cancelled():
             event = watching.result()
-            # What was turned down is a question or an adjustment: the migration may go on.
+            # The refused command was a query or an adjustment: the migration may continue.
             return OutcomeUnknown(detail=event.detail) if isinstance(event, Rejected) else event
         if not cancelled.cancelled():
             return None
@@ -299,24 +280,24 @@ class Driver:
             self._observer.progressed(progress)
 
     async def _await_change(self, end: End, timeout_s: float) -> None:
-        """Wait until something happens at ``end``, or for the time."""
+        """Wait for an event at ``end``, or for the time."""
         if timeout_s == 0.0:
             return
         deadline = Deadline.after(timeout_s, self._clock)
         try:
             await self._ends.at(end).wait_for_change(timeout_s)
-        except GuestAgentError:  # whatever another host's end says
+        except GuestAgentError:  # any error of the far host
             await self._paused(deadline.remaining_s)
 
     async def _paused(self, pause_s: float) -> bool:
-        """Let time pass; return whether Cancel came meanwhile."""
+        """Wait; return whether the operation was cancelled meanwhile."""
         if pause_s > 0.0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._cancel.wait(), pause_s)
         return self._cancel.is_set()
 
     def _hold_s(self, limits: Limits) -> float:
-        """Return how long the guest must stay off its VFs: until the last one has gone."""
+        """Return the seconds that the guest must stay off its VFs: until the last one has gone."""
         timeouts = self._vm.timeouts
         each_s = timeouts.unplug_requests * (timeouts.unplug_s + limits.unplug_pause_s)
         return min(each_s * len(self._vm.pairs) + HOLD_MARGIN_S, MAX_HOLD_S)

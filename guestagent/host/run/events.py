@@ -1,4 +1,4 @@
-"""What came of an effect, as the state machine is told of it."""
+"""Turns the outcome of an effect into an event of the state machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.migration.state import Event, OutcomeUnknown, Rejected, Succeeded
 from guestagent.host.sriov.base import VfRefusedError
 
-TURNED_DOWN = (
+REFUSED = (
     RefusedError,
     VfRefusedError,
     BusyError,
@@ -24,16 +24,16 @@ TURNED_DOWN = (
     DeadlineError,
     SystemLacksError,
 )
-"""What was not begun; all but the first are said of VFs and leases, or by another host's end."""
-FAILED = (*TURNED_DOWN, PeerError, UnknownOutcomeError)
-"""And what may have run."""
+"""Errors of a request that did not run; all but the first come from VF pools or the far host."""
+FAILED = (*REFUSED, PeerError, UnknownOutcomeError)
+"""All errors of an effect; after PeerError and UnknownOutcomeError it may have run."""
 
 
 async def event_of(effect: Awaitable[None]) -> Event:
-    """Await an effect and tell what came of it as an event."""
+    """Await an effect and return its outcome as an event."""
     try:
         await effect
-    except TURNED_DOWN as error:
+    except REFUSED as error:
         return Rejected(detail=str(error))
     except FAILED as error:
         return OutcomeUnknown(detail=str(error))

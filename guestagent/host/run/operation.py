@@ -1,4 +1,4 @@
-"""Runs one operation on a VM under its lock and its journal, and goes on with one that stopped."""
+"""Runs an operation on a VM under its lock and journal, and resumes an interrupted one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def operate(
     observer: ProgressListener,
     orchestrated: bool = False,
 ) -> OperationResult:
-    """Bring about ``goal``; an orchestrated migration only as far as somebody else can begin.
+    """Reach ``goal``; an orchestrated migration only up to the point where the guest can move.
 
     Raises BusyError when another process works on this VM, ConflictError when an
     earlier operation has not finished.
@@ -64,14 +64,14 @@ def operate(
             if problem is not None:
                 state = _not_begun(state, problem, facts)
                 return OperationResult(state=state, spans=(), moments=(), figures=None)
-        with _closing(Journal.begin(directory, _now(vm, command))) as journal:
+        with _closing(Journal.begin(directory, _began(vm, command))) as journal:
             state = replace(state, operation=journal.path.stem)
             return asyncio.run(_drive(vm, state, journal, state_dir, observer))
 
 
 def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
-    """Look at everything that could keep a migration from its end; changes nothing."""
-    # Without a destination there is still all the rest to be looked at.
+    """Examine everything that can prevent a migration; changes nothing."""
+    # Without a destination all the rest can still be examined.
     goal = Goal.MIGRATE if vm.destination is not None else Goal.DETACH
     state = _first(vm, goal, End.SOURCE)
     other = None
@@ -85,7 +85,7 @@ def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
 
 
 def _not_begun(state: State, problem: Finding, facts: PreflightFacts) -> State:
-    """Return the end of what was not begun: the guest is where it is seen to be."""
+    """Return the end of an operation that was not begun: the guest is where it runs now."""
     home, away = facts.source.view, facts.destination
     here = (
         home.running
@@ -119,7 +119,7 @@ def _first(vm: Vm, goal: Goal, home: End, *, orchestrated: bool = False) -> Stat
 def order(
     vm: Vm, wanted: Order, state_dir: Path, *, observer: ProgressListener
 ) -> OperationResult:
-    """Complete or take back the migration that was prepared.
+    """Complete or undo the prepared migration.
 
     Raises as ``recover`` does, and ConflictError when none is prepared.
     """
@@ -135,15 +135,15 @@ def order(
             raise unfinished(operation)
         vm = _on_its_host(vm, operation)
         _must_describe(vm, state)
-        with _closing(Journal.resume(operation, _now(vm, wanted))) as journal:
+        with _closing(Journal.resume(operation, _began(vm, wanted))) as journal:
             return asyncio.run(_drive(vm, ordered(state, wanted), journal, state_dir, observer))
 
 
 def recover(vm: Vm, state_dir: Path, *, observer: ProgressListener) -> OperationResult | None:
-    """Finish or undo the operation that has not finished; None when there is none.
+    """Finish or undo the unfinished operation; None when there is none.
 
-    Raises as ``operate`` does, and ConfigurationError when the description lacks what the
-    operation is about.
+    Raises as ``operate`` does, and ConfigurationError when the description lacks a VF or an
+    end of the operation.
     """
     with vm_lock(state_dir, vm.name):
         operation = newest(state_dir / vm.name)
@@ -152,23 +152,23 @@ def recover(vm: Vm, state_dir: Path, *, observer: ProgressListener) -> Operation
             return None
         vm = _on_its_host(vm, operation)
         _must_describe(vm, state)
-        with _closing(Journal.resume(operation, _now(vm, "recover"))) as journal:
+        with _closing(Journal.resume(operation, _began(vm, "recover"))) as journal:
             return asyncio.run(_drive(vm, resumed(state), journal, state_dir, observer))
 
 
 def forget(vm: Vm, state_dir: Path) -> bool:
-    """End the operation that has not finished and look at nothing; False when there is none."""
+    """End the unfinished operation without querying anything; False when there is none."""
     with vm_lock(state_dir, vm.name):
         operation = newest(state_dir / vm.name)
         state = None if operation is None or operation.finished else operation.state
         if operation is None or state is None:
             return False
-        with _closing(Journal.resume(operation, _now(vm, "recover --forget"))) as journal:
+        with _closing(Journal.resume(operation, _began(vm, "recover --forget"))) as journal:
             journal.entered(replace(state, phase=Phase.FAILED))
         return True
 
 
-def _now(vm: Vm, command: str) -> Began:
+def _began(vm: Vm, command: str) -> Began:
     host = None if vm.destination is None else vm.destination.host
     return Began(command=command, program=__version__, host=host)
 
@@ -187,14 +187,14 @@ def _must_describe(vm: Vm, state: State) -> None:
         unknown = sorted(set(vfs) - {vf.id for vf in vm.vfs_on(end)})
         if unknown:
             raise ConfigurationError(
-                f"{vm.name}: the operation that did not finish is about {unknown[0]} at {end},"
-                " which the description does not have",
-                hint="recover with the description as it was then",
+                f"{vm.name}: the unfinished operation concerns {unknown[0]} at {end}, which the"
+                " description does not contain",
+                hint="recover with the description that the operation was started with",
             )
 
 
 def _limits(vm: Vm) -> Limits:
-    """Return how often things are repeated, as the description has it."""
+    """Return the numbers of attempts of the description."""
     return Limits(
         unplug_requests=vm.timeouts.unplug_requests,
         attach_tries=vm.timeouts.attach_tries,
@@ -205,7 +205,7 @@ def _limits(vm: Vm) -> Limits:
 async def _look(
     vm: Vm, state: State, state_dir: Path, *, ask_guest: bool, other: Finding | None = None
 ) -> PreflightFacts:
-    async with _equipped(vm, state, state_dir) as kit:
+    async with _connections(vm, state, state_dir) as kit:
         guest = kit.guests.get(state.home) if ask_guest else None
         return await gather_facts(kit.ends.connected, guest, kit.pools, other_operation=other)
 
@@ -213,14 +213,14 @@ async def _look(
 async def _drive(
     vm: Vm, state: State, journal: Journal, state_dir: Path, observer: ProgressListener
 ) -> OperationResult:
-    async with _equipped(vm, state, state_dir) as kit:
+    async with _connections(vm, state, state_dir) as kit:
         driver = Driver(
             vm,
             kit.ends,
             kit.guests,
             observer=observer,
             recorder=journal,
-            provider=VfProvisioner(vm, kit.pools) if kit.pools else None,
+            provisioner=VfProvisioner(vm, kit.pools) if kit.pools else None,
             clock=time.monotonic,
         )
         loop = asyncio.get_running_loop()
@@ -237,8 +237,8 @@ async def _drive(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kit:
-    """What an operation works with; ``pools`` is empty where no VF is claimed here."""
+class _Connections:
+    """The connections of an operation; ``pools`` is empty where no VF is managed."""
 
     ends: Ends
     guests: Mapping[End, Guest]
@@ -246,7 +246,7 @@ class _Kit:
 
 
 @asynccontextmanager
-async def _equipped(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Kit]:
+async def _connections(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Connections]:
     sides = {state.home, state.target}
     far = remote(vm) if End.DESTINATION in sides else None
     here = sides if far is None else sides - {End.DESTINATION}
@@ -268,7 +268,7 @@ async def _equipped(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Kit
         if pool is not None:
             pools[End.DESTINATION] = remote_pool(far)
     try:
-        yield _Kit(ends=ends, guests=guests, pools=pools)
+        yield _Connections(ends=ends, guests=guests, pools=pools)
     finally:
         for hypervisor in ends.connected.values():
             await hypervisor.close()
@@ -279,8 +279,8 @@ async def _equipped(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Kit
 def _on_its_host(vm: Vm, operation: Operation) -> Vm:
     """Return the description with the destination's host that the operation began with.
 
-    It comes before the description's, for ``--dest`` did: another host knows nothing of this
-    guest, and that nothing listens there would count as the end of its QEMU.
+    It takes precedence over the description, as ``--dest`` did: on another host nothing listens
+    for this guest, which would count as the end of its QEMU.
     """
     if vm.destination is None:
         return vm

@@ -1,19 +1,17 @@
-"""Claims, programs and gives back the VFs of an operation, through the pools of both hosts.
+"""The VF effects of an operation: claim, reset, configure, clean up; on the pools of both hosts.
 
-A lease carries in its owner which device of which side of which operation it
-is for, so nothing about it has to be remembered here: after a crash the pools
-say what is held, and every step may be repeated.
+The owner of a lease names the operation, the end and the device, so nothing is remembered here:
+after a crash the pools show the leases, and every step may be repeated.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum, auto
 
-from guestagent.errors import (
-    GuestAgentError,
-)
+from guestagent.errors import GuestAgentError
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.migration.state import (
     ClaimVfs,
@@ -29,15 +27,69 @@ from guestagent.host.model import End, PairConfig, Vm
 from guestagent.host.run.events import FAILED, event_of
 from guestagent.host.sriov.base import NoVfError, VfPool
 from guestagent.host.sriov.core.choose import held
-from guestagent.host.sriov.core.model import Lease, LeaseOwner, Provision, Standby
+from guestagent.host.sriov.core.model import Lease, LeaseOwner, Provision
 
 log = logging.getLogger(__name__)
 
-Warnings = tuple[str, ...]
+
+class LeaseAction(Enum):
+    """The end of a lease in TIDY; SETTLE closes the forwarding to the standby."""
+
+    RELEASE = auto()
+    SETTLE = auto()
+    KEEP = auto()
+
+
+class StandbyAction(Enum):
+    """Whether the host forwards traffic for the MAC to the standby, after TIDY."""
+
+    OPEN = auto()
+    CLOSE = auto()
+    KEEP = auto()
+
+
+class Use(Enum):
+    """The use of a VF at the end of an operation.
+
+    ELSEWHERE: the guest is at the other end. UNUSED: the guest does not have the VF. USED: it
+    confirmed that it uses the VF, or no way to its agent is described. NOT_ASKED: the operation
+    ended before the guest was asked. UNSURE: the guest did not confirm, or has a request to
+    release the VF that it may follow later.
+    """
+
+    ELSEWHERE = auto()
+    UNUSED = auto()
+    USED = auto()
+    NOT_ASKED = auto()
+    UNSURE = auto()
+
+
+CLEANUP: Mapping[Use, tuple[LeaseAction, StandbyAction]] = {
+    # The PF of the host that the guest left would take its neighbours' frames for ever.
+    Use.ELSEWHERE: (LeaseAction.RELEASE, StandbyAction.CLOSE),
+    Use.UNUSED: (LeaseAction.RELEASE, StandbyAction.OPEN),
+    Use.USED: (LeaseAction.SETTLE, StandbyAction.KEEP),
+    # The next operation that the guest confirms closes the forwarding.
+    Use.NOT_ASKED: (LeaseAction.KEEP, StandbyAction.KEEP),
+    # The guest may be on its standby for as long as its agent is dead.
+    Use.UNSURE: (LeaseAction.KEEP, StandbyAction.OPEN),
+}
+
+
+def _use_of(end: End, pair: PairConfig, effect: Cleanup, state: State) -> Use:
+    vf = pair.vf_on(end)
+    if end is not effect.end:
+        return Use.ELSEWHERE
+    if vf is None or vf.id not in effect.used:
+        return Use.UNUSED
+    if vf.id in state.unplug_pending or state.confirmed is False:
+        return Use.UNSURE
+    asked = state.confirmed is not None or effect.end in state.reachable
+    return Use.USED if state.confirmed or not asked else Use.NOT_ASKED
 
 
 class VfProvisioner:
-    """The ``Provider`` of one VM; ``pools`` has the VFs of each side's host."""
+    """The VFs of one VM that this program claims and programs; ``pools`` are those of each end."""
 
     def __init__(self, vm: Vm, pools: Mapping[End, VfPool]) -> None:
         self._vm = vm
@@ -46,7 +98,7 @@ class VfProvisioner:
     async def perform(
         self, effect: ClaimVfs | ResetVfs | ConfigureVf | Cleanup, state: State
     ) -> Event:
-        """See ``driver.Provider``."""
+        """Perform an effect and return its result; may be repeated."""
         match effect:
             case ClaimVfs():
                 return await self._reserve(effect, state)
@@ -55,18 +107,21 @@ class VfProvisioner:
             case ConfigureVf(end=end, vf=vf):
                 return await event_of(self._program(end, vf, state))
             case Cleanup():
-                return await event_of(self._tidy(effect, state))
+                return await event_of(self._clean_up(effect, state))
 
     async def address(self, end: End, vf: str, operation: str) -> str:
-        """See ``driver.Provider``."""
+        """Return the PCI address of the claimed VF. Raises RefusedError."""
         return (await self._lease(end, vf, operation)).vf
 
     async def open_standbys(self, end: End) -> None:
-        """See ``driver.Provider``."""
+        """Have the host at ``end`` forward traffic between its network and the standbys.
+
+        A failure is only a warning: ResetVfs does it again.
+        """
         try:
-            await self._each_standby(end, lambda pool: pool.open_standby)
+            await self._open_standbys(end)
         except FAILED as error:
-            self._tell([f"the way to the standby is not open yet: {error}"])
+            self._warn([f"traffic is not forwarded to the standby yet: {error}"])
 
     async def _reserve(self, effect: ClaimVfs, state: State) -> Event:
         lacking: dict[str, str] = {}
@@ -76,7 +131,7 @@ class VfProvisioner:
         return event
 
     async def _take(self, effect: ClaimVfs, state: State, lacking: dict[str, str]) -> None:
-        """Claim every VF; the ones of which there is none free are noted in ``lacking``."""
+        """Claim every VF; ``lacking`` gets the reason for each that is not available."""
         for vf in effect.in_use:
             await self._adopt(state.home, vf, state)
         for vf in effect.wanted:
@@ -86,7 +141,7 @@ class VfProvisioner:
                 lacking[vf] = f"{vf}: {error}"
 
     async def _adopt(self, end: End, vf: str, state: State) -> None:
-        """Take the lease on a VF that the guest has: the described one, or that of its MAC."""
+        """Take the lease on a VF in use: the described one, or the one with the pair's MAC."""
         provision = self._provision(end, vf)
         owner = self._owner(end, vf, state.operation)
         address = provision.want.vf
@@ -96,13 +151,13 @@ class VfProvisioner:
             address = None if lease is None else lease.vf
         if address is None:
             raise RefusedError(
-                f"{end}: which VF {vf} is cannot be told: it has no host in the description and"
+                f"{end}: the VF of {vf} is not known: it has no host in the description and"
                 f" {self._vm.name} has no lease with its MAC address"
             )
         await self._pools[end].adopt(address, owner, provision.settings)
 
     async def _claim(self, end: End, vf: str, state: State) -> None:
-        """Claim a VF; one that waits for this device since an earlier claim is taken first."""
+        """Claim a VF, preferably the one that an earlier claim reserved for this device."""
         owner = self._owner(end, vf, state.operation)
         if await self._find(end, owner) is not None:
             return
@@ -124,78 +179,56 @@ class VfProvisioner:
     async def _withdraw(self, vfs: tuple[str, ...], state: State) -> None:
         for vf in vfs:
             lease = await self._lease(state.home, vf, state.operation)
-            self._tell((await self._pools[state.home].withdraw(lease)).warnings)
+            self._warn((await self._pools[state.home].withdraw(lease)).warnings)
         if state.target is not state.home:
-            await self._each_standby(state.target, lambda pool: pool.open_standby)
+            await self._open_standbys(state.target)
 
     async def _program(self, end: End, vf: str, state: State) -> None:
         lease = await self._lease(end, vf, state.operation)
         programmed = await self._pools[end].program(lease, self._provision(end, vf).settings)
-        self._tell(programmed.warnings)
+        self._warn(programmed.warnings)
 
-    async def _tidy(self, effect: Cleanup, state: State) -> None:
-        """Settle what the guest uses and release the rest; every VF and both hosts are tried.
+    async def _clean_up(self, effect: Cleanup, state: State) -> None:
+        """Do what CLEANUP says for every VF, whatever fails, and raise the first failure.
 
-        The standby's path is closed where the guest is not: the PF of the host that it
-        left would take its neighbours' frames for ever. It stays open where the guest
-        is without a VF; both may be one host, so that comes last. And it stays open where
-        the guest was asked whether it uses its VFs and did not say so: it may be on the
-        standby for as long as its agent is dead; and where a request to release the VF
-        stays with the guest. The next operation to which it says so closes it; one that
-        ends before it has asked leaves it as it is.
+        The guest's end comes last: both ends may be one host, where a standby that is closed
+        for the one end is opened for the other.
         """
-        nobody_to_ask = effect.end not in state.reachable
-        staying = tuple(vf for vf in effect.used if vf not in state.unplug_pending)
-        settled = staying if state.confirmed or nobody_to_ask else ()
-        left = () if state.confirmed is False else staying
         failures: list[GuestAgentError] = []
-        for end in {state.home, state.target} - {effect.end}:
-            with _noted(failures):
-                await self._end_leases(end, state, failures)
-                await self._each_standby(end, lambda pool: pool.close_standby)
-        with _noted(failures):
-            await self._end_leases(effect.end, state, failures, used=effect.used, settled=settled)
-        with _noted(failures):
-            await self._each_standby(effect.end, lambda pool: pool.open_standby, but=left)
-        self._tell(str(failure) for failure in failures[1:])
+        for end in sorted({state.home, state.target}, key=lambda end: end is effect.end):
+            managed = [pair for pair in self._vm.pairs if pair.sriov_on(end) is not None]
+            for pair in managed:
+                with _noted(failures):
+                    await self._end_lease(end, pair, effect, state)
+            for pair in managed:
+                with _noted(failures):
+                    await self._standby(end, pair, CLEANUP[_use_of(end, pair, effect, state)][1])
+        self._warn(str(failure) for failure in failures[1:])
         if failures:
             raise failures[0]
 
-    async def _end_leases(
-        self,
-        end: End,
-        state: State,
-        failures: list[GuestAgentError],
-        *,
-        used: Collection[str] = (),
-        settled: Collection[str] = (),
-    ) -> None:
-        """Release every lease of this operation but those on VFs in use; settle some of these."""
-        pool = self._pools[end]
-        for vf in (device.id for device in self._vm.vfs_on(end)):
-            if self._pair(end, vf).sriov_on(end) is None:
-                continue
-            lease = await self._find(end, self._owner(end, vf, state.operation))
-            with _noted(failures):
-                if lease is not None and vf not in used:
-                    self._tell(await pool.release(lease))
-                elif lease is not None and vf in settled:
-                    self._tell((await pool.settle(lease)).warnings)
+    async def _end_lease(self, end: End, pair: PairConfig, effect: Cleanup, state: State) -> None:
+        vf, pool = pair.vf_on(end), self._pools[end]
+        if vf is None:
+            return
+        lease = await self._find(end, self._owner(end, vf.id, state.operation))
+        action = CLEANUP[_use_of(end, pair, effect, state)][0]
+        if lease is not None and action is LeaseAction.RELEASE:
+            self._warn(await pool.release(lease))
+        elif lease is not None and action is LeaseAction.SETTLE:
+            self._warn((await pool.settle(lease)).warnings)
 
-    async def _each_standby(
-        self,
-        end: End,
-        method: Callable[[VfPool], Callable[[Standby], Awaitable[Warnings]]],
-        *,
-        but: Collection[str] = (),
-    ) -> None:
-        """Do it for the standby of each pair, but for those whose VF is one of ``but``."""
+    async def _open_standbys(self, end: End) -> None:
         for pair in self._vm.pairs:
-            provision, vf = pair.sriov_on(end), pair.vf_on(end)
-            if vf is not None and vf.id in but:
-                continue
-            if provision is not None and provision.settings.standby is not None:
-                self._tell(await method(self._pools[end])(provision.settings.standby))
+            await self._standby(end, pair, StandbyAction.OPEN)
+
+    async def _standby(self, end: End, pair: PairConfig, action: StandbyAction) -> None:
+        provision = pair.sriov_on(end)
+        standby = None if provision is None else provision.settings.standby
+        if standby is not None and action is StandbyAction.OPEN:
+            self._warn(await self._pools[end].open_standby(standby))
+        elif standby is not None and action is StandbyAction.CLOSE:
+            self._warn(await self._pools[end].close_standby(standby))
 
     async def _lease(self, end: End, vf: str, operation: str) -> Lease:
         lease = await self._find(end, self._owner(end, vf, operation))
@@ -220,17 +253,17 @@ class VfProvisioner:
     def _provision(self, end: End, vf: str) -> Provision:
         provision = self._pair(end, vf).sriov_on(end)
         if provision is None:
-            raise RefusedError(f"{end}: nothing describes how {vf} is claimed")
+            raise RefusedError(f"{end}: {vf} has no [pair.sriov]")
         return provision
 
-    def _tell(self, warnings: Iterable[str]) -> None:
+    def _warn(self, warnings: Iterable[str]) -> None:
         for warning in warnings:
             log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
 
 
 @contextlib.contextmanager
 def _noted(failures: list[GuestAgentError]) -> Iterator[None]:
-    """Go on after a step that failed."""
+    """Continue after a step that failed."""
     try:
         yield
     except FAILED as error:

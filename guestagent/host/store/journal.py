@@ -1,14 +1,13 @@
-"""What a command on a VM set out to do and what came of it, written down before it is done.
+"""Write-ahead journal: each step is fsynced before it runs, its result is written afterwards.
 
 One file for each operation, ``<state_dir>/<vm>/<number>.jsonl``, one JSON
 object a line. ``Entered`` is on the disk before the effect of that state
-begins, ``EffectEnded`` is written after it. So the end of the file tells what may
-have happened and what cannot have: after ``Entered`` the effect may have taken
-place, before it cannot. A line that a crash has torn was never followed by its
-effect, and counts as not written.
+begins, ``EffectEnded`` is written after it. After a crash the last line shows the position:
+the effect of an ``Entered`` state may have happened, a later one cannot have. A torn line
+counts as not written: its effect was not begun.
 
-An operation is finished when its last state is one that leaves nothing to be
-done (UNKNOWN does: somebody must still find out). Until then no other may begin.
+An operation is finished when its last state leaves nothing to do (UNKNOWN does not: the guest
+has yet to be found). Until then no other operation may begin.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ from guestagent.json_fields import JsonError, Obj
 VERSION = 1
 MAX_LINE_BYTES = 1024 * 1024
 MAX_BYTES = 64 * 1024 * 1024
-"""Of one operation: hundreds of times what a long one needs; more is not read."""
+"""Limit of one operation's journal: hundreds of times the size of a long one."""
 KEPT_OPERATIONS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Began:
-    """A process took the operation up: at its beginning, and again when it goes on."""
+    """A process started or resumed the operation."""
 
     command: str
     program: str
     host: str | None = None
-    """Where the destination is, as ``Destination.host``."""
+    """The destination's host, as ``Destination.host``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,7 @@ class Entered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectEnded:
-    """What the effect came to."""
+    """The result of the effect."""
 
     WIRE_NAME: ClassVar[str] = "CameTo"
 
@@ -63,7 +62,7 @@ class EffectEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What QEMU said of the operation at its end."""
+    """QEMU's events and figures of the operation, at its end."""
 
     moments: tuple[Moment, ...]
     figures: MigrationFigures | None = None
@@ -83,12 +82,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One file, as it could be read."""
+    """The readable part of one file."""
 
     path: Path
     records: tuple[Record, ...]
     complete_bytes: int
-    """How much of the file is complete lines."""
+    """The length of the complete lines at the start of the file."""
 
     @property
     def command(self) -> str:
@@ -102,12 +101,12 @@ class Operation:
 
     @property
     def entries(self) -> Iterator[Entry]:
-        """What the lines say, in order."""
+        """The entries, in order."""
         return (record.what for record in self.records)
 
     @property
     def state(self) -> State | None:
-        """Where it stands: the state whose effect may be under way; None before the first."""
+        """The state whose effect may be under way; None before the first."""
         state: State | None = None
         event: Event | None = None
         for what in self.entries:
@@ -125,7 +124,7 @@ class Operation:
 
 
 class Journal:
-    """The open file of one operation; who has it holds the lock of the VM."""
+    """The open file of one operation; its owner holds the lock of the VM."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -166,19 +165,19 @@ class Journal:
         return journal
 
     def entered(self, state: State) -> None:
-        """Write down that the effect of a state begins; it is on the disk on return."""
+        """Record that the effect of a state begins; durable on return."""
         self.write(Entered(state=state), durable=True)
 
     def effect_ended(self, event: Event) -> None:
-        """Write down what an effect came to.
+        """Record the result of an effect.
 
-        Not forced to the disk: the next ``entered`` does that. Lost, it leaves
-        the effect as one that may have happened, which is looked into.
+        Not forced to the disk: the next ``entered`` does that. If the line is lost, the effect
+        counts as one that may have happened.
         """
         self.write(EffectEnded(event=event), durable=False)
 
     def observed(self, moments: Sequence[Moment], figures: MigrationFigures | None) -> None:
-        """Write down what is kept for ``report``."""
+        """Record the events and figures for ``report``."""
         self.write(Observed(moments=tuple(moments), figures=figures), durable=False)
 
     def write(self, what: Entry, *, durable: bool) -> None:
@@ -232,8 +231,8 @@ def operation(directory: Path, number: int) -> Operation:
     kept = ", ".join(str(each) for each in operations(directory))
     if not kept:
         raise ConflictError(
-            f"{directory.name}: no operation on it was begun here ({directory})",
-            hint="a migration is told of on the host that it was begun on; see --state-dir",
+            f"{directory.name}: no operation on this VM was started here ({directory})",
+            hint="report a migration on the host where it was started; see --state-dir",
         )
     raise ConflictError(
         f"{directory.name}: there is no journal of operation {number}",
@@ -272,7 +271,7 @@ def read(path: Path) -> Operation:
 
 
 def unfinished(operation: Operation) -> ConflictError:
-    """Return the refusal to begin anything while ``operation`` has not finished."""
+    """Return the error for a command that is refused because ``operation`` has not finished."""
     vm = operation.path.parent.name
     state = operation.state
     where = "its beginning" if state is None else f"phase {state.phase}"
@@ -282,7 +281,7 @@ def unfinished(operation: Operation) -> ConflictError:
             hint="run guestagent-host complete after it, or rollback, with the same description",
         )
     return ConflictError(
-        f"{vm}: an earlier {operation.command} did not finish, it stands in {where}"
+        f"{vm}: an earlier {operation.command} did not finish, it stopped in {where}"
         f" ({operation.path})",
         hint="run: guestagent-host recover with the same description",
     )
@@ -317,13 +316,13 @@ def _sync_directory(directory: Path) -> None:
 def _damaged(path: Path, what: str) -> ConflictError:
     return ConflictError(
         f"{path}: {what}",
-        hint="this journal cannot be trusted: look at both QEMUs and the VFs by hand, put things"
-        " right, then move the file away",
+        hint="this journal cannot be trusted: examine both QEMUs and the VFs by hand, correct"
+        " them, then move the file away",
     )
 
 
 def _unwritable(path: Path, error: OSError) -> SystemLacksError:
     return SystemLacksError(
         f"{path}: {error.strerror}",
-        hint="the journal must be readable and writable: see the directory's rights and the disk",
+        hint="the journal must be readable and writable: check the permissions and the disk",
     )

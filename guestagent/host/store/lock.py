@@ -1,4 +1,4 @@
-"""One helper at a time on one VM, across processes; released when the holder ends."""
+"""A lock per VM across processes; it ends with its holder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def vm_lock(state_dir: Path, vm: str) -> Iterator[None]:
         holder = os.pread(descriptor, 16, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         raise BusyError(
-            f"{vm}: process {holder} works on this VM",
+            f"{vm}: process {holder} is working on this VM",
             hint="try again when it has ended",
         ) from error
     try:
@@ -46,10 +46,10 @@ def vm_lock(state_dir: Path, vm: str) -> Iterator[None]:
 
 
 def _must_be_ours(directory: Path) -> None:
-    """Refuse a directory in which others could write what ``recover`` then believes."""
+    """Refuse a directory where other users could write a journal that ``recover`` would follow."""
     status = directory.stat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise SystemLacksError(
-            f"{directory}: it must belong to the user of this program, and nobody else may write",
+            f"{directory}: it must belong to this program's user, and no other may write there",
             hint=f"chown it and: chmod 700 {directory}",
         )

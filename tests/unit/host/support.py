@@ -217,7 +217,7 @@ class World:
             self.guests,
             observer=self.watcher,
             recorder=self.recorder,
-            provider=VfProvisioner(
+            provisioner=VfProvisioner(
                 self.vm, {end: FakeVfPool(host) for end, host in self.vf_hosts.items()}
             ),
             clock=time.monotonic,

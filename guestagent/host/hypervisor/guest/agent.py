@@ -1,10 +1,9 @@
-"""The way to the agent in the guest: its own channel, else qemu-ga, else none.
+"""Client of the agent in the guest: over virtio-serial, else through qemu-ga.
 
-What the guest says is claimed, not proved: it makes a switch lossless and
-tells when a VF is in use, and nothing that must be safe depends on it. A
-request may be repeated without harm, so one whose answer was lost is simply
-asked again by the next way. Where no way leads to the agent, qemu-ga's list of
-interfaces, which is allowed where ``guest-exec`` is not, tells what there is of a pair.
+The answers are claims of the guest: they make a switch lossless and show when a VF is in use,
+and nothing that must be safe depends on them. A request may be repeated without harm, so one
+without an answer is repeated over the next transport. If none reaches the agent, the error
+lists the guest's interfaces, which qemu-ga may tell even if ``guest-exec`` is disabled.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from guestagent.json_fields import JsonError, Obj
 CONNECT_TIMEOUT_S = 5.0
 GREETING_TIMEOUT_S = 5.0
 ANSWER_MARGIN_S = 15.0
-"""What the guest may take beyond the time that it was asked to wait."""
+"""Time for the answer, beyond the time that the guest is asked to wait."""
 START_MARGIN_S = 30.0
-"""And what a busy guest may take to start the program that qemu-ga is told to run."""
+"""Additional time for a busy guest to start the program that qemu-ga runs."""
 MAX_STRAY_LINES = 64
-"""Answers to somebody else's requests that are skipped before giving up."""
+"""Answers to requests of other clients that are skipped before giving up."""
 LISTING_TIMEOUT_S = 5.0
-"""For the guest to list its interfaces, and for a VF to be among them."""
+"""Time for the guest to list its interfaces, with a new VF among them."""
 _LISTING_PAUSE_S = 0.5
 _LISTED = 8
 _WHOLE_PAIR = 3
@@ -44,44 +43,43 @@ _MOST_PAIRS = 64
 
 
 class AgentTransport(Protocol):
-    """One way to the agent."""
+    """A transport of requests to the agent."""
 
     async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
-        """Ask and return what the agent said when it was done.
+        """Send a request and return the result in the agent's answer.
 
-        Raises RefusedError when the agent said no, PeerError or
-        UnknownOutcomeError when it said nothing that can be used.
+        Raises RefusedError when the agent refused, PeerError or UnknownOutcomeError when it
+        gave no usable answer.
         """
 
 
 class GuestAgentClient:
-    """The agent in one guest, by the first way that answers.
+    """The agent in one guest, over the first transport that gets an answer.
 
-    ``qga_fallback`` is asked what the guest has where no way led to the agent. That
-    is added to the error and replaces no answer: it tells neither which NIC is
-    used nor that one may go.
+    Without an answer ``qga_fallback`` lists the guest's interfaces for the error message. The
+    list replaces no answer: it shows neither the NIC in use nor that a VF may be unplugged.
     """
 
     def __init__(
-        self, ways: Sequence[AgentTransport], *, qga_fallback: QemuGuestAgent | None = None
+        self, transports: Sequence[AgentTransport], *, qga_fallback: QemuGuestAgent | None = None
     ) -> None:
-        self._ways = ways
+        self._transports = transports
         self._qga_fallback = qga_fallback
 
     async def to_standby(self, macs: tuple[str, ...], *, hold_s: float) -> None:
         """Have the guest move its traffic to the standby for at most ``hold_s`` seconds.
 
-        Returns when the guest said for every pair that the standby carries it.
+        Returns when the guest has confirmed that for every pair.
         """
         for mac in macs:
             arguments: dict[str, object] = {"to": "standby", "bond": mac, "hold_s": hold_s}
             await self._ask("switch", arguments, ANSWER_MARGIN_S, mac=mac)
 
     async def to_vf(self, macs: tuple[str, ...], *, timeout_s: float) -> None:
-        """End the holds and return when the guest said that every pair is on its VF."""
+        """End the holds and return when the guest has confirmed that every pair uses its VF."""
         for mac in macs:
             arguments: dict[str, object] = {"to": "auto", "bond": mac}
-            # A guest that has not found its first VF yet knows of no pair, so it holds none.
+            # A guest that has not found its first VF yet has no pair, and so no hold.
             with contextlib.suppress(RefusedError):
                 await self._ask("switch", arguments, ANSWER_MARGIN_S, mac=mac, enough=_WHOLE_PAIR)
         deadline = Deadline.after(timeout_s)
@@ -116,22 +114,22 @@ class GuestAgentClient:
         enough: int = 1,
     ) -> Obj:
         silent: list[str] = []
-        for way in self._ways:
+        for transport in self._transports:
             try:
-                return await way.ask(request, arguments, timeout_s)
+                return await transport.ask(request, arguments, timeout_s)
             except RefusedError:
                 raise
             except (PeerError, UnknownOutcomeError) as error:
                 silent.append(str(error))
         if mac is not None:
             silent.extend(await self._listed(mac, enough))
-        raise PeerError("; ".join(silent) or "no way to the guest's agent is described")
+        raise PeerError("; ".join(silent) or "no transport to the guest's agent is described")
 
     async def _listed(self, mac: str, enough: int) -> list[str]:
-        """Tell which interfaces the guest lists for a pair, once there are ``enough`` or in time.
+        """Describe the guest's interfaces with ``mac`` once there are ``enough``, or in time.
 
-        Bond, standby and VF are three; no field tells one from the other. Nothing is
-        told where nobody answers, for qemu-ga's silence was told already.
+        Bond, standby and VF are three interfaces; no field distinguishes them. Empty if
+        qemu-ga does not answer, which the error of its transport says already.
         """
         found: list[GuestInterface] | None = None
         with contextlib.suppress(TimeoutError, PeerError, UnknownOutcomeError):
@@ -141,7 +139,7 @@ class GuestAgentClient:
                     found = [interface for interface in listed if interface.mac == mac]
                     if len(found) >= enough:
                         break
-                    # Nothing tells of an interface that appears.
+                    # There is no event for a new interface.
                     await asyncio.sleep(_LISTING_PAUSE_S)
         if found is None:
             return []
@@ -154,23 +152,23 @@ class SerialTransport:
     """The virtio-serial port ``org.guestagent.0``, behind a socket chardev of QEMU.
 
     QEMU serves one client at a time, so each request connects anew. An empty
-    line goes first: it ends whatever another host left unfinished.
+    line goes first: it ends an unfinished request of another host.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
-        """Ask over the channel. Raises as Way.ask does.
+        """See ``AgentTransport.ask``.
 
-        A greeting goes first: what nobody reads now waits in the port for an
-        agent that starts later, and must not be a request to leave the VF.
+        A greeting goes first: an unread line waits in the port for an agent that starts
+        later, and must not be a request to leave the VF.
         """
         origin = f"the guest's agent at {self._path}"
         async with self._connection(origin) as streams:
             await _exchange(streams, "hello", {}, GREETING_TIMEOUT_S, origin)
             answer = await _exchange(streams, request, arguments, timeout_s, origin)
-        return _judge(answer, f"{request}, {origin}")
+        return _result_of(answer, f"{request}, {origin}")
 
     @contextlib.asynccontextmanager
     async def _connection(
@@ -215,19 +213,21 @@ async def _exchange(
     except TimeoutError as error:
         raise UnknownOutcomeError(
             f"{origin}: no answer to {request} within {timeout_s:g} s",
-            hint="is guestagent installed and running in the guest?",
+            hint="check that guestagent is installed and running in the guest",
         ) from error
     except OSError as error:
         raise UnknownOutcomeError(f"{origin}: lost after {request}: {error}") from error
 
 
 async def _answer_to(ident: str, reader: asyncio.StreamReader, origin: str) -> Obj:
-    """Return the answer with our id, skipping a few that are not ours."""
+    """Return the answer with our id; skip answers to other clients."""
     for _ in range(MAX_STRAY_LINES):
         try:
             line = await reader.readuntil(b"\n")
         except asyncio.IncompleteReadError as error:
-            raise UnknownOutcomeError(f"{origin}: it hung up without an answer") from error
+            raise UnknownOutcomeError(
+                f"{origin}: it closed the connection without an answer"
+            ) from error
         except asyncio.LimitOverrunError as error:
             raise PeerError(
                 f"{origin}: an answer of over {protocol.MAX_LINE_BYTES} bytes"
@@ -246,7 +246,7 @@ class QgaExecTransport:
         self._guest_agent = guest_agent
 
     async def ask(self, request: str, arguments: dict[str, object], timeout_s: float) -> Obj:
-        """Ask by running ``guestagent ask``. Raises as Way.ask does."""
+        """See ``AgentTransport.ask``; runs ``guestagent ask`` in the guest."""
         line = protocol.encode_request(request, ident=request, arguments=arguments)
         origin = f"guestagent, run by {self._guest_agent.origin}"
         try:
@@ -257,7 +257,7 @@ class QgaExecTransport:
                 timeout_s=timeout_s + START_MARGIN_S,
             )
         except RefusedError as blocked:
-            # The guest's administrator or qemu-ga said no, not the agent.
+            # The guest's administrator or qemu-ga refused, not the agent.
             raise PeerError(str(blocked)) from blocked
         try:
             output = base64.b64decode(status.output)
@@ -265,9 +265,9 @@ class QgaExecTransport:
         except (ValueError, protocol.WireError) as error:
             raise PeerError(
                 f"{origin} ended with {status.exit_code} and no answer",
-                hint="is guestagent installed and running in the guest?",
+                hint="check that guestagent is installed and running in the guest",
             ) from error
-        return _judge(answer, f"{request}, {origin}")
+        return _result_of(answer, f"{request}, {origin}")
 
 
 def _with_addresses(interface: GuestInterface) -> str:
@@ -275,12 +275,14 @@ def _with_addresses(interface: GuestInterface) -> str:
     return f"{interface.name} ({listed})" if listed else interface.name
 
 
-def _judge(answer: Obj, what: str) -> Obj:
+def _result_of(answer: Obj, what: str) -> Obj:
     """Return the result; raise RefusedError or PeerError where the answer has none."""
     try:
         if answer.boolean("ok"):
             return answer.object("result") if answer.has("result") else Obj({})
         message = answer.object("error").string("message")
     except JsonError as error:
-        raise PeerError(f"{what}: not the agent's protocol: {shown(str(error))}") from error
+        raise PeerError(
+            f"{what}: the answer does not follow the agent's protocol: {shown(str(error))}"
+        ) from error
     raise RefusedError(f"the guest refused {what}: {shown(message)}")

@@ -1,4 +1,4 @@
-"""The guest's qemu-ga: a second opinion on what the guest sees, never a proof.
+"""Client of qemu-ga, the QEMU guest agent. Its answers are claims of the guest, never a proof.
 
 The guest is not trusted: answers are bounded in size, number and time, and
 text is stripped of control characters. Each request makes a connection of its
@@ -31,7 +31,7 @@ _EXEC_POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a program in the guest ended; ``output`` is base64, as the guest gave it."""
+    """The end of a program in the guest; ``output`` is the guest's base64."""
 
     exit_code: int | None
     output: str
@@ -46,10 +46,10 @@ class QemuGuestAgent:
         self._timeout_s = timeout_s
 
     async def interfaces(self) -> tuple[GuestInterface, ...]:
-        """Return the interfaces that the guest says it has, at most 256.
+        """Return the interfaces that the guest lists, at most 256.
 
         Raises PeerError or UnknownOutcomeError when the guest gives no usable
-        answer in time; it was only asked a question.
+        answer in time; nothing was changed.
         """
         reply = await self._ask("guest-network-get-interfaces")
         return tuple(_interface(item) for item in islice(reply.items(), _MAX_INTERFACES))
@@ -57,7 +57,7 @@ class QemuGuestAgent:
     async def run(
         self, program: str, arguments: Sequence[str], *, stdin: bytes, timeout_s: float
     ) -> Ended:
-        """Run a program in the guest and return how it ended.
+        """Run a program in the guest until it has ended.
 
         Raises RefusedError where guest-exec is blocked, as some distributions
         do; PeerError or UnknownOutcomeError when it did not end in time: it may
@@ -85,7 +85,7 @@ class QemuGuestAgent:
                 raise UnknownOutcomeError(
                     f"{self.origin}: {program} has not ended within {timeout_s:g} s"
                 )
-            # guest-exec-status is the only way to learn of the end: there is no event.
+            # There is no event for the end of the program.
             await asyncio.sleep(_EXEC_POLL_S)
 
     async def _ask(self, command: str, arguments: Mapping[str, object] | None = None) -> Reply:

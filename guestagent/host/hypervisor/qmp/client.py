@@ -1,9 +1,9 @@
 """One QMP connection: every command has a deadline, every event stream an end.
 
-qemu.qmp does the protocol. What it leaves out is added here: no command waits
-for ever; a lost connection is told apart from a refusal; events go only to
-streams that asked for them, which are bounded and fail when the connection
-ends (the library's own listener keeps every event and falls silent).
+qemu.qmp implements the protocol. Added here: every command has a timeout; a lost connection
+differs from a refusal; events go only to the streams that subscribed to them, which are bounded
+and fail when the connection ends (the library's own listener keeps every event and stays
+silent).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _MAX_KEPT_EVENTS = 256
 _CLOSE_TIMEOUT_S = 2.0
 
-# Whatever garbage makes the library's reader task end with: not JSON or not an
+# The errors with which garbage ends the library's reader task: not JSON or not an
 # object (QMPError), not UTF-8 or too long (ValueError), nested too deeply
 # (RecursionError), a member of a type it cannot use (TypeError, KeyError).
 _READER_ERRORS = (QMPError, OSError, EOFError, ValueError, RecursionError, TypeError, KeyError)
 
 
 class CommandRefusedError(RefusedError):
-    """A command was answered with an error; ``error_class`` and ``reason`` are the answerer's."""
+    """A command was answered with an error; ``error_class`` and ``reason`` are QEMU's."""
 
     def __init__(self, message: str, *, error_class: str, reason: str) -> None:
         super().__init__(message)
@@ -57,7 +57,7 @@ class Event:
     """One event; ``at_s`` and ``received_s`` are seconds of this host's monotonic clock.
 
     ``at_s`` is QEMU's time stamp, which is wall clock, moved to the monotonic
-    clock: right as long as both run on one host and nobody set the time in between.
+    clock: right if both run on one host and the time was not set in between.
     """
 
     name: str
@@ -76,7 +76,7 @@ class EventStream(EventListener):
         self._changed = asyncio.Event()
 
     async def put(self, event: Message) -> None:
-        """Take an event from the library; the base class would keep it for ever."""
+        """Accept an event from the library; the base class would keep it without limit."""
         if self.accept(event):
             self._kept.append((event, time.monotonic()))
             self._changed.set()
@@ -88,7 +88,7 @@ class EventStream(EventListener):
     async def next(self, timeout_s: float) -> Event | None:
         """Return the next event, None when none came in time.
 
-        Raises HungUpError when the connection ends first.
+        Raises ConnectionLostError when the connection ends first.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -133,7 +133,7 @@ class Connection:
     async def open(
         cls, path: Path, *, origin: str, timeout_s: float, greets: bool = True
     ) -> Connection:
-        """Connect to ``path``; ``greets`` is false for a guest agent, which says nothing first.
+        """Connect to ``path``; ``greets`` is false for a guest agent, which sends no greeting.
 
         Raises GoneError when nothing listens there, PeerError when what
         listens does not speak QMP in time.
@@ -147,13 +147,13 @@ class Connection:
         except TimeoutError as error:
             raise PeerError(
                 f"{origin} did not greet within {timeout_s:g} s",
-                hint="QEMU serves one QMP client at a time: give this program a socket of its own,"
-                " or see whether QEMU hangs",
+                hint="QEMU serves one QMP client at a time: give this program its own socket, or"
+                " check whether QEMU hangs",
             ) from error
         except ConnectError as error:
             raise _why_not_connected(origin, error.exc) from error
         except AssertionError as error:
-            # The library holds it for impossible that the peer is gone as soon as it has greeted.
+            # The library assumes that a peer cannot be gone right after its greeting.
             with contextlib.suppress(*_READER_ERRORS):
                 await client.disconnect()
             raise _why_not_connected(origin, EOFError()) from error
@@ -167,7 +167,7 @@ class Connection:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can be asked here any more."""
+        """Whether the connection cannot be used any more."""
         return self._stop.is_set() or self._ended.is_set()
 
     async def execute(
@@ -177,8 +177,8 @@ class Connection:
 
         Raises CommandRefusedError when it was answered with an error,
         UnknownOutcomeError when it was sent and no answer came: the connection
-        is of no use then, for an answer may still be under way. HungUpError is
-        the UnknownOutcomeError of a connection that ended.
+        is unusable then, as the answer may still come. ConnectionLostError
+        is the UnknownOutcomeError of a connection that ended.
         """
         if self.ended:
             raise self.lost(f"before {command}")
@@ -217,18 +217,18 @@ class Connection:
             self._streams.remove(stream)
 
     def lost(self, when: str) -> ConnectionLostError:
-        """Return the error that tells how the connection ended."""
+        """Return the error with the cause of the connection's end."""
         return ConnectionLostError(f"{self.origin}: connection lost {when}: {self._cause}")
 
     async def close(self) -> None:
-        """Hang up. Safe to repeat."""
+        """Close the connection. May be repeated."""
         self._stop.set()
         await asyncio.wait({self._attendant}, timeout=_CLOSE_TIMEOUT_S)
         if not self._attendant.done():
-            self._attendant.cancel()  # a peer that reads nothing; its socket dies with the loop
+            self._attendant.cancel()  # the peer reads nothing; the socket is closed with the loop
 
     async def _attend(self) -> None:
-        """Wait for the end, from either side, and keep its cause."""
+        """Wait for the end of the connection, and record its cause."""
         stop = asyncio.create_task(self._stop.wait())
         while self._client.runstate is Runstate.RUNNING and not stop.done():
             changed = asyncio.create_task(self._client.runstate_changed())
@@ -238,7 +238,7 @@ class Connection:
         try:
             await self._client.disconnect()
         except _READER_ERRORS as error:
-            self._cause = _told(error)
+            self._cause = _cause_of(error)
         finally:
             self._ended.set()
             for stream in self._streams:
@@ -246,11 +246,11 @@ class Connection:
 
 
 def _nothing(_event: Message) -> bool:
-    """Keep the library's own listener empty: it would keep every event for ever."""
+    """Keep the library's own listener empty: it would keep every event without limit."""
     return False
 
 
-def _told(error: BaseException) -> str:
+def _cause_of(error: BaseException) -> str:
     match error:
         case EOFError():
             return "the other side hung up"
@@ -269,12 +269,12 @@ def _why_not_connected(origin: str, error: Exception) -> PeerError:
         case FileNotFoundError() | ConnectionRefusedError():
             return GoneError(
                 f"{origin}: nothing listens there ({error.strerror})",
-                hint="is the VM running, and is the socket's path right?",
+                hint="check that the VM runs and that the socket's path is right",
             )
         case PermissionError():
             return PeerError(f"{origin}: {error.strerror}", hint="run as root or as QEMU's user")
         case _:
             return PeerError(
-                f"{origin}: no QMP session: {_told(error)}",
+                f"{origin}: no QMP session: {_cause_of(error)}",
                 hint="check that the path is a QMP socket of this VM",
             )

@@ -1,6 +1,6 @@
-"""How long QEMU may stop the guest for the last pass: short first, the limit in the end. Pure.
+"""The downtime limit of a migration: short at first, raised to the configured one. Pure.
 
-QEMU stops the guest as soon as what is left fits into its downtime limit (Q:
+QEMU stops the guest as soon as the remaining memory fits into its downtime limit (Q:
 migration/migration.c, migration_iteration_run (10.0)), although another pass over a guest that has
 just been disturbed, as by the removal of a VF, would leave less. So it is given a short limit,
 which is doubled from the end of the first pass on: a guest that calms down stops for a short time,
@@ -16,12 +16,12 @@ RAISE_EVERY_S = 0.5
 
 
 def first_limit_ms(limit_ms: int) -> int:
-    """Return with what a migration begins that may stop the guest for ``limit_ms``."""
+    """Return the first limit of a migration that may stop the guest for ``limit_ms``."""
     return min(FIRST_MS, limit_ms)
 
 
 class DowntimeRamp:
-    """The limit of one migration under way; ``present_ms`` is what QEMU has now.
+    """The limit of one migration under way; ``present_ms`` is QEMU's present one.
 
     It depends on time alone once the first pass is over, so that nothing which a
     guest or a device does keeps the limit from being reached.
@@ -34,7 +34,7 @@ class DowntimeRamp:
         self._next_s: float | None = None
 
     def raised_ms(self, *, passes: int, remaining_bytes: int) -> int | None:
-        """Return the limit to set now, or None where it stays as it is.
+        """Return the limit to set now, or None if it stays.
 
         ``passes`` counts how often QEMU has looked for dirty pages, which it does as
         the first pass begins; ``remaining_bytes`` are those it knows of.

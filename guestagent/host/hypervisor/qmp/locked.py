@@ -1,8 +1,8 @@
-"""How much memory the process behind a socket may lock: vfio pins all of a guest's.
+"""The limit of locked memory of the process behind a socket: vfio pins all of a guest's.
 
 vfio counts the pinned pages against RLIMIT_MEMLOCK of the process, unless it has
 CAP_IPC_LOCK (K: drivers/vfio/vfio_iommu_type1.c, vfio_lock_acct (6.12)). QMP does
-not tell the process, so it is found by the socket: the one that has it open.
+not name the process, so it is the one that has the listening socket open.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CAPABILITIES = re.compile(r"^CapEff:\s*([0-9a-f]+)", re.MULTILINE)
 
 
 def lockable_by(socket: Path, *, proc: Path = _PROC) -> tuple[int | None, str]:
-    """Return how many bytes may be locked, None for any number or an unknown one; and by whom."""
+    """Return the limit in bytes, None if there is none or it is unknown; and the process."""
     pid = _listener(socket, proc)
     if pid is None:
         return None, "not known: which process serves the socket cannot be seen from here"

@@ -1,4 +1,4 @@
-"""Reads the guest's PCI tree: ``query-pci`` for addresses, QOM for what QEMU knows of a device.
+"""Reads the guest's PCI tree: addresses from ``query-pci``, device properties from QOM.
 
 query-pci gives the bus numbers that the guest's firmware programmed, so
 addresses are the guest's own. Until the firmware has numbered a bus, query-pci
@@ -22,7 +22,7 @@ _CONTAINERS = ("/machine/peripheral", "/machine/peripheral-anon")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _QomDevice:
-    """What the object tree says of a PCI device; ``hotplug`` is None for what is no port."""
+    """The properties of a PCI device in QOM; ``hotplug`` is None for a device that is no port."""
 
     driver: str
     id: str | None
@@ -49,7 +49,7 @@ async def read_topology(query: Query) -> Topology:
 
 
 async def devices_with_id(query: Query) -> frozenset[str]:
-    """Return the ids of all devices that were given one and are there now."""
+    """Return the ids of all devices that have one."""
     listed = await query("qom-list", {"path": _CONTAINERS[0]})
     return frozenset(
         child.text("name") for child in listed.items() if child.text("type").startswith("child<")

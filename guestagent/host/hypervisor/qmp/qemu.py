@@ -1,4 +1,4 @@
-"""A QEMU behind its QMP socket: the ``Hypervisor`` that the driver speaks to."""
+"""A QEMU behind its QMP socket: both roles of a migration."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ _MAX_MOMENTS = 256
 _MOMENT_EVENTS = ("STOP", "RESUME")
 _POSTCOPY = "postcopy-active"
 _PAUSED = "postcopy-paused"
-_HOW_TO_GO_ON = (
-    "post-copy is paused, its connection was lost: the guest stands still wherever its memory is"
-    " missing. Let it go on with migrate-recover at the destination and then migrate with"
-    ' "resume": true here, over another QMP socket each; end neither QEMU, for each has a part of'
-    " the guest. It is followed as before"
+_POSTCOPY_PAUSED = (
+    "post-copy is paused because its connection was lost: the guest stops where its memory is"
+    " missing. Continue with migrate-recover at the destination and then migrate with"
+    ' "resume": true here, over another QMP socket each; end neither QEMU, as each has a part of'
+    " the guest. The migration is still followed"
 )
 # Q: system/qdev-monitor.c, qmp_device_del: the guest still has an earlier request.
 _ALREADY_ASKED = "already in the process of unplug"
 
 
 class Qemu:
-    """One QEMU; connects when it is first asked, and anew after a connection was lost."""
+    """One QEMU; connects at the first command, and again after a connection was lost."""
 
     def __init__(self, socket: Path, end: End, *, timeout_s: float) -> None:
         self._socket = socket
@@ -87,12 +87,14 @@ class Qemu:
             return QemuState(end=self._end, unreachable=str(silent))
 
     async def _view(self) -> QemuState:
-        # The migration goes first: if it ends in between, the answers say that it
-        # was still going on, and never that a guest that has left runs here.
+        # The migration is queried first: if it ends in between, the answers show it still under
+        # way, and never a running guest that has already left.
         try:
             migration = await self._run("query-migrate")
         except ConnectionLostError:
-            migration = await self._run("query-migrate")  # a new connection tells if QEMU ended
+            migration = await self._run(
+                "query-migrate"
+            )  # on a new connection: QEMU may have ended
         status = await self._run("query-status")
         error = migration.optional_text("error-desc")
         return QemuState(
@@ -135,7 +137,7 @@ class Qemu:
         """See ``Hypervisor.unplug``."""
         connection = await self._connected()
         deadline = Deadline.after(timeout_s)
-        # Listening begins before the request: QEMU may answer with the event first.
+        # The stream is opened before the request: the event may come before the answer.
         with connection.events("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR") as events:
             try:
                 await self._run("device_del", {"id": device_id})
@@ -150,7 +152,7 @@ class Qemu:
                 if event.name == "DEVICE_DELETED":
                     self._note(event, vf=device_id)
                     return
-                raise RefusedError(f"the guest refuses to release {device_id}")
+                raise RefusedError(f"the guest refused to release {device_id}")
         if device_id in await devices_with_id(self._run):
             raise RefusedError(
                 f"the guest did not release {device_id} within {timeout_s:g} s",
@@ -196,7 +198,7 @@ class Qemu:
     async def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
         """See ``MigrationSource.follow_migration``."""
         last: tuple[float, int] | None = None
-        told_paused = False
+        warned_paused = False
         present = await self._run("query-migrate-parameters")
         ramp = DowntimeRamp(
             present_ms=present.integer("downtime-limit"),
@@ -210,9 +212,9 @@ class Qemu:
                 if status != "completed":
                     await self._leave_as_found(settings)
                 return
-            if status == _PAUSED and not told_paused:
-                told_paused = True
-                log.warning("%s: %s", self._origin, _HOW_TO_GO_ON)
+            if status == _PAUSED and not warned_paused:
+                warned_paused = True
+                log.warning("%s: %s", self._origin, _POSTCOPY_PAUSED)
             if reply.has("ram"):
                 ram = reply.member("ram")
                 now_s = time.monotonic()
@@ -234,10 +236,8 @@ class Qemu:
         migration = await self._run("query-migrate")
         status = migration.optional_text("status") or ""
         if self._postcopy_asked or status.startswith("postcopy"):
-            # Part of its memory is there alone; without the other part it cannot run anywhere.
-            raise RefusedError(
-                f"{self._origin}: after post-copy has begun nothing can be taken back"
-            )
+            # Each QEMU has a part of the memory; without the other part the guest cannot run.
+            raise RefusedError(f"{self._origin}: post-copy has begun, and cannot be cancelled")
         await self._run("migrate_cancel")
 
     async def figures(self) -> MigrationFigures | None:
@@ -280,7 +280,7 @@ class Qemu:
         await self._run("migrate-set-parameters", parameters)
 
     async def _leave_as_found(self, settings: MigrationSettings) -> None:
-        """Have the next migration of a guest that stayed, by hand as well, get what is usual."""
+        """Restore the settings for the next migration of a guest that stayed, also one by hand."""
         parameters = {"downtime-limit": settings.downtime_limit_ms}
         if self._bandwidth_found is not None:
             parameters["max-bandwidth"] = self._bandwidth_found
@@ -291,9 +291,9 @@ class Qemu:
         await self._run("migrate-set-capabilities", {"capabilities": listed})
 
     async def _start_postcopy(self) -> None:
-        """Ask for it; QEMU heeds that some moments later, in which its status still says active.
+        """Request post-copy; until QEMU follows, its status is still ``active``.
 
-        A cancellation must not come in between: before 10.0 QEMU takes one at any time, and
+        A cancellation must not come in between: before 10.0 QEMU accepts one at any time, and
         the source would run again beside the destination (Q: migration/migration.c,
         qmp_migrate_cancel).
         """
@@ -351,7 +351,7 @@ class Qemu:
 
 
 def _progress(ram: Reply, last: tuple[float, int] | None, now_s: float) -> Progress:
-    """Read the progress; the rate is that since ``last`` (time, bytes), QEMU's own at first."""
+    """Read the progress; the rate since ``last`` (time, bytes), at first QEMU's own."""
     transferred = ram.integer("transferred")
     remaining = ram.integer("remaining")
     if last is not None and now_s > last[0]:

@@ -179,7 +179,7 @@ def test_a_vm_that_is_worked_on_is_to_be_tried_later(
     assert (refused["result"], refused["exit_code"]) == ("error", 75)
     assert refused["message"] in err
     assert refused["hint"] == "try again when it has ended"
-    assert f"process {os.getpid()} works on this VM" in err
+    assert f"process {os.getpid()} is working on this VM" in err
     assert stage.source.commands == []
     assert run(tmp_path, "migrate") == 0, "the lock must not outlive its holder"
 
@@ -190,13 +190,13 @@ def test_an_operation_that_did_not_finish_is_recovered_once(
     assert run(tmp_path, "recover") == 0
     said = capsys.readouterr().out
     assert "nothing to recover" in said
-    assert "is recovered there" in said, "it may be the wrong host"
+    assert "on another host there" in said, "it may be the wrong host"
     assert run(tmp_path, "detach") == 0
     (path,) = (tmp_path / "state" / "web1").glob("*.jsonl")
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:4]))  # killed while the guest released the VF
     assert run(tmp_path, "attach", "--json") == 1
-    assert "an earlier detach did not finish, it stands in phase detach" in capsys.readouterr().err
+    assert "detach did not finish, it stopped in phase detach" in capsys.readouterr().err
     assert stage.source.devices == {}
     assert run(tmp_path, "recover", "--json") == 0
     report = json.loads(capsys.readouterr().out)
@@ -214,7 +214,7 @@ def test_check_says_what_is_in_the_way_and_migrate_does_not_begin(
     tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "check") == 0
-    assert "web1: nothing is in the way of a migration" in capsys.readouterr().out
+    assert "web1: no obstacle to a migration" in capsys.readouterr().out
     stage.destination.fixed_ports.add("rp2")
     stage.source.can.clear()
     assert run(tmp_path, "check", "--json") == 1
@@ -228,11 +228,11 @@ def test_check_says_what_is_in_the_way_and_migrate_does_not_begin(
     assert (report["result"], report["running_on"]) == ("failed", "source")
     assert report["accelerated"] is True
     assert "rp2 allows no hot-plug" in report["message"]
-    assert "cannot do events, return-path" in report["message"]
+    assert "does not support events, return-path" in report["message"]
     assert list(stage.source.devices) == ["vf0"]
     with vm_lock(tmp_path / "state", "web1"):
         assert run(tmp_path, "check", "--json") == 1
-    assert "works on this VM" in capsys.readouterr().out
+    assert "is working on this VM" in capsys.readouterr().out
 
 
 def test_a_prepared_migration_is_completed_or_rolled_back_and_nothing_else(
@@ -253,7 +253,7 @@ def test_a_prepared_migration_is_completed_or_rolled_back_and_nothing_else(
     assert run(tmp_path, "complete") == 75
     assert "web1: try again later: not yet: source: guest running" in capsys.readouterr().out
     assert run(tmp_path, "rollback") == 0
-    assert "rollback: the migrate is taken back, the guest runs at source with vf0" in (
+    assert "rollback: the migrate is undone, the guest runs at source with vf0" in (
         capsys.readouterr().out
     )
     assert list(stage.source.devices) == ["vf0"]
@@ -285,7 +285,7 @@ def test_recovery_needs_the_description_of_what_it_is_about(
     description = tmp_path / "web1.toml"
     description.write_text(description.read_text().replace('id = "vf0"', 'id = "other"'))
     assert run(tmp_path, "recover") == 2
-    assert "is about vf0 at source" in capsys.readouterr().err
+    assert "concerns vf0 at source" in capsys.readouterr().err
 
 
 def test_others_must_not_write_the_journal(
@@ -296,7 +296,7 @@ def test_others_must_not_write_the_journal(
     assert directory.stat().st_mode & 0o777 == 0o700
     directory.chmod(0o777)
     assert run(tmp_path, "attach") == 1
-    assert "nobody else may write" in capsys.readouterr().err
+    assert "no other may write" in capsys.readouterr().err
     assert stage.source.devices == {}
 
 

@@ -61,7 +61,7 @@ def test_nothing_is_in_the_way_of_a_whole_pair(tmp_path: Path) -> None:
             "agent",
         }
         assert exit_code(found) == 0
-        assert "nothing is in the way" in as_text(stage.vm, found)
+        assert "no obstacle" in as_text(stage.vm, found)
         changing = {"device_add", "device_del", "migrate", "migrate-set-parameters"}
         assert not changing & {*stage.source.commands, *stage.destination.commands}
 
@@ -92,7 +92,7 @@ def test_all_that_is_wrong_is_said_at_once_with_what_to_do(tmp_path: Path) -> No
         assert all(finding.hint for finding in bad)
         assert exit_code(found) == 1
         assert '"grade": "wrong"' in as_json(stage.vm, found)
-        assert "7 in the way" in as_text(stage.vm, found)
+        assert "7 obstacles" in as_text(stage.vm, found)
         whole = combined(found)
         assert whole is not None
         assert all(finding.message in whole.message for finding in bad)
@@ -147,10 +147,10 @@ def _which_vf(stage: World) -> None:
 @pytest.mark.parametrize(
     ("way", "said"),
     [
-        (_not_together, "source: QEMU 10.0.2 does not do post-copy together with multifd"),
+        (_not_together, "source: QEMU 10.0.2 does not support post-copy together with multifd"),
         (_somebody_elses, "source: 0000:01:10.0 is held by lease of web2 (1)"),
-        (_which_vf, "source: which VF vf0 is cannot be told"),
-        (_no_port, "shall go to rp9, which is no port; there are: rp1, rp2, rp3, rp4"),
+        (_which_vf, "source: the VF of vf0 is not known"),
+        (_no_port, "is described for rp9, which is no port; there are: rp1, rp2, rp3, rp4"),
         (_port_in_use, "destination: rp2 has disk1 already"),
         (_another_mac, "source: net0 has MAC 52:54:00:aa:00:01"),
         (_no_such_vf, "source: this host has no VF 0000:01:10.0"),
@@ -183,7 +183,7 @@ def _smaller_mtu(stage: World) -> None:
 @pytest.mark.parametrize(
     ("way", "said"),
     [
-        (_absent, "source: the guest has no vf0 and goes as it is"),
+        (_absent, "source: the guest has no vf0 and migrates without it"),
         (_another_vfio, "source: vfio-pci gpu0 is the VF of no pair"),
         (_smaller_mtu, "0000:01:10.0 of pf0 carries MTU 1500, and the source's pf0 9000"),
     ],
@@ -243,7 +243,7 @@ def test_what_only_costs_something_is_a_warning(tmp_path: Path) -> None:
         assert exit_code(found) == 0
         text = as_text(stage.vm, found)
         assert "process 7 (qemu)" in text
-        assert "without a network while the VF is away" in text
+        assert "would have no network while the VF is away" in text
         silent = await findings(stage, FakeGuest(failure=UnknownOutcomeError("silence")))
         assert "will lose packets: silence" in as_text(stage.vm, silent)
 

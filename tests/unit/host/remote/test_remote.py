@@ -174,7 +174,9 @@ def test_what_ssh_said_last_is_why_nobody_answers() -> None:
 
     view = asyncio.run(look())
     assert view.unreachable is not None
-    assert view.unreachable.endswith("answers there: welcome; Permission denied (publickey).")
+    assert view.unreachable.endswith(
+        "does not answer there: welcome; Permission denied (publickey)."
+    )
 
 
 def test_a_far_end_that_is_busy_with_a_lost_call_is_waited_for(tmp_path: Path) -> None:

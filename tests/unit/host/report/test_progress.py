@@ -83,7 +83,7 @@ def test_a_bar_is_drawn_in_place_and_closed(monkeypatch: pytest.MonkeyPatch) -> 
     drawn, rest = stream.getvalue().split("\n", 1)
     assert drawn.count("\r[######------]  50%") == 2
     assert all(len(line.removesuffix("\x1b[K")) < 60 for line in drawn.split("\r"))
-    assert rest == "web1: asking where the guest is now\n"
+    assert rest == "web1: querying where the guest is now\n"
 
 
 def test_a_repeated_phase_is_told_once() -> None:

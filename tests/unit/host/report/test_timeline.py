@@ -102,7 +102,7 @@ def test_report_draws_the_last_operation(
     tmp_path: Path, stage: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "report") == 1
-    assert "web1: no operation on it was begun here" in capsys.readouterr().err
+    assert "web1: no operation on this VM was started here" in capsys.readouterr().err
     assert run(tmp_path, "migrate") == 0
     capsys.readouterr()
     assert run(tmp_path, "report", "--svg", str(tmp_path / "line.svg")) == 0

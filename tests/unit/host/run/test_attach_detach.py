@@ -28,7 +28,7 @@ def test_a_vf_that_has_gone_is_seen_however_it_went(tmp_path: Path, guest: Guest
 
 
 @pytest.mark.parametrize(
-    ("guest", "said"), [(Guest.REFUSES, "refuses to release vf0"), (Guest.HANGS, "within 0.1 s")]
+    ("guest", "said"), [(Guest.REFUSES, "refused to release vf0"), (Guest.HANGS, "within 0.1 s")]
 )
 def test_a_guest_that_keeps_its_vf_is_asked_three_times_and_stays(
     tmp_path: Path, guest: Guest, said: str

@@ -61,7 +61,7 @@ def test_a_migration_is_not_cancelled_once_post_copy_has_begun(tmp_path: Path) -
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.DONE
         assert "migrate_cancel" not in stage.source.commands
-        assert "nothing can be taken back" in " ".join(outcome.state.warnings)
+        assert "post-copy has begun, and cannot be cancelled" in " ".join(outcome.state.warnings)
 
     play(tmp_path, scenario)
 

@@ -151,7 +151,7 @@ async def _migrate(root: Path, number: int) -> Migrated:
             stage.guests,
             observer=stage.watcher,
             recorder=stage.recorder,
-            provider=VfProvisioner(stage.vm, pools),
+            provisioner=VfProvisioner(stage.vm, pools),
             clock=time.monotonic,
         )
         meet(root, number)
