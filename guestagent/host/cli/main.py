@@ -44,7 +44,7 @@ _COMMANDS = {
     "complete": "the part after it: plug the VFs at the destination",
     "rollback": "undo prepare: the guest that stayed gets its VFs back",
     "report": "show the timeline of the last operation on a VM, from its journal",
-    "recover": "finish or undo an interrupted command; may be repeated",
+    "recover": "finish or undo an interrupted command; a second time changes nothing",
 }
 
 _EPILOG = f"""\
@@ -115,46 +115,7 @@ def _parser() -> argparse.ArgumentParser:
             description=text[0].upper() + text[1:] + ".",
             epilog="guestagent-host --help shows an example of a VM description.",
         )
-        command.add_argument("vm", metavar="VM.toml", type=Path, help="the VM's description")
-        command.add_argument(
-            "--json", action="store_true", help="print one JSON object on stdout at the end"
-        )
-        command.add_argument("--verbose", action="store_true", help="log more, on stderr")
-        if name == "recover":
-            command.add_argument(
-                "--forget",
-                action="store_true",
-                help="end it without querying anything: after a repair by hand",
-            )
-        elif name == "report":
-            _add_report_options(command)
-        elif name in {"inspect", "detach", "attach"}:
-            command.add_argument(
-                "--on",
-                type=End,
-                choices=list(End),
-                default=End.SOURCE,
-                metavar="SIDE",
-                help="source (the default) or destination: which QEMU of the description",
-            )
-        if name in _WITH_DEST:
-            command.add_argument(
-                "--dest",
-                metavar="ssh://HOST",
-                help="the destination's host, in place of the description's: QEMU, guest and VFs"
-                " there (with --on destination where that is an option) are reached through"
-                " guestagent-host on it",
-            )
-        if name == "migrate":
-            _add_migration_options(command)
-        if name != "inspect":
-            command.add_argument(
-                "--state-dir",
-                type=Path,
-                default=description.STATE_DIR,
-                metavar="DIR",
-                help=f"where locks and journals are kept (default: {description.STATE_DIR})",
-            )
+        _add_options(command, name)
     vf_commands.add_parser(commands)
     serve = commands.add_parser(
         "serve",
@@ -164,6 +125,49 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--state-dir", type=Path, default=description.STATE_DIR, metavar="DIR")
     serve.add_argument("--verbose", action="store_true", help="log more, on stderr")
     return parser
+
+
+def _add_options(command: argparse.ArgumentParser, name: str) -> None:
+    command.add_argument("vm", metavar="VM.toml", type=Path, help="the VM's description")
+    command.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout at the end"
+    )
+    command.add_argument("--verbose", action="store_true", help="log more, on stderr")
+    if name == "recover":
+        command.add_argument(
+            "--forget",
+            action="store_true",
+            help="end it without querying anything: after a repair by hand",
+        )
+    elif name == "report":
+        _add_report_options(command)
+    elif name in {"inspect", "detach", "attach"}:
+        command.add_argument(
+            "--on",
+            type=End,
+            choices=list(End),
+            default=End.SOURCE,
+            metavar="SIDE",
+            help="source (the default) or destination: which QEMU of the description",
+        )
+    if name in _WITH_DEST:
+        command.add_argument(
+            "--dest",
+            metavar="ssh://HOST",
+            help="the destination's host, in place of the description's: QEMU, guest and VFs"
+            " there (with --on destination where that is an option) are reached through"
+            " guestagent-host on it",
+        )
+    if name == "migrate":
+        _add_migration_options(command)
+    if name != "inspect":
+        command.add_argument(
+            "--state-dir",
+            type=Path,
+            default=description.STATE_DIR,
+            metavar="DIR",
+            help=f"where locks and journals are kept (default: {description.STATE_DIR})",
+        )
 
 
 def _add_report_options(command: argparse.ArgumentParser) -> None:

@@ -139,9 +139,9 @@ class Remote:
         try:
             await self._exchange("hello", (self._hello,), CONNECT_S)
         except UnknownOutcomeError as error:
-            said = "; ".join(self._last_lines) or str(error)
+            output = "; ".join(self._last_lines) or str(error)
             raise PeerError(
-                f"{self.origin}: guestagent-host does not answer there: {said}",
+                f"{self.origin}: guestagent-host does not answer there: {output}",
                 hint="check that ssh reaches it without a password, as a user that may run it",
             ) from error
         except GuestAgentError:
@@ -150,10 +150,10 @@ class Remote:
 
     async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
         """Pass on the stderr of ssh and of the far end, and keep the last lines."""
-        while stderr is not None and (said := await stderr.read(4096)):
+        while stderr is not None and (output := await stderr.read(4096)):
             with contextlib.suppress(OSError):  # a terminal that has gone
-                sys.stderr.write(said.decode(errors="replace"))
-            lines = (shown(line.decode(errors="replace").strip()) for line in said.splitlines())
+                sys.stderr.write(output.decode(errors="replace"))
+            lines = (shown(line.decode(errors="replace").strip()) for line in output.splitlines())
             self._last_lines.extend(line for line in lines if line)
 
     async def _exchange(self, name: str, arguments: tuple[object, ...], timeout_s: float) -> Any:

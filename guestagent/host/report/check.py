@@ -15,7 +15,7 @@ _GRADES = {
     Severity.WARNING: ("warning", 33),
     Severity.ERROR: ("wrong", 31),
 }
-"""How the output names a severity, and its ANSI colour."""
+"""The name of a severity in the output, and its ANSI colour."""
 
 
 def exit_code(findings: tuple[Finding, ...]) -> int:

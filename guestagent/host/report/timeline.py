@@ -99,7 +99,7 @@ def timeline(operation: Operation) -> Timeline:
                     _add(stretches, *under_way, last_s, "the process ended here")
                     under_way = None
                 if stretches:
-                    marks.append(Mark(at_s=now_s, text=f"{command} goes on with it"))
+                    marks.append(Mark(at_s=now_s, text=f"{command} resumes it"))
             case Entered(state=state):
                 under_way = None if state.phase.final else (state, now_s)
             case EffectEnded(event=event) if under_way is not None:

@@ -205,22 +205,24 @@ def _limits(vm: Vm) -> Limits:
 async def _look(
     vm: Vm, state: State, state_dir: Path, *, ask_guest: bool, other: Finding | None = None
 ) -> PreflightFacts:
-    async with _connections(vm, state, state_dir) as kit:
-        guest = kit.guests.get(state.home) if ask_guest else None
-        return await gather_facts(kit.ends.connected, guest, kit.pools, other_operation=other)
+    async with _connections(vm, state, state_dir) as connections:
+        guest = connections.guests.get(state.home) if ask_guest else None
+        return await gather_facts(
+            connections.ends.connected, guest, connections.pools, other_operation=other
+        )
 
 
 async def _drive(
     vm: Vm, state: State, journal: Journal, state_dir: Path, observer: ProgressListener
 ) -> OperationResult:
-    async with _connections(vm, state, state_dir) as kit:
+    async with _connections(vm, state, state_dir) as connections:
         driver = Driver(
             vm,
-            kit.ends,
-            kit.guests,
+            connections.ends,
+            connections.guests,
             observer=observer,
             recorder=journal,
-            provisioner=VfProvisioner(vm, kit.pools) if kit.pools else None,
+            provisioner=VfProvisioner(vm, connections.pools) if connections.pools else None,
             clock=time.monotonic,
         )
         loop = asyncio.get_running_loop()

@@ -60,7 +60,7 @@ def test_phases_have_their_times_and_what_they_came_to(tmp_path: Path) -> None:
     ]
     assert line.stretches[1].result == "the process ended here"
     assert [(mark.at_s, mark.text) for mark in line.marks] == [
-        (16.0, "recover goes on with it"),
+        (16.0, "recover resumes it"),
         (17.5, "source: device added vf0"),
     ]
     assert line.length_s == 18.0
