@@ -69,7 +69,7 @@ def test_phases_have_their_times_and_what_they_came_to(tmp_path: Path) -> None:
 def test_it_is_shown_in_the_order_of_time(tmp_path: Path) -> None:
     lines = as_text("web1", course(tmp_path)).splitlines()
     assert "migrate number 1, 1970-01-01 00:16:40 UTC: undone" in lines[0]
-    order = ["prepare", "detach vf0", "recover goes on", "restore vf0", "device added"]
+    order = ["prepare", "detach vf0", "recover resumes it", "restore vf0", "device added"]
     assert [word in line for word, line in zip(order, lines[1:], strict=False)] == [True] * 5
     assert "stood still for 20 ms" in lines[-2]
     assert lines[-1] == "warning: look & see"
