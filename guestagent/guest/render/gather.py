@@ -36,7 +36,7 @@ def gather(policy: Policy) -> tuple[StaticPair, ...]:
         if not pairs:
             raise ConflictError(
                 "this guest has no pair of virtio-net NIC and VF",
-                hint="plug the VF in once; `guestagent status` says what is left alone",
+                hint="plug the VF in once; `guestagent status` lists the NICs that are left alone",
             )
         return tuple(_pair(kernel, udev, snapshot, policy, pair) for pair in pairs)
     finally:

@@ -35,7 +35,7 @@ def files(pairs: tuple[StaticPair, ...], *, renderer: str) -> Iterator[File]:
     for pair in pairs:
         if pair.vf_driver is None:
             raise ConflictError(
-                f"the VF of {pair.bond} ({pair.mac}) is away, and netplan must be told its driver",
+                f"the VF of {pair.bond} ({pair.mac}) is away, and netplan needs its driver's name",
                 hint="render it while the VF is plugged in, or render networkd",
             )
         standby, vf = f"{pair.bond}-standby", f"{pair.bond}-vf"

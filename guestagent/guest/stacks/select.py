@@ -27,7 +27,7 @@ class Stacks:
         for stack in self._stacks:
             reason = stack.conflict(nic)
             if reason is not None:
-                return f"{reason}, which would lose it to a bond"
+                return f"{reason}, which would lose the NIC to a bond"
         for stack in self._stacks:
             ownership = stack.ownership(nic)
             if ownership.doubt is not None or ownership.strength >= Strength.CONFIGURED:

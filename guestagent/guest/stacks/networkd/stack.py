@@ -169,8 +169,8 @@ class Networkd(NetworkStack):
             key = file.condition(link)
             if key is not None and self._is_used():
                 return (
-                    f"is configured by {file.path} if {key}= holds, which the agent cannot tell"
-                    " (without that key it can)"
+                    f"is configured by {file.path} only if {key}= holds, and the agent does not"
+                    " evaluate this key: configure the NIC by a file without it"
                 )
             if file.matches(link):
                 break

@@ -24,7 +24,7 @@ from guestagent.guest.state.atomic_file import write_whole
 
 NOTICE_TIMEOUT_S = 3.0
 """Longest wait of one call. The agent repeats the call."""
-_HINT = "look at `nmcli device` and `journalctl -u NetworkManager`; it is tried again"
+_HINT = "look at `nmcli device` and `journalctl -u NetworkManager`; the agent tries again"
 _BUS_NAME = "org.freedesktop.NetworkManager"
 _OBJECTS = "/org/freedesktop/NetworkManager"
 _PRESERVE_EXTERNAL_IP = "1"

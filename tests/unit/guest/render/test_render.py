@@ -44,12 +44,12 @@ def named(files: tuple[File, ...], name: str) -> str:
 # what is static, and what comes from somewhere
 
 
-def test_addresses_that_last_are_static_and_the_link_local_one_is_nobodys_business() -> None:
+def test_permanent_addresses_are_static_and_link_local_ones_are_left_out() -> None:
     local = Address(family=10, address="fe80::1", prefix_length=64, scope=253, flags=PERMANENT)
     assert settings((V4, V6, local), (GATEWAY,)) == Settings(addresses=(V4, V6), routes=(GATEWAY,))
 
 
-def test_a_lease_is_asked_for_again_and_not_written_down() -> None:
+def test_a_lease_becomes_dhcp_and_no_static_address() -> None:
     lease = replace(V4, flags=0, valid_s=3600)
     through_dhcp = replace(GATEWAY, protocol=16)
     assert settings((lease,), (through_dhcp,)) == Settings(dhcp4=True)
@@ -90,7 +90,7 @@ def test_networkd_gets_a_bond_with_its_mac_and_ports_by_permanent_mac_and_driver
     )
 
 
-def test_networkd_keeps_the_words_of_the_file_by_which_it_configures_the_pair() -> None:
+def test_networkd_keeps_the_sections_of_the_file_by_which_it_configures_the_pair() -> None:
     own = (
         ("Match", (("MACAddress", MAC),)),
         ("Network", (("DHCP", "yes"), ("VLAN", "vlan7"))),
@@ -191,7 +191,7 @@ def test_netplan_gets_one_private_file() -> None:
     )
 
 
-def test_netplan_must_know_the_vf() -> None:
+def test_netplan_needs_the_driver_of_the_vf() -> None:
     with pytest.raises(ConflictError, match="away") as caught:
         list(netplan.files((replace(PAIR, vf_driver=None, vf_name=None),), renderer="networkd"))
     assert caught.value.hint
@@ -226,7 +226,7 @@ def test_networkmanager_gets_private_profiles_that_go_before_those_of_the_nic() 
         (Settings(accept_ra=True), "no", "disabled", "auto"),
     ],
 )
-def test_what_is_asked_for_is_asked_for_again(
+def test_dhcp_and_router_advertisements_stay_dynamic(
     given: Settings, dhcp: str, ipv4: str, ipv6: str
 ) -> None:
     pair = replace(PAIR, settings=given)

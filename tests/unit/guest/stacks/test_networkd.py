@@ -182,7 +182,7 @@ def test_a_nic_gets_back_the_file_of_a_name_that_its_vf_got_first(disk: Disk, dh
     assert returned(disk) == (), "the user has taken it away"
 
 
-def test_a_bond_without_its_file_is_left_alone_by_the_file_that_its_nic_has_by_mac(
+def test_a_bond_without_its_file_is_not_configured_by_the_file_of_its_mac_address(
     disk: Disk,
 ) -> None:
     disk.put("etc/50-lan.network", f"[Match]\nMACAddress={MAC}\n[Network]\nDHCP=yes\n")
@@ -324,7 +324,9 @@ def test_a_nic_that_belongs_to_something_else_gives_the_bond_nothing(
         ("Virtualization=kvm", False),
     ],
 )
-def test_match_sections_are_judged_as_networkd_does(disk: Disk, match: str, matches: bool) -> None:
+def test_match_sections_are_evaluated_as_networkd_does(
+    disk: Disk, match: str, matches: bool
+) -> None:
     disk.put("etc/50-lan.network", f"[Match]\n{match}\n[Network]\nDHCP=yes\n")
     properties = {"ID_PATH": "pci-0000:01:00.0", "COLOUR": "blue"}
     assert (disk.bond_file(properties) is not None) == matches

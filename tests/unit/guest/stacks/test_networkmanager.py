@@ -99,14 +99,14 @@ def test_a_nic_without_a_profile_gives_the_bond_what_networkmanager_gives_such_a
     assert disk.of_bond("ipv6", "method") == "auto"
 
 
-def test_a_profile_that_networkmanager_has_made_up_counts_as_none(disk: Disk) -> None:
+def test_a_profile_that_networkmanager_has_generated_is_ignored(disk: Disk) -> None:
     before = disk.files()["bond0.nmconnection"].content
     made_up = "[ipv4]\nmethod=disabled\n[.nmmeta]\nnm-generated=true"
     disk.put(f"{RUN}/Wired connection 1.nmconnection", profile(made_up))
     assert disk.files()["bond0.nmconnection"].content == before
 
 
-def test_the_bond_gets_the_settings_and_not_what_names_the_nic(disk: Disk) -> None:
+def test_the_bond_gets_the_settings_and_no_key_that_names_the_nic(disk: Disk) -> None:
     disk.put(
         f"{ETC}/lan.nmconnection",
         profile(
@@ -189,7 +189,7 @@ def test_an_address_from_the_mac_needs_no_token(disk: Disk) -> None:
     assert disk.of_bond("ipv6", "token", replace(NIC, addresses=(SLAAC,))) is None
 
 
-def test_what_is_written_is_for_root_alone(disk: Disk) -> None:
+def test_files_for_networkmanager_are_readable_by_root_alone(disk: Disk) -> None:
     for file in disk.files().values():
         disk.manager.write(file.path, file.content)
         assert Path(file.path).stat().st_mode & 0o777 == 0o600
@@ -212,7 +212,7 @@ def test_before_it_starts_its_state_file_names_the_profile_of_the_bond(
     assert not disk.has_record()
 
 
-def test_a_bond_that_networkmanager_does_not_notice_is_waited_for_in_bounds(
+def test_the_wait_until_networkmanager_notices_a_bond_is_bounded(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.put("sys/class/net/bond0/ifindex", "7\n")
@@ -253,7 +253,7 @@ def test_the_nic_gets_back_what_its_bond_has_to_the_token(disk: Disk) -> None:
     assert "bond" not in {name for name, _ in sections}
 
 
-def test_what_could_not_be_given_back_is_tried_again(
+def test_a_failed_return_of_the_nic_can_be_repeated(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.put("sys/fs/cgroup/system.slice/NetworkManager.service/pids.current", "1\n")

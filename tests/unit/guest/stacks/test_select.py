@@ -55,7 +55,7 @@ def system(tmp_path: Path) -> System:
 
 
 @pytest.mark.parametrize(
-    ("stanza", "claim"),
+    ("stanza", "conflict"),
     [
         ("iface br0 inet dhcp\n  bridge_ports ens3 ens4", "is a port of br0"),
         ("iface br0 inet dhcp\n  bridge-ports none", None),
@@ -70,17 +70,17 @@ def system(tmp_path: Path) -> System:
         ("iface br0 inet dhcp\n  bridge_ports bond0", None),
     ],
 )
-def test_what_ifupdown_makes_of_a_nic_beside_an_interface_is_said(
-    system: System, stanza: str, claim: str | None
+def test_a_stanza_that_makes_the_nic_a_port_or_the_base_of_a_vlan_is_a_conflict(
+    system: System, stanza: str, conflict: str | None
 ) -> None:
     system.put("usr/sbin/ifup")
     system.put("etc/network/interfaces", f"auto lo\niface lo inet loopback\n\n{stanza}\n")
-    assert system.conflict() == (
-        claim and f"{claim} in {system.root}/etc/network/interfaces, which would lose it to a bond"
-    )
+    path = f"{system.root}/etc/network/interfaces"
+    lost = "which would lose the NIC to a bond"
+    assert system.conflict() == (conflict and f"{conflict} in {path}, {lost}")
 
 
-def test_a_comment_in_any_encoding_hides_nothing_of_what_ifupdown_makes(system: System) -> None:
+def test_a_comment_in_any_encoding_hides_no_stanza(system: System) -> None:
     system.put("usr/sbin/ifup")
     system.put("etc/network/interfaces")
     stanza = "# Br\xfccke\niface br0 inet dhcp\n  bridge_ports ens3\n"
@@ -89,7 +89,7 @@ def test_a_comment_in_any_encoding_hides_nothing_of_what_ifupdown_makes(system: 
 
 
 @pytest.mark.parametrize(
-    ("program", "path", "text", "claim"),
+    ("program", "path", "text", "conflict"),
     [
         (
             *("usr/sbin/NetworkManager", "etc/NetworkManager/system-connections/a.nmconnection"),
@@ -106,26 +106,29 @@ def test_a_comment_in_any_encoding_hides_nothing_of_what_ifupdown_makes(system: 
         ),
     ],
 )
-def test_a_nic_that_is_to_be_a_port_is_no_port_of_ours(
-    system: System, program: str, path: str, text: str, claim: str | None
+def test_a_file_that_makes_the_nic_a_port_is_a_conflict(
+    system: System, program: str, path: str, text: str, conflict: str | None
 ) -> None:
     system.put(program)
     system.put(path, text)
     assert system.conflict() == (
-        claim and f"is a port of {claim} in {system.root}/{path}, which would lose it to a bond"
+        conflict
+        and f"is a port of {conflict} in {system.root}/{path}, which would lose the NIC to a bond"
     )
 
 
 @pytest.mark.parametrize("match", ["KernelCommandLine=!nfsroot\nType=ether", "Virtualization=yes"])
-def test_a_nic_whose_file_may_or_may_not_count_is_left_alone(system: System, match: str) -> None:
+def test_a_condition_that_the_agent_does_not_evaluate_is_a_conflict(
+    system: System, match: str
+) -> None:
     path = "etc/systemd/network/50-lan.network"
     system.put(path, f"[Match]\n{match}\n[Network]\nDHCP=yes\n")
     assert system.conflict() is None, "networkd does not run, nor will it"
     system.put("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
     key = match.partition("=")[0]
     assert system.conflict() == (
-        f"is configured by {system.root}/{path} if {key}= holds, which the agent cannot tell"
-        " (without that key it can)"
+        f"is configured by {system.root}/{path} only if {key}= holds, and the agent does not"
+        " evaluate this key: configure the NIC by a file without it"
     )
     system.put("etc/systemd/network/40-first.network", "[Match]\nName=ens3\n")
     assert system.conflict() is None, "a file before it is the NIC's in any case"
@@ -138,7 +141,7 @@ def test_a_condition_in_a_file_for_other_nics_does_not_matter(system: System) ->
     assert system.conflict() is None
 
 
-def test_networkd_owns_what_it_was_told_of_although_no_name_of_the_nic_says_so(
+def test_networkd_owns_a_nic_whose_bond_has_its_file_although_no_name_matches(
     system: System,
 ) -> None:
     system.put("usr/sbin/NetworkManager")
@@ -154,13 +157,13 @@ NETWORKD = {"run/systemd/network"}
 MANAGER = NETWORKD | {"run/guestagent/networkmanager"}
 
 
-def test_with_networkmanager_a_nic_that_nobody_else_configures_is_its(system: System) -> None:
+def test_networkmanager_takes_a_nic_that_no_other_stack_configures(system: System) -> None:
     system.put("usr/sbin/NetworkManager")
     assert system.places() == MANAGER
 
 
 @pytest.mark.parametrize(("method", "makes"), [("auto", True), ("ignore", False)])
-def test_networkmanager_makes_the_ipv6_addresses_of_its_nics_unless_told_to_ignore_them(
+def test_networkmanager_makes_the_ipv6_addresses_of_its_nics_unless_its_method_is_ignore(
     system: System, method: str, makes: bool
 ) -> None:
     def answer() -> bool:
@@ -205,7 +208,7 @@ def test_without_any_stack_only_the_ports_are_declared_off_limits(system: System
     assert system.places() == NETWORKD
 
 
-def test_a_nic_of_networkd_is_not_networkmanagers(system: System) -> None:
+def test_networkmanager_leaves_a_nic_of_networkd_alone(system: System) -> None:
     system.put("usr/sbin/NetworkManager")
     system.put("etc/systemd/network/50-lan.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
     assert system.places() == NETWORKD
@@ -219,7 +222,7 @@ def test_a_nic_of_networkd_is_not_networkmanagers(system: System) -> None:
         "source-directory interfaces.d\n",
     ],
 )
-def test_a_nic_of_ifupdown_is_not_networkmanagers(system: System, interfaces: str) -> None:
+def test_networkmanager_leaves_a_nic_of_ifupdown_alone(system: System, interfaces: str) -> None:
     system.put("usr/sbin/NetworkManager")
     system.put("usr/sbin/ifup")
     system.put("etc/network/interfaces", interfaces)
@@ -228,7 +231,7 @@ def test_a_nic_of_ifupdown_is_not_networkmanagers(system: System, interfaces: st
 
 
 @pytest.mark.parametrize(("word", "told"), [("true", MANAGER), ("false", NETWORKD)])
-def test_networkmanagers_own_word_on_a_nic_counts(
+def test_the_state_file_of_networkmanager_decides_whether_it_manages_a_nic(
     system: System, word: str, told: set[str]
 ) -> None:
     system.put("usr/sbin/NetworkManager")
@@ -236,7 +239,9 @@ def test_networkmanagers_own_word_on_a_nic_counts(
     assert system.places() == told
 
 
-def test_what_was_told_once_is_kept_although_the_nic_is_now_left_alone(system: System) -> None:
+def test_a_bond_that_networkmanager_was_given_stays_with_it_although_the_nic_is_unmanaged(
+    system: System,
+) -> None:
     system.put("usr/sbin/NetworkManager")
     for file in system.stacks.files(NIC):
         system.stacks.write(file.path, file.content)
