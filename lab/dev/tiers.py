@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from guestagent.errors import GuestAgentError
 from lab.base.paths import BUILD, LOGS, ROOT
 from lab.dev.chroot import Chroot
 from lab.dev.prepare import Need
@@ -134,20 +135,36 @@ def _run(tier: Tier, pytest_arguments: Sequence[str]) -> Result:
         return Result(passed=not in_ci(), summary="skipped: needs root")
     begin = time.monotonic()
     print(f"\n{tier.name}: begins", flush=True)
-    if tier.guests:
-        ensure_image()
-    LOGS.mkdir(parents=True, exist_ok=True)
-    report = LOGS / f"{tier.name}.xml"
-    report.unlink(missing_ok=True)
-    arguments = [*_side_by_side(tier, pytest_arguments), *pytest_arguments]
-    run = _run_in_chroot if tier.suite else _run_here
-    code = run(tier, report, arguments)
+    try:
+        code = _run_tests(tier, pytest_arguments)
+    except GuestAgentError as error:
+        return Result(passed=False, summary=f"not run: {error}")
+    report = _report_of(tier)
     counts = _counts(report) if report.exists() else "no report"
     return Result(
         passed=code == 0,
         summary=f"{counts} in {time.monotonic() - begin:.2f}s"
         + ("" if code in {0, 1} else f", pytest exit code {code}"),
     )
+
+
+def _run_tests(tier: Tier, pytest_arguments: Sequence[str]) -> int:
+    """Make what the tier needs and run pytest; return its exit code.
+
+    :raise GuestAgentError: an image or a chroot cannot be made.
+    """
+    if tier.guests:
+        ensure_image()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    report = _report_of(tier)
+    report.unlink(missing_ok=True)
+    arguments = [*_side_by_side(tier, pytest_arguments), *pytest_arguments]
+    run = _run_in_chroot if tier.suite else _run_here
+    return run(tier, report, arguments)
+
+
+def _report_of(tier: Tier) -> Path:
+    return LOGS / f"{tier.name}.xml"
 
 
 def _run_here(tier: Tier, report: Path, arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from guestagent.errors import SystemLacksError
 from lab.dev import commands, tiers
 from lab.dev.prepare import Need
 from lab.dev.tiers import Result, Tier
@@ -76,6 +77,23 @@ def test_a_run_ends_with_the_time_of_each_tier(
     lines = capsys.readouterr().out.splitlines()
     assert [f"{name}: 1 passed in 2.00s" for name in CI] == lines[1 : len(CI) + 1]
     assert lines[len(CI) + 1].startswith("all of these: ")
+
+
+def test_a_tier_that_cannot_be_made_fails_and_the_others_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(tier: Tier, _: object) -> int:
+        if tier.suite:
+            raise SystemLacksError("mmdebstrap failed")
+        return 0
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(tiers, "_run_tests", run)
+    monkeypatch.setattr(tiers, "_counts", lambda _: "1 passed")
+    assert tiers.run_tiers([]) == 1
+    out = capsys.readouterr().out
+    assert "trixie: not run: mmdebstrap failed" in out
+    assert "sriov: begins" in out
 
 
 @pytest.mark.parametrize("words", [["tests"], ["test", "units"], ["test", "unit", "-k", "plan"]])
