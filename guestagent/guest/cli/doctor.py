@@ -1,17 +1,16 @@
-"""``doctor``: what would go wrong, and what to do about it."""
+"""``doctor``: faults that appear when the VF comes or goes, each with a hint."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from guestagent.errors import EXIT_DONE, EXIT_FAILED
 
 if TYPE_CHECKING:
+    from guestagent.findings import Finding
     from guestagent.guest.cli.groups import Commands
-    from guestagent.guest.doctor.facts import Finding
 
 
 def add(commands: Commands) -> None:
@@ -30,25 +29,35 @@ def add(commands: Commands) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from guestagent.guest.doctor.examine import VERSION, examine, something_breaks
+    from guestagent.guest.doctor.examine import VERSION, examine, has_error
     from guestagent.guest.doctor.gather.collect import gather
 
     findings = examine(gather(arguments.config))
-    breaks = something_breaks(findings)
+    failed = has_error(findings)
     if arguments.json:
         form = {
             "version": VERSION,
-            "healthy": not breaks,
-            "findings": [asdict(item) for item in findings],
+            "healthy": not failed,
+            "findings": [_form(item) for item in findings],
         }
         print(json.dumps(form, indent=2))
     else:
         print("\n".join([*(_text(item) for item in findings), _summary(findings)]))
-    return EXIT_FAILED if breaks else EXIT_DONE
+    return EXIT_FAILED if failed else EXIT_DONE
+
+
+def _form(finding: Finding) -> dict[str, str | None]:
+    return {
+        "severity": finding.severity,
+        "about": finding.subject,
+        "seen": finding.message,
+        "advice": finding.hint,
+    }
 
 
 def _text(finding: Finding) -> str:
-    return f"{finding.severity:7}  {finding.about}: {finding.seen}\n         → {finding.advice}"
+    message = f"{finding.subject}: {finding.message}"
+    return f"{finding.severity:7}  {message}\n         → {finding.hint}"
 
 
 def _summary(findings: tuple[Finding, ...]) -> str:

@@ -1,5 +1,5 @@
-"""``guestagent doctor``: what would go wrong, judged from one look at the system.
+"""``guestagent doctor``: checks for faults that appear when the VF comes or goes.
 
-``gather`` reads, ``facts`` is what was read, ``system``, ``nics`` and ``stacks`` judge it;
-the judges are pure. A new finding is a new function in one of them.
+``gather`` reads the facts from the system; the checks in ``system``, ``nics`` and ``stacks`` are
+pure. A new check is a new function in one of them, listed in ``examine``.
 """

@@ -1,12 +1,13 @@
-"""All judges over one look, the worst finding first. Pure."""
+"""All checks on the facts of one guest, the worst finding first. Pure."""
 
 from __future__ import annotations
 
+from guestagent.findings import Finding, Severity
 from guestagent.guest.doctor import nics, stacks, system
-from guestagent.guest.doctor.facts import Facts, Finding, Severity
+from guestagent.guest.doctor.facts import GuestFacts
 
 VERSION = 1
-JUDGES = (
+CHECKS = (
     system.configuration,
     system.bonding_module,
     system.units,
@@ -20,7 +21,7 @@ JUDGES = (
     nics.ports,
     nics.rp_filter,
     nics.firewall,
-    stacks.claims,
+    stacks.competing_stacks,
     stacks.marks,
     system.host_channel,
     system.journal,
@@ -28,12 +29,13 @@ JUDGES = (
 )
 
 
-def examine(facts: Facts) -> tuple[Finding, ...]:
-    """Return what is wrong, errors before warnings before notes."""
-    found = [finding for judge in JUDGES for finding in judge(facts)]
-    return tuple(sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
+def examine(facts: GuestFacts) -> tuple[Finding, ...]:
+    """Return the findings, errors before warnings before notes."""
+    found = [finding for check in CHECKS for finding in check(facts)]
+    worst_first = [Severity.ERROR, Severity.WARNING, Severity.NOTE]
+    return tuple(sorted(found, key=lambda finding: worst_first.index(finding.severity)))
 
 
-def something_breaks(findings: tuple[Finding, ...]) -> bool:
+def has_error(findings: tuple[Finding, ...]) -> bool:
     """Whether one of the findings is an error."""
     return any(finding.severity is Severity.ERROR for finding in findings)

@@ -1,50 +1,45 @@
-"""What the doctor judges: one look at the guest, as values. Pure."""
+"""Facts about a guest from one observation, and the findings that are made of them. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from guestagent.findings import Finding, Severity
 from guestagent.guest.core.addressing import Address
 from guestagent.guest.core.policy import Policy
 from guestagent.guest.core.snapshot import Snapshot
 
 
-class Severity(StrEnum):
-    """What a finding means for the guest's network."""
-
-    ERROR = "error"
-    """Something does not work, or will not when the VF comes or goes."""
-    WARNING = "warning"
-    """It works, with less than there could be."""
-    NOTE = "note"
-    """Nothing is wrong; good to know."""
+def error(subject: str, message: str, *, hint: str) -> Finding:
+    """Return a finding that something fails, or will when the VF comes or goes."""
+    return Finding(severity=Severity.ERROR, subject=subject, message=message, hint=hint)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was found: on which object, what was seen, what to do."""
+def warning(subject: str, message: str, *, hint: str) -> Finding:
+    """Return a finding that something works worse than it could."""
+    return Finding(severity=Severity.WARNING, subject=subject, message=message, hint=hint)
 
-    severity: Severity
-    about: str
-    seen: str
-    advice: str
+
+def note(subject: str, message: str, *, hint: str) -> Finding:
+    """Return a finding about something that is not wrong."""
+    return Finding(severity=Severity.NOTE, subject=subject, message=message, hint=hint)
 
 
 class BondingModule(StrEnum):
-    """Whether the kernel gets its bonding module when a bond is asked for."""
+    """Whether the kernel can load its bonding module when the agent makes a bond."""
 
     READY = "ready"
     BLOCKED = "blocked"
-    """modprobe's configuration keeps it from being loaded."""
+    """The configuration of modprobe prevents it."""
     MISSING = "missing"
 
 
-class CloudInit(StrEnum):
-    """How far cloud-init is with this instance."""
+class CloudInitState(StrEnum):
+    """Progress of cloud-init on this instance."""
 
     ABSENT = "absent"
-    """Not installed, disabled, or told to leave the network to the image."""
+    """Not installed, disabled, or configured to leave the network alone."""
     PENDING = "pending"
     """Its first boot of this instance is not finished."""
     DONE = "done"
@@ -54,7 +49,7 @@ class CloudInit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitState:
-    """A unit of the agent, as systemd tells it."""
+    """A unit of the agent in systemd."""
 
     name: str
     installed: bool
@@ -62,75 +57,67 @@ class UnitState:
     active: str
     """systemd's ActiveState: active, inactive, failed …"""
     result: str
-    """success, or how it failed."""
+    """success, or the kind of failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NicFacts:
-    """What the snapshot does not tell of a physical NIC."""
+    """Facts about a physical NIC that are not in the snapshot."""
 
     ifindex: int
     max_mtu: int | None
     made_up_mac: bool
-    """Whether the driver made its MAC up, because the host has set none."""
+    """Whether the driver made up the MAC because the host has set none."""
     addresses: tuple[Address, ...]
     received: int
     sent: int
-    """Packets since the NIC came."""
+    """Packets since the NIC appeared."""
     marked: bool
-    """Whether udev marks it as a port of the agent's."""
+    """Whether udev marks it as a port of the agent."""
     known_to_udev: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class CompetingStack:
     """A network stack whose files make it configure a NIC that is a port or a VF of a pair."""
 
     stack: str
     link: str
     source: str
-    """The file, or what is missing."""
+    """The file, or the setting that is missing."""
     kept_off: bool
-    """Whether a property of udev's keeps the stack off the NIC all the same."""
+    """Whether a udev property keeps the stack off the NIC nevertheless."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Complaint:
-    """An error that somebody else has met, in its own words."""
-
-    message: str
-    hint: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """All that was read."""
+class GuestFacts:
+    """Everything that the checks need."""
 
     snapshot: Snapshot
     policy: Policy
-    """The defaults, where the configuration is wrong."""
-    configuration: Complaint | None = None
-    """What is wrong with the configuration."""
+    """The defaults if the configuration is wrong."""
+    configuration: Finding | None = None
+    """The error in the configuration."""
     module: BondingModule = BondingModule.READY
     units: tuple[UnitState, ...] = ()
-    """Empty where no systemd runs, as in a chroot."""
+    """Empty without systemd, as in a chroot."""
     nics: tuple[NicFacts, ...] = ()
-    claims: tuple[Claim, ...] = ()
-    cloud_init: CloudInit = CloudInit.ABSENT
+    competing_stacks: tuple[CompetingStack, ...] = ()
+    cloud_init: CloudInitState = CloudInitState.ABSENT
     all_are_filtered: bool = False
-    """Whether a reverse path filter is set for all links."""
+    """Whether a reverse path filter is set for all links at once."""
     firewall: tuple[str, ...] = ()
-    """The lines in which the kernel's packet filters are printed; empty where none may be read."""
+    """Lines of the kernel's packet filters as printed; empty without permission to read them."""
     host_channel: bool = True
-    """Whether the host gives the guest the agent's own virtio-serial port."""
+    """Whether the guest has the agent's virtio-serial port."""
     guest_agent_channel: bool = False
     """Whether qemu-ga has its port."""
     journal_library: bool = True
     last_error: str | None = None
-    """The running agent's."""
+    """Last error of the running agent."""
     unseen: tuple[str, ...] = ()
-    """What could not be looked at, with the reason."""
+    """Facts that could not be read, with the reason."""
 
     def nic(self, ifindex: int) -> NicFacts | None:
-        """Return what was read of a NIC, None for one that came or went meanwhile."""
+        """Return the facts about a NIC; None if it came or went meanwhile."""
         return next((nic for nic in self.nics if nic.ifindex == ifindex), None)

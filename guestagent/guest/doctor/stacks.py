@@ -1,57 +1,54 @@
-"""Findings on what else configures the network. Pure."""
+"""Checks for other programs that configure the network. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from guestagent.findings import Finding
 from guestagent.guest.core.pairing import pair_up
-from guestagent.guest.doctor.facts import Facts, Finding, Severity
+from guestagent.guest.doctor.facts import GuestFacts, error, warning
 
 
-def claims(facts: Facts) -> Iterator[Finding]:
+def competing_stacks(facts: GuestFacts) -> Iterator[Finding]:
     """Find a network stack that would configure a port, or pull it out of the bond."""
-    for claim in facts.claims:
-        if claim.kept_off:
-            yield Finding(
-                severity=Severity.WARNING,
-                about=claim.link,
-                seen=f"{claim.source} gives it to {claim.stack}, and nothing but a property of"
-                " udev's keeps the two apart",
-                advice="narrow the file's match, or give it a name that sorts after"
+    for stack in facts.competing_stacks:
+        if stack.kept_off:
+            yield warning(
+                stack.link,
+                f"{stack.source} gives it to {stack.stack}, and nothing but a udev"
+                " property keeps the two apart",
+                hint="narrow the file's match, or give it a name that sorts after"
                 " 05-guestagent-port.network",
             )
         else:
-            yield Finding(
-                severity=Severity.ERROR,
-                about=claim.link,
-                seen=f"{claim.source} gives it to {claim.stack}, which would configure it by"
+            yield error(
+                stack.link,
+                f"{stack.source} gives it to {stack.stack}, which would configure it"
                 " itself or take it out of its bond",
-                advice=_ADVICE.get(claim.stack, "take the NIC out of that stack's configuration"),
+                hint=_ADVICE.get(stack.stack, "take the NIC out of that stack's configuration"),
             )
 
 
-def marks(facts: Facts) -> Iterator[Finding]:
-    """Find a VF that udev does not know as a port, so that network managers are not told."""
+def marks(facts: GuestFacts) -> Iterator[Finding]:
+    """Find a VF that udev does not mark as a port, so that network managers would use it."""
     for pair in pair_up(facts.snapshot, facts.policy).pairs:
         nic = facts.nic(pair.vf.ifindex) if pair.vf is not None else None
         if pair.vf is None or nic is None:
             continue
         if not nic.known_to_udev:
-            yield Finding(
-                severity=Severity.WARNING,
-                about=pair.vf.name,
-                seen="udev has no properties of it, mostly because renaming it failed: no network"
+            yield warning(
+                pair.vf.name,
+                "udev has no properties of it, mostly because renaming it failed: no network"
                 " manager is told to leave it alone",
-                advice="see `journalctl -b -u systemd-udevd`; a .link file that matches"
+                hint="see `journalctl -b -u systemd-udevd`; a .link file that matches"
                 " MACAddress= must match Driver=virtio_net as well",
             )
         elif not nic.marked:
-            yield Finding(
-                severity=Severity.WARNING,
-                about=pair.vf.name,
-                seen="udev does not mark it as a port (GUESTAGENT_PORT): no network manager is"
+            yield warning(
+                pair.vf.name,
+                "udev does not mark it as a port (GUESTAGENT_PORT): no network manager is"
                 " told to leave it alone",
-                advice="see that 70-guestagent.rules is installed, then: udevadm control --reload"
+                hint="see that 70-guestagent.rules is installed, then: udevadm control --reload"
                 f" && udevadm trigger --action=change /sys/class/net/{pair.vf.name}",
             )
 

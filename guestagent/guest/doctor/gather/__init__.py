@@ -1,1 +1,1 @@
-"""Gathers what the checks judge: asks the system, changes nothing."""
+"""Facts for the checks, read from the system without changing it."""

@@ -1,6 +1,6 @@
-"""One look at the system for the doctor; it changes nothing and needs no right.
+"""All facts for the checks. Changes nothing and needs no privilege.
 
-What cannot be read without one is named in ``Facts.unseen``.
+Facts that cannot be read without a privilege are named in ``GuestFacts.unseen``.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from guestagent.errors import ConfigurationError, GuestAgentError
+from guestagent.findings import Finding
 from guestagent.guest.api import client
 from guestagent.guest.core.link import STANDBY_DRIVER, Link
 from guestagent.guest.core.pairing import pair_up
 from guestagent.guest.core.policy import Policy
 from guestagent.guest.core.snapshot import Snapshot
-from guestagent.guest.doctor.facts import Claim, Complaint, Facts, NicFacts
+from guestagent.guest.doctor.facts import CompetingStack, GuestFacts, NicFacts
 from guestagent.guest.doctor.gather import probes
-from guestagent.guest.doctor.gather.claims import claims
+from guestagent.guest.doctor.gather.competing_stacks import competing_stacks
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.udev import UdevDatabase
 from guestagent.guest.reconcile.build import make_observer
@@ -28,12 +29,16 @@ from guestagent.json_fields import JsonError
 QEMU_GA_CHANNEL = "org.qemu.guest_agent.0"
 
 
-def gather(config: Path) -> Facts:
-    """Return what is to be judged. Raises KernelError when the kernel cannot be asked."""
+def gather(config: Path) -> GuestFacts:
+    """Return the facts about this guest. Raises KernelError."""
     try:
-        policy, complaint = load(config), None
+        policy, wrong = load(config), None
     except ConfigurationError as error:
-        policy, complaint = Policy(), Complaint(message=error.message, hint=error.hint)
+        hint = error.hint or "correct the file"
+        policy, wrong = (
+            Policy(),
+            Finding(subject="configuration", message=error.message, hint=hint),
+        )
     kernel, udev = NetlinkKernel(), UdevDatabase()
     try:
         observer = make_observer(kernel, Stability(), udev_grace_s=0)
@@ -42,17 +47,17 @@ def gather(config: Path) -> Facts:
     finally:
         kernel.close()
     last_error, unseen = _running_agent()
-    found: list[Claim] = []
-    for link in _off_limits(snapshot, policy):
-        found.extend(claims(link, udev.properties(link.name)))
-    return Facts(
+    competing: list[CompetingStack] = []
+    for link in _ports_and_vfs(snapshot, policy):
+        competing.extend(competing_stacks(link, udev.properties(link.name)))
+    return GuestFacts(
         snapshot=snapshot,
         policy=policy,
-        configuration=complaint,
+        configuration=wrong,
         module=probes.bonding_module(),
         units=probes.units(),
         nics=nics,
-        claims=tuple(found),
+        competing_stacks=tuple(competing),
         cloud_init=probes.cloud_init(),
         all_are_filtered=probes.all_are_filtered(),
         firewall=probes.firewall(),
@@ -65,24 +70,20 @@ def gather(config: Path) -> Facts:
 
 
 def _running_agent() -> tuple[str | None, tuple[str, ...]]:
-    """Return what the running agent complains of; that none runs is for the units to tell."""
+    """Return the last error of the running agent; the units show whether one runs."""
     try:
         return Status.from_json(client.ask("status")).last_error, ()
     except client.NotRunningError:
         return None, ()
     except (GuestAgentError, JsonError) as error:
-        return None, (f"the running agent was not asked: {error}",)
+        return None, (f"the running agent did not answer: {error}",)
 
 
-def _off_limits(snapshot: Snapshot, policy: Policy) -> tuple[Link, ...]:
-    """Return the NICs that no network stack may configure: VFs of pairs, and ports."""
+def _ports_and_vfs(snapshot: Snapshot, policy: Policy) -> tuple[Link, ...]:
+    """Return the NICs that no network stack may configure."""
     pairs = pair_up(snapshot, policy).pairs
     vfs = [pair.vf for pair in pairs if pair.vf is not None]
-    joined = [
-        pair.standby
-        for pair in pairs
-        if pair.bond is not None and pair.standby.upper == pair.bond.ifindex
-    ]
+    joined = [pair.standby for pair in pairs if pair.standby.is_port_of(pair.bond)]
     return (*vfs, *joined)
 
 

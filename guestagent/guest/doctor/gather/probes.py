@@ -1,4 +1,4 @@
-"""What files and commands tell of the guest as a whole and of one NIC.
+"""Facts about the guest and about one NIC, from files and commands.
 
 ``root`` is the root of the file system, so that a test can lay one out.
 """
@@ -13,7 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from guestagent.guest.doctor.facts import BondingModule, CloudInit, UnitState
+from guestagent.guest.doctor.facts import BondingModule, CloudInitState, UnitState
 from guestagent.guest.doctor.system import CHANNEL, EARLY, HIDE, SERVICE
 
 ROOT = Path("/")
@@ -25,14 +25,14 @@ _MAC_FROM_RANDOM = "1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """What a command printed and whether it ended well."""
+    """Output of a command and whether it succeeded."""
 
     ok: bool
     stdout: str
 
 
 def run(*argv: str) -> Ran | None:
-    """Run a command that changes nothing; None when it is not there or does not end."""
+    """Run a read-only command; None if it is missing or does not end in time."""
     program = shutil.which(argv[0], path=_ADMIN_PATH)
     if program is None:
         return None
@@ -50,7 +50,7 @@ def run(*argv: str) -> Ran | None:
 
 
 def bonding_module(root: Path = ROOT) -> BondingModule:
-    """Ask modprobe what the kernel would get from it, without loading anything.
+    """Ask modprobe for the module that the kernel would load, without loading it.
 
     The kernel asks for the alias, which a ``blacklist`` line hides (modprobe.d(5); K:
     net/core/rtnetlink.c, __rtnl_newlink (6.12)); an ``install`` line replaces the module by
@@ -67,7 +67,7 @@ def bonding_module(root: Path = ROOT) -> BondingModule:
 
 
 def units(root: Path = ROOT) -> tuple[UnitState, ...]:
-    """Ask systemd for the agent's units; nothing where it does not run."""
+    """Return the agent's units; none without systemd."""
     if not (root / "run/systemd/system").is_dir():
         return ()
     wanted = "--property=Id,LoadState,UnitFileState,ActiveState,Result"
@@ -76,7 +76,7 @@ def units(root: Path = ROOT) -> tuple[UnitState, ...]:
 
 
 def parse_units(text: str) -> tuple[UnitState, ...]:
-    """Return the units of what ``systemctl show`` prints: a block of lines for each."""
+    """Parse the output of ``systemctl show``: a block of lines for each unit."""
     blocks = [
         dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         for block in text.split("\n\n")
@@ -94,27 +94,27 @@ def parse_units(text: str) -> tuple[UnitState, ...]:
     )
 
 
-def cloud_init(root: Path = ROOT) -> CloudInit:
-    """Tell from cloud-init's files how far it is (cloud-init: doc/rtd/explanation/boot.rst)."""
+def cloud_init(root: Path = ROOT) -> CloudInitState:
+    """Return cloud-init's progress from its files (cloud-init: doc/rtd/explanation/boot.rst)."""
     run_dir = root / "run/cloud-init"
     installed = any((root / name).exists() for name in ("usr/bin/cloud-init", "bin/cloud-init"))
     disabled = (run_dir / "disabled").exists() or (root / "etc/cloud/cloud-init.disabled").exists()
     if not installed or disabled:
-        return CloudInit.ABSENT
-    said = "".join(_text(run_dir / name) for name in ("status.json", "result.json"))
-    if "duplicate mac" in said:
-        return CloudInit.DUPLICATE_MAC
+        return CloudInitState.ABSENT
+    status = "".join(_text(run_dir / name) for name in ("status.json", "result.json"))
+    if "duplicate mac" in status:
+        return CloudInitState.DUPLICATE_MAC
     if (root / "var/lib/cloud/instance/boot-finished").exists():
-        return CloudInit.DONE
+        return CloudInitState.DONE
     etc = root / "etc/cloud"
     settings = [etc / "cloud.cfg", *sorted((etc / "cloud.cfg.d").glob("*.cfg"))]
     if any(_NETWORK_DISABLED.search(_text(file)) for file in settings):
-        return CloudInit.ABSENT
-    return CloudInit.PENDING
+        return CloudInitState.ABSENT
+    return CloudInitState.PENDING
 
 
 def has_channel(name: str = CHANNEL, root: Path = ROOT) -> bool:
-    """Whether the host gives the guest a virtio-serial port of that name."""
+    """Whether the guest has a virtio-serial port with this name."""
     if (root / "dev/virtio-ports" / name).exists():
         return True
     ports = (root / "sys/class/virtio-ports").glob("*/name")
@@ -122,7 +122,7 @@ def has_channel(name: str = CHANNEL, root: Path = ROOT) -> bool:
 
 
 def has_journal_library() -> bool:
-    """Whether python3-systemd is there."""
+    """Whether python3-systemd is installed."""
     try:
         return importlib.util.find_spec("systemd.journal") is not None
     except ModuleNotFoundError:
@@ -132,20 +132,20 @@ def has_journal_library() -> bool:
 def made_up_mac(name: str, root: Path = ROOT) -> bool:
     """Whether the driver made a NIC's MAC up (K: include/uapi/linux/netdevice.h, NET_ADDR_RANDOM).
 
-    That changes when somebody sets an address.
+    The kernel clears this when a program sets an address.
     """
     return _text(root / "sys/class/net" / name / "addr_assign_type").strip() == _MAC_FROM_RANDOM
 
 
-def packets(name: str, way: str, root: Path = ROOT) -> int:
-    """Return how many packets a NIC has received (``rx``) or sent (``tx``)."""
-    return _number(root / "sys/class/net" / name / f"statistics/{way}_packets")
+def packets(name: str, direction: str, root: Path = ROOT) -> int:
+    """Return the number of packets that a NIC has received (``rx``) or sent (``tx``)."""
+    return _number(root / "sys/class/net" / name / f"statistics/{direction}_packets")
 
 
 def firewall() -> tuple[str, ...]:
-    """Return the lines of all packet filters: root alone may read them.
+    """Return the lines of all packet filters, which root alone may read.
 
-    iptables of today makes rules of nftables; those of the legacy one are apart.
+    Present iptables makes nftables rules; the legacy iptables has rules of its own.
     """
     commands = (("nft", "list", "ruleset"), ("iptables-legacy-save",), ("ip6tables-legacy-save",))
     done = [run(*command) for command in commands]

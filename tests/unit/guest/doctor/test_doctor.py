@@ -7,19 +7,17 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from guestagent.findings import Finding, Severity
 from guestagent.guest.cli.main import main
 from guestagent.guest.core.addressing import Address
 from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, BondOptions, Policy
-from guestagent.guest.doctor.examine import examine, something_breaks
+from guestagent.guest.doctor.examine import examine, has_error
 from guestagent.guest.doctor.facts import (
     BondingModule,
-    Claim,
-    CloudInit,
-    Complaint,
-    Facts,
-    Finding,
+    CloudInitState,
+    CompetingStack,
+    GuestFacts,
     NicFacts,
-    Severity,
     UnitState,
 )
 from guestagent.guest.doctor.gather import collect
@@ -60,9 +58,9 @@ class Patient:
         link = next(item for item in table.values() if item.name == name)
         table[link.ifindex] = replace(link, **changed)  # type: ignore[arg-type]
 
-    def facts(self, **changed: object) -> Facts:
+    def facts(self, **changed: object) -> GuestFacts:
         snapshot = self.system.engine(self.policy).look().snapshot
-        return Facts(
+        return GuestFacts(
             snapshot=snapshot,
             policy=self.policy,
             nics=tuple(self.nics.values()),
@@ -75,7 +73,7 @@ class Patient:
     def found(self, **changed: object) -> Finding:
         """Return the one finding that there must be."""
         (finding,) = self.findings(**changed)
-        assert finding.advice
+        assert finding.hint
         return finding
 
 
@@ -107,7 +105,11 @@ def test_a_healthy_guest_has_no_findings(bonded: Patient, alone: Patient) -> Non
         ({"module": BondingModule.MISSING}, "error", "kernel", "no bonding module"),
         ({"module": BondingModule.BLOCKED}, "error", "kernel", "keeps the bonding module from"),
         (
-            {"configuration": Complaint(message="x.toml: unknown key y", hint="known: z")},
+            {
+                "configuration": Finding(
+                    subject="configuration", message="x.toml: unknown key y", hint="known: z"
+                )
+            },
             *("error", "configuration", "unknown key y"),
         ),
         ({"last_error": "it burns"}, "error", "agent", "it burns"),
@@ -118,15 +120,28 @@ def test_a_healthy_guest_has_no_findings(bonded: Patient, alone: Patient) -> Non
         ),
         ({"journal_library": False}, "warning", "python3-systemd", "no fields"),
         ({"unseen": ("no access",)}, "note", "doctor", "no access"),
-        ({"cloud_init": CloudInit.DUPLICATE_MAC}, "error", "cloud-init", "it failed"),
-        ({"cloud_init": CloudInit.PENDING}, "error", "cloud-init", f"2 NICs have the MAC {MAC}"),
+        ({"cloud_init": CloudInitState.DUPLICATE_MAC}, "error", "cloud-init", "it failed"),
         (
-            {"claims": (Claim(stack="S", link="ens3", source="/f", kept_off=False),)},
+            {"cloud_init": CloudInitState.PENDING},
+            "error",
+            "cloud-init",
+            f"2 NICs have the MAC {MAC}",
+        ),
+        (
+            {
+                "competing_stacks": (
+                    CompetingStack(stack="S", link="ens3", source="/f", kept_off=False),
+                )
+            },
             *("error", "ens3", "/f gives it to S"),
         ),
         (
-            {"claims": (Claim(stack="S", link="ens3", source="/f", kept_off=True),)},
-            *("warning", "ens3", "nothing but a property"),
+            {
+                "competing_stacks": (
+                    CompetingStack(stack="S", link="ens3", source="/f", kept_off=True),
+                )
+            },
+            *("warning", "ens3", "nothing but a udev property"),
         ),
     ],
 )
@@ -134,12 +149,12 @@ def test_what_is_wrong_with_the_system_is_found(
     bonded: Patient, changed: dict[str, object], severity: str, about: str, seen: str
 ) -> None:
     finding = bonded.found(**changed)
-    assert (finding.severity, finding.about) == (Severity(severity), about)
-    assert seen in finding.seen
+    assert (finding.severity, finding.subject) == (Severity(severity), about)
+    assert seen in finding.message
 
 
 def test_cloud_init_may_be_pending_while_no_mac_is_there_twice(alone: Patient) -> None:
-    assert alone.findings(cloud_init=CloudInit.PENDING) == ()
+    assert alone.findings(cloud_init=CloudInitState.PENDING) == ()
 
 
 @pytest.mark.parametrize(
@@ -159,21 +174,21 @@ def test_the_service_must_run_now_and_after_a_boot(
     )
     assert bonded.findings(units=(good,)) == ()
     finding = bonded.found(units=(replace(good, **changed),))  # type: ignore[arg-type]
-    assert (finding.severity, finding.about) == (Severity.ERROR, "guestagent.service")
-    assert seen in finding.seen
+    assert (finding.severity, finding.subject) == (Severity.ERROR, "guestagent.service")
+    assert seen in finding.message
 
 
 def test_the_early_unit_need_not_have_run_in_this_boot(bonded: Patient) -> None:
     name = "guestagent-early.service"
     unit = UnitState(name=name, installed=True, enabled=True, active="inactive", result="success")
     assert bonded.findings(units=(unit,)) == ()
-    assert "at boot" in bonded.found(units=(replace(unit, enabled=False),)).seen
+    assert "at boot" in bonded.found(units=(replace(unit, enabled=False),)).message
 
 
 def test_the_vf_must_be_hidden_from_a_first_boot_of_cloud_init(bonded: Patient) -> None:
     name = "guestagent-hide.service"
     unit = UnitState(name=name, installed=True, enabled=True, active="inactive", result="success")
-    pending, failed = CloudInit.PENDING, replace(unit, active="failed", result="timeout")
+    pending, failed = CloudInitState.PENDING, replace(unit, active="failed", result="timeout")
     assert bonded.findings(units=(unit,), cloud_init=pending) == ()
     for bad, seen in (
         (replace(unit, enabled=False), "does not start at boot"),
@@ -181,10 +196,10 @@ def test_the_vf_must_be_hidden_from_a_first_boot_of_cloud_init(bonded: Patient) 
     ):
         assert bonded.findings(units=(bad,)) == (), "no cloud-init, nobody to hide from"
         found = bonded.findings(units=(bad,), cloud_init=pending)
-        assert {item.about for item in found} == {name, "cloud-init"}
-        (finding,) = bonded.findings(units=(bad,), cloud_init=CloudInit.DONE)
+        assert {item.subject for item in found} == {name, "cloud-init"}
+        (finding,) = bonded.findings(units=(bad,), cloud_init=CloudInitState.DONE)
         assert finding.severity is Severity.ERROR
-        assert seen in finding.seen
+        assert seen in finding.message
 
 
 @pytest.mark.parametrize("failover", [False, True], ids=["three", "net_failover"])
@@ -198,8 +213,8 @@ def test_nics_that_are_left_alone_are_reported_with_the_reason(
         alone.plug("ens4")
     finding = alone.found()
     assert finding.severity is Severity.ERROR
-    assert MAC in finding.about
-    assert ("net_failover" if failover else "3 NICs share this MAC") in finding.seen
+    assert MAC in finding.subject
+    assert ("net_failover" if failover else "3 NICs share this MAC") in finding.message
 
 
 def test_what_the_operator_excludes_is_no_fault(alone: Patient) -> None:
@@ -212,7 +227,7 @@ def test_a_vlan_on_a_nic_of_the_pair_keeps_it_from_being_bonded(alone: Patient) 
     alone.plug("ens3")
     (standby, _) = alone.system.kernel.links()
     alone.system.kernel.add_virtual("ens2.7", MAC, "vlan", lower=standby.ifindex)
-    assert "ens2.7 sits on ens2" in alone.found().seen
+    assert "ens2.7 sits on ens2" in alone.found().message
 
 
 def test_what_waits_for_the_boot_is_said_and_is_no_fault(alone: Patient) -> None:
@@ -225,55 +240,55 @@ def test_what_waits_for_the_boot_is_said_and_is_no_fault(alone: Patient) -> None
     alone.link("ens2", upper=None)
     alone.system.kernel.owned[alone.nics["ens2"].ifindex] = [OWN]
     finding = alone.found()
-    assert (finding.severity, "next boot" in finding.seen) == (Severity.NOTE, True)
+    assert (finding.severity, "next boot" in finding.message) == (Severity.NOTE, True)
 
 
 def test_a_vf_whose_mac_the_host_did_not_set_is_found(alone: Patient) -> None:
     alone.plug("ens3", mac="9a:00:00:00:00:07")
     alone.nic("ens3", made_up_mac=True)
     finding = alone.found()
-    assert "made up its MAC 9a:00:00:00:00:07" in finding.seen
-    assert "ip link set PF vf NUMBER mac" in finding.advice
+    assert "made up its MAC 9a:00:00:00:00:07" in finding.message
+    assert "ip link set PF vf NUMBER mac" in str(finding.hint)
 
 
 def test_a_vf_that_was_given_another_mac_is_found(alone: Patient) -> None:
     alone.plug("ens3")
     alone.link("ens3", address="02:00:00:00:00:09")
-    assert "changed to 02:00:00:00:00:09" in alone.found().seen
+    assert "changed to 02:00:00:00:00:09" in alone.found().message
     assert alone.found().severity is Severity.WARNING
     alone.policy = Policy(options=BondOptions(fail_over_mac=FAIL_OVER_MAC_ACTIVE))
     worst = alone.findings()[0]
-    assert (worst.about, worst.severity) == ("ens3", Severity.ERROR)
+    assert (worst.subject, worst.severity) == ("ens3", Severity.ERROR)
 
 
 def test_a_bond_that_forgets_its_neighbours_at_each_switch_is_told(alone: Patient) -> None:
     alone.plug("ens3")
     alone.policy = Policy(options=BondOptions(fail_over_mac=FAIL_OVER_MAC_ACTIVE))
-    assert (alone.found().about, alone.found().severity) == (MAC, Severity.NOTE)
+    assert (alone.found().subject, alone.found().severity) == (MAC, Severity.NOTE)
     alone.system.engine(alone.policy).converge()
     alone.system.later(10)
     alone.system.engine(alone.policy).converge()
     alone.policy = Policy()
-    assert (alone.found().about, alone.found().severity) == ("bond0", Severity.NOTE)
+    assert (alone.found().subject, alone.found().severity) == ("bond0", Severity.NOTE)
 
 
 def test_a_vf_with_too_small_an_mtu_is_found(alone: Patient) -> None:
     alone.plug("ens3")
     alone.link("ens2", mtu=9000)
     alone.nic("ens3", max_mtu=1500)
-    assert "at most 1500 and the pair has 9000" in alone.found().seen
+    assert "at most 1500 and the pair has 9000" in alone.found().message
     alone.nic("ens3", max_mtu=None)
     assert alone.findings() == ()
 
 
 def test_a_port_with_another_mtu_than_the_bond_is_found(bonded: Patient) -> None:
     bonded.link("ens3", mtu=1400)
-    assert "its MTU is 1400 and that of bond0 is 1500" in bonded.found().seen
+    assert "its MTU is 1400 and that of bond0 is 1500" in bonded.found().message
 
 
 def test_a_vf_that_sends_and_hears_nothing_is_found(bonded: Patient) -> None:
     bonded.nic("ens3", received=0)
-    assert "has sent 100 packets and received none" in bonded.found().seen
+    assert "has sent 100 packets and received none" in bonded.found().message
     bonded.nic("ens3", received=0, sent=3)
     assert bonded.findings() == (), "too few to tell"
     bonded.nic("ens2", received=0)
@@ -284,12 +299,12 @@ def test_a_filter_for_all_links_matters_while_the_nic_has_the_addresses(alone: P
     assert alone.findings(all_are_filtered=True) == ()
     alone.nic("ens2", addresses=(OWN,))
     assert alone.findings() == ()
-    assert "net.ipv4.conf.all.rp_filter" in alone.found(all_are_filtered=True).advice
+    assert "net.ipv4.conf.all.rp_filter" in str(alone.found(all_are_filtered=True).hint)
 
 
 def test_a_port_with_addresses_of_its_own_is_found(bonded: Patient) -> None:
     bonded.nic("ens3", addresses=(OWN,))
-    assert "addresses of its own: 198.18.0.9/24" in bonded.found().seen
+    assert "addresses of its own: 198.18.0.9/24" in bonded.found().message
     bonded.nic("ens3", addresses=(replace(OWN, scope=253),))
     assert bonded.findings() == (), "link-local ones say little"
 
@@ -298,12 +313,12 @@ def test_a_bond_that_was_changed_is_found(bonded: Patient) -> None:
     state = bonded.system.kernel.named("bond0").bond
     assert state is not None
     bonded.link("bond0", bond=replace(state, miimon_ms=0))
-    assert "miimon 0 ms" in bonded.found().seen
+    assert "miimon 0 ms" in bonded.found().message
 
 
 def test_a_standby_without_carrier_is_found(bonded: Patient) -> None:
     bonded.link("ens2", carrier=False)
-    assert "no carrier" in bonded.found().seen
+    assert "no carrier" in bonded.found().message
 
 
 @pytest.mark.parametrize(
@@ -314,18 +329,18 @@ def test_a_vf_that_network_managers_are_not_told_of_is_found(
     bonded: Patient, changed: dict[str, object], seen: str
 ) -> None:
     bonded.nic("ens3", **changed)
-    assert seen in bonded.found().seen
+    assert seen in bonded.found().message
 
 
 def test_the_worst_comes_first_and_only_errors_count(bonded: Patient) -> None:
     mild = bonded.findings(host_channel=False, unseen=("x",))
     both = bonded.findings(host_channel=False, unseen=("x",), last_error="y")
     assert [item.severity for item in both] == ["error", "warning", "note"]
-    assert (something_breaks(mild), something_breaks(both)) == (False, True)
+    assert (has_error(mild), has_error(both)) == (False, True)
 
 
 @pytest.mark.parametrize(("last_error", "code"), [(None, 0), ("it burns", 1)])
-def test_the_exit_code_and_the_json_say_whether_something_breaks(
+def test_the_exit_code_and_the_json_say_whether_has_error(
     bonded: Patient,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -349,8 +364,8 @@ RULES = ('iifname "ens2" tcp dport 22 accept', "-A INPUT -i ens2 -j ACCEPT", "ii
 @pytest.mark.parametrize("rule", RULES)
 def test_a_packet_filter_that_knows_the_nic_and_not_its_bond(bonded: Patient, rule: str) -> None:
     finding = bonded.found(firewall=("table inet filter {", rule, "}"))
-    assert (finding.severity, finding.about) == (Severity.WARNING, "ens2")
-    assert rule in finding.seen
+    assert (finding.severity, finding.subject) == (Severity.WARNING, "ens2")
+    assert rule in finding.message
     both = 'iifname { "ens2", "bond0" } tcp dport 22 accept'
     assert bonded.findings(firewall=(rule, both)) == ()
     assert bonded.findings(firewall=(rule.replace("ens2", "ens25"),)) == ()

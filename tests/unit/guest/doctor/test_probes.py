@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from guestagent.guest.core.link import Link
-from guestagent.guest.doctor.facts import CloudInit
+from guestagent.guest.doctor.facts import CloudInitState
 from guestagent.guest.doctor.gather import probes
-from guestagent.guest.doctor.gather.claims import claims
+from guestagent.guest.doctor.gather.competing_stacks import competing_stacks
 
 MAC = "52:54:00:00:00:01"
 
@@ -20,18 +20,18 @@ def put(root: Path, path: str, text: str = "") -> None:
 
 
 def test_cloud_init_is_read_from_its_own_files(tmp_path: Path) -> None:
-    assert probes.cloud_init(tmp_path) is CloudInit.ABSENT
+    assert probes.cloud_init(tmp_path) is CloudInitState.ABSENT
     put(tmp_path, "usr/bin/cloud-init")
-    assert probes.cloud_init(tmp_path) is CloudInit.PENDING
+    assert probes.cloud_init(tmp_path) is CloudInitState.PENDING
     put(tmp_path, "etc/cloud/cloud.cfg.d/99.cfg", "network: {config: disabled}\n")
-    assert probes.cloud_init(tmp_path) is CloudInit.ABSENT
+    assert probes.cloud_init(tmp_path) is CloudInitState.ABSENT
     put(tmp_path, "etc/cloud/cloud.cfg.d/99.cfg", "#network: {config: disabled}\n")
     put(tmp_path, "var/lib/cloud/instance/boot-finished")
-    assert probes.cloud_init(tmp_path) is CloudInit.DONE
+    assert probes.cloud_init(tmp_path) is CloudInitState.DONE
     put(tmp_path, "run/cloud-init/status.json", '{"errors": ["duplicate mac found! both …"]}')
-    assert probes.cloud_init(tmp_path) is CloudInit.DUPLICATE_MAC
+    assert probes.cloud_init(tmp_path) is CloudInitState.DUPLICATE_MAC
     put(tmp_path, "run/cloud-init/disabled")
-    assert probes.cloud_init(tmp_path) is CloudInit.ABSENT
+    assert probes.cloud_init(tmp_path) is CloudInitState.ABSENT
 
 
 def test_units_are_read_from_what_systemctl_shows() -> None:
@@ -65,39 +65,43 @@ MARKED = {"GUESTAGENT_PORT": "1", "ID_NET_MANAGED_BY": "unmanaged", "NM_UNMANAGE
 def test_networkd_claims_a_nic_by_the_first_file_that_matches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("guestagent.guest.doctor.gather.claims.networkd_version", lambda: 252)
+    monkeypatch.setattr(
+        "guestagent.guest.doctor.gather.competing_stacks.networkd_version", lambda: 252
+    )
     etc = "etc/systemd/network"
     put(tmp_path, f"{etc}/50-all.network", "[Match]\nName=en*\n[Network]\nDHCP=yes\n")
-    assert list(claims(VF, MARKED, tmp_path)) == [], "networkd does not run"
+    assert list(competing_stacks(VF, MARKED, tmp_path)) == [], "networkd does not run"
     put(tmp_path, "run/systemd/netif/state")
-    (claim,) = claims(VF, MARKED, tmp_path)
-    assert (claim.stack, claim.kept_off) == ("systemd-networkd", False)
-    assert claim.source.endswith("/50-all.network")
-    monkeypatch.setattr("guestagent.guest.doctor.gather.claims.networkd_version", lambda: 255)
-    (claim,) = claims(VF, MARKED, tmp_path)
-    assert claim.kept_off
-    (claim,) = claims(VF, {}, tmp_path)
-    assert not claim.kept_off
+    (stack,) = competing_stacks(VF, MARKED, tmp_path)
+    assert (stack.stack, stack.kept_off) == ("systemd-networkd", False)
+    assert stack.source.endswith("/50-all.network")
+    monkeypatch.setattr(
+        "guestagent.guest.doctor.gather.competing_stacks.networkd_version", lambda: 255
+    )
+    (stack,) = competing_stacks(VF, MARKED, tmp_path)
+    assert stack.kept_off
+    (stack,) = competing_stacks(VF, {}, tmp_path)
+    assert not stack.kept_off
     put(
         tmp_path,
         "usr/lib/systemd/network/05-guestagent-port.network",
         "[Match]\nProperty=GUESTAGENT_PORT=1\n[Link]\nUnmanaged=yes\n",
     )
-    assert list(claims(VF, MARKED, tmp_path)) == []
+    assert list(competing_stacks(VF, MARKED, tmp_path)) == []
 
 
 def test_networkmanager_claims_what_is_not_marked_unmanaged(tmp_path: Path) -> None:
     (tmp_path / "run/NetworkManager/devices").mkdir(parents=True)
-    assert list(claims(VF, MARKED, tmp_path)) == []
-    (claim,) = claims(VF, {}, tmp_path)
-    assert (claim.stack, claim.kept_off) == ("NetworkManager", False)
+    assert list(competing_stacks(VF, MARKED, tmp_path)) == []
+    (stack,) = competing_stacks(VF, {}, tmp_path)
+    assert (stack.stack, stack.kept_off) == ("NetworkManager", False)
 
 
 @pytest.mark.parametrize("line", ["auto ens3", "allow-hotplug /en*", "iface ens3 inet dhcp"])
 def test_ifupdown_claims_what_it_names(tmp_path: Path, line: str) -> None:
     put(tmp_path, "usr/sbin/ifup")
     put(tmp_path, "etc/network/interfaces", "auto lo ens2\niface ens2 inet dhcp\n# auto ens3\n")
-    assert list(claims(VF, MARKED, tmp_path)) == []
+    assert list(competing_stacks(VF, MARKED, tmp_path)) == []
     put(tmp_path, "etc/network/interfaces.d/vf", f"{line}\n")
-    (claim,) = claims(VF, MARKED, tmp_path)
-    assert (claim.stack, claim.source.endswith("interfaces.d/vf")) == ("ifupdown", True)
+    (stack,) = competing_stacks(VF, MARKED, tmp_path)
+    assert (stack.stack, stack.source.endswith("interfaces.d/vf")) == ("ifupdown", True)
