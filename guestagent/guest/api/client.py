@@ -1,4 +1,4 @@
-"""The command line's way to the running agent: one request over the control socket."""
+"""Client of the running agent: one request over the control socket."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from guestagent.json_fields import JsonError, Obj
 from guestagent.protocol import MAX_LINE_BYTES, SOCKET, encode_request, parse_reply
 
 TIMEOUT_S = 330.0
-"""Longer than the agent waits for anything that it may be asked to wait for."""
+"""Longer than the agent waits in any request."""
 
 
 class NotRunningError(GuestAgentError):
-    """Nobody listens on the control socket."""
+    """No process listens on the control socket."""
 
 
 def ask(name: str, arguments: Mapping[str, object] | None = None, *, path: Path = SOCKET) -> Obj:
-    """Return the result of a request. Raises NotRunningError and what the agent answered."""
+    """Return the result of a request. Raises NotRunningError and the error of the answer."""
     return _result(exchange(encode_request(name, ident=1, arguments=arguments), path=path), path)
 
 
 def exchange(request: bytes, *, path: Path = SOCKET) -> bytes:
-    """Return the line that answers a line. Raises NotRunningError, PeerError."""
+    """Return the answer to a line. Raises NotRunningError, PeerError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(TIMEOUT_S)

@@ -1,6 +1,6 @@
 """A virtio-serial port as a stream whose other end comes and goes.
 
-While no host is connected the port polls as hung up, for ever (K:
+While no host is connected the port always polls as hung up (K:
 drivers/char/virtio_console.c, port_fops_poll (6.12)). The descriptor is
 therefore watched edge by edge through an epoll instance of its own: a host that
 connects, data, and room to write each wake it once, and an idle port costs no
@@ -18,13 +18,13 @@ from typing import Self
 
 NAME = "org.guestagent.0"
 DEVICES = (Path("/run/guestagent/dev"), Path("/dev"))
-"""Where device nodes may be: guestagent.service has a /dev of its own, and there the system's."""
+"""Directories of device nodes: guestagent.service has a private /dev, and the system's in /run."""
 SEND_TIMEOUT_S = 5.0
 _CHUNK_BYTES = 16 * 1024
 
 
 def port_path() -> Path:
-    """Return where the port to the host is, or would be."""
+    """Return the path of the port to the host, whether it exists or not."""
     ports = [device / "virtio-ports" / NAME for device in DEVICES]
     return next((port for port in ports if port.exists()), ports[-1])
 
@@ -53,9 +53,9 @@ class SerialPort:
         os.close(self._fd)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield what the host sends until it leaves; begins with a host that is connected.
+        """Yield data from the next host that is connected, until it leaves.
 
-        Raises OSError when the port itself has gone.
+        Raises OSError when the port has been removed.
         """
         talking = False
         while True:
@@ -74,7 +74,7 @@ class SerialPort:
     async def left(self) -> None:
         """Return when a host that is connected, or connects, has left.
 
-        One that is back before it was seen to be away was not away.
+        A host that reconnects before its absence was seen has not left.
         """
         for away in (True, False):
             while self._hangs_up() is away:
@@ -84,7 +84,7 @@ class SerialPort:
         return any(events & select.POLLHUP for _, events in self._poll.poll(0))
 
     async def send(self, data: bytes) -> None:
-        """Send all of it, or give up when nobody reads for SEND_TIMEOUT_S: the host has left."""
+        """Send all data, or give up after SEND_TIMEOUT_S without a reader: the host has left."""
         view = memoryview(data)
         while view:
             try:

@@ -1,9 +1,9 @@
-"""A conversation in the agent's protocol, whatever carries it: bytes in, answers out.
+"""Server of the agent's protocol on any byte stream.
 
-Every line gets one answer, in order; garbage gets an error object and the
-conversation goes on. What the other side can use up is bounded: MAX_LINE_BYTES
-of an unfinished line, one request at a time, and REQUESTS_PER_S in the long
-run, faster ones wait.
+Every line gets one answer, in order; an invalid line gets an error object and the
+stream goes on. The resources of a client are bounded: MAX_LINE_BYTES of an
+unfinished line, one request at a time, and REQUESTS_PER_S in the long run; faster
+requests wait.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Handler = Callable[[Request], Awaitable[Mapping[str, object]]]
 
 
 class LineSplitter:
-    """Cuts a stream into lines, holding no more than one line's worth."""
+    """Splits a stream into lines and buffers at most one line."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._skipping = False
 
     def feed(self, data: bytes) -> list[bytes | WireError]:
-        """Return the lines that are complete now; in place of one that is too long, its error."""
+        """Return the lines that are complete now; an error takes the place of a line too long."""
         found: list[bytes | WireError] = []
         *ended, self._rest = (self._rest + data).split(b"\n")
         for line in ended:
@@ -52,13 +52,13 @@ class LineSplitter:
         return found
 
 
-class Pace:
-    """Lets BURST requests through at once and then REQUESTS_PER_S."""
+class RateLimiter:
+    """Permits BURST requests at once and then REQUESTS_PER_S."""
 
     def __init__(self) -> None:
         self._ready_s = 0.0
 
-    async def keep(self) -> None:
+    async def wait(self) -> None:
         """Wait until the next request may be served."""
         now = asyncio.get_running_loop().time()
         self._ready_s = max(self._ready_s, now - BURST / REQUESTS_PER_S) + 1 / REQUESTS_PER_S
@@ -66,16 +66,16 @@ class Pace:
             await asyncio.sleep(self._ready_s - now)
 
 
-async def converse(
+async def serve_stream(
     incoming: AsyncIterator[bytes],
     send: Callable[[bytes], Awaitable[None]],
     handler: Handler,
 ) -> None:
-    """Answer what comes in until it ends."""
-    splitter, pace = LineSplitter(), Pace()
+    """Answer the requests of a stream until it ends."""
+    splitter, limiter = LineSplitter(), RateLimiter()
     async for data in incoming:
         for line in splitter.feed(data):
-            await pace.keep()
+            await limiter.wait()
             await send(await _answer(line, handler))
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from guestagent.errors import BusyError, ConfigurationError
-from guestagent.guest.api.server import Handler, converse
+from guestagent.guest.api.server import Handler, serve_stream
 from guestagent.protocol import SOCKET, encode_error
 
 CLIENTS_AT_ONCE = 16
@@ -38,7 +38,7 @@ class ControlSocket:
             self._open_to(self._group)
 
     def _open_to(self, group: str) -> None:
-        """Let a group use the socket, which takes that the agent is a member of it."""
+        """Permit a group to use the socket; the agent must be a member of it."""
         try:
             os.chown(self._path, -1, grp.getgrnam(group).gr_gid)
         except (KeyError, PermissionError) as error:
@@ -50,7 +50,7 @@ class ControlSocket:
         self._path.chmod(0o660)
 
     async def stop(self) -> None:
-        """Stop listening, end the conversations and remove the socket."""
+        """Stop listening, disconnect the clients and remove the socket."""
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ class ControlSocket:
                 busy = BusyError(f"{CLIENTS_AT_ONCE} clients are connected", hint="try again")
                 await send(encode_error(None, busy))
             else:
-                await converse(_chunks(reader), send, self._handler)
+                await serve_stream(_chunks(reader), send, self._handler)
         except ConnectionError as error:
             _log.debug("a client left: %s", error)
         finally:

@@ -1,7 +1,7 @@
 """The commands of ``guestagent``: one module for each group, named by what the group is for.
 
-Each has ``add``, which puts the parsers of its commands in place. A command loads what it
-needs when it runs: the one at boot is on everybody's way.
+Each has ``add``, which puts the parsers of its commands in place. A command imports its
+modules when it runs, because the boot waits for one of them.
 """
 
 from __future__ import annotations

@@ -70,9 +70,9 @@ def _parser(first: str = "") -> argparse.ArgumentParser:
 
 
 def _groups(first: str) -> tuple[Callable[[Commands], None], ...]:
-    """Return what adds the commands: those of one group where that is enough.
+    """Return the functions that add commands: one group if the first word names its command.
 
-    The boot waits for one of them, and scripts for others: nothing is loaded for the rest.
+    The boot waits for one command and scripts for others: the rest is not imported.
     """
     match first:
         case "run" | "early" | "hide":

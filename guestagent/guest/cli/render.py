@@ -1,4 +1,4 @@
-"""``render``: the static configuration that does without the agent."""
+"""``render``: a static configuration that needs no agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``run``, ``early`` and ``hide``: what the units start."""
+"""``run``, ``early`` and ``hide``: the commands that the units start."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
     early.set_defaults(command=_early)
     hide = commands.add_parser(
         "hide",
-        help="keep VFs out of cloud-init's sight until it has finished (at a first boot)",
+        help="hide VFs from cloud-init until it has finished (at a first boot)",
         description="Hide the VF of every pair in a network namespace of its own until cloud-init"
         " has finished, five minutes at most; then end, which gives them back. cloud-init fails"
         " on two NICs with one MAC address.",

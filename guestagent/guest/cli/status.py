@@ -1,4 +1,4 @@
-"""``status``, ``metrics`` and ``plan``: what is there and what would be done, changing nothing."""
+"""``status``, ``metrics`` and ``plan``: the present state and the next steps, read only."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def add(commands: Commands) -> None:
         "status",
         help="show every pair, its ports and which one is active",
         description="Show every pair, its ports, which one is active and why. Asks the running"
-        " agent; without one it looks for itself. With --watch it shows the status again at"
-        " every change, until Ctrl-C. Colour is for terminals, and off where NO_COLOR is set.",
+        " agent; without one it observes the system on its own. With --watch it shows the status"
+        " again at every change, until Ctrl-C. Colour is for terminals, and off where NO_COLOR is"
+        " set.",
     )
     show.add_argument("--json", action="store_true", help="print the versioned JSON form")
     show.add_argument("--watch", action="store_true", help="show it again at every change")
@@ -92,7 +93,7 @@ def _metrics(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> Status:
-    """Return the running agent's report, or what is seen without one."""
+    """Return the running agent's status, or the result of an observation without one."""
     from guestagent.guest.api.client import NotRunningError
     from guestagent.guest.report.watch import ask_status
 

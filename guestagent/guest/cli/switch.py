@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         "switch",
         help="move the traffic to the standby for a while, or back, without loss",
         description="Move the traffic of the pairs between their ports without losing a packet."
-        " `standby` is a hold: it ends by itself, can be renewed by asking again and survives a"
+        " `standby` is a hold: it expires, can be renewed by another request and survives a"
         " restart of the agent. `auto` ends the hold: the VF carries again where there is one."
         " `vf` does the same and fails where the VF does not take over.",
         epilog="example: guestagent switch standby --hold 60    before the host takes the VF away",
@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
         "announce",
         help="tell the network where the addresses of the pairs are now",
         description="Send gratuitous ARP and unsolicited neighbour advertisements for every"
-        " address of the bonds and of the VLANs above them. The agent does so by itself after"
+        " address of the bonds and of the VLANs above them. The agent does so on its own after"
         " every switch and every migration.",
     )
     announce.add_argument("--bond", metavar="NAME", help="a bond or a pair's MAC (default: all)")

@@ -1,4 +1,4 @@
-"""``undo`` and ``adopt``: giving the NICs back, and taking them again."""
+"""``undo`` and ``adopt``: take bonds apart, and bond the pairs again."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _undo(arguments: argparse.Namespace) -> int:
 
 
 def _undone(name: str | None) -> Obj:
-    """Have the agent take pairs apart, or do it where none runs."""
+    """Have the agent take pairs apart, or do so without one."""
     from guestagent.guest.api import client
     from guestagent.guest.state.lock import WriterLock
 
@@ -84,7 +84,7 @@ def _undone(name: str | None) -> Obj:
         try:
             writer.take()
         except BusyError:
-            # An agent that has just been started, or that ends, listens to nobody.
+            # An agent that is starting or ending does not listen yet or any more.
             if deadline.expired:
                 raise
             time.sleep(0.1)
@@ -102,7 +102,7 @@ def _undo_alone(name: str | None) -> Obj:
     from guestagent.guest.service.undo import undo_without_agent
     from guestagent.guest.state.undone_pairs import UndonePairs
 
-    # What a bond is, the kernel says: a broken configuration keeps none together.
+    # The kernel marks the agent's bonds: a broken configuration prevents no undo.
     policy, stability = Policy(), Stability()
     engine = make_engine(policy, stability)
     try:
@@ -158,9 +158,9 @@ def _adopt_later(name: str | None) -> Obj:
 
 
 def _trigger(names: Iterable[str]) -> None:
-    """Let udev judge the NICs anew: it may have marked them as ports while they were.
+    """Have udev process the NICs again: it may have marked them as ports.
 
-    Where it cannot be asked they are judged at the next boot.
+    If that fails, udev processes them at the next boot.
     """
     paths = [f"/sys/class/net/{name}" for name in names if Path(f"/sys/class/net/{name}").exists()]
     if not paths:
@@ -170,6 +170,6 @@ def _trigger(names: Iterable[str]) -> None:
         subprocess.run(command, check=True, capture_output=True, timeout=_UDEV_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError) as error:
         raise ConflictError(
-            f"the bonds are taken apart, but udev did not look at the NICs anew: {error}",
+            f"the bonds are taken apart, but udev did not process the NICs again: {error}",
             hint=f"run it by hand: {' '.join(command)}",
         ) from error

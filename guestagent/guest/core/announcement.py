@@ -1,7 +1,7 @@
-"""The frames that tell the network where a guest is now. Pure.
+"""Frames that announce the present port of a guest's addresses to the network. Pure.
 
 Three kinds for each interface, which is the bond or a VLAN above it: a RARP
-that names no IP address and teaches switches the MAC at once (as QEMU's own
+without an IP address, which teaches switches the MAC at once (as QEMU's own
 announcement does, Q: net/announce.c, announce_self_create (10.0), but in every
 VLAN), a gratuitous ARP for each IPv4 address (RFC 5227, section 2.3) and an
 unsolicited neighbour advertisement for each IPv6 address (RFC 4861, section
@@ -51,14 +51,14 @@ def interfaces(snapshot: Snapshot, bond: Link) -> tuple[Link, ...]:
 
 
 def location_frame(link: Link) -> Frame:
-    """Return the RARP that teaches switches where the MAC of an interface is."""
+    """Return the RARP that teaches switches the port of an interface's MAC."""
     mac = _mac(link.address)
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, _RARP_REQUEST) + (mac + b"\0" * 4) * 2
     return Frame(ifindex=link.ifindex, data=_ethernet(_BROADCAST, mac, ETH_P_RARP, body))
 
 
 def address_frames(link: Link, addresses: tuple[Address, ...]) -> Iterator[Frame]:
-    """Yield the announcement of each address that the interface may speak for."""
+    """Yield the announcement of each address that is not tentative."""
     mac = _mac(link.address)
     for address in addresses:
         if address.flags & _TENTATIVE:

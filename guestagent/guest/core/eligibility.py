@@ -15,7 +15,7 @@ def ineligible(pair: Pair, bond: str) -> Refusal | None:
         hint = (
             f"write {bond} in place of {standby.name} there and reboot; with"
             ' bond = "always" in guestagent.toml it is there without a VF as well. Or put'
-            f" {pair.mac} on the exclude list there: until then its VF is off limits to all"
+            f" {pair.mac} on the exclude list there: until then no network manager uses its VF"
         )
     elif standby.address != standby.permanent_address:
         # A bond has one MAC, the VF's, and another program wants another one here.

@@ -115,7 +115,7 @@ class _Group:
         names = {link.name for link in self.snapshot.links}
         if self.bond is None and name in names:
             yield self._refusal(
-                f"its bond shall be called {name}, and another interface has that name",
+                f"another interface has the name {name}, which its bond is to get",
                 "give it another bond-name in the configuration, or rename the other interface",
             )
 
@@ -150,8 +150,8 @@ class _Group:
             exclude = f"put {link.permanent_address} on the exclude list of guestagent.toml"
             yield self._refusal(
                 f"{link.name} is already a port of {master}, which the agent did not make",
-                f"take {link.name} out of it; or {exclude}: until then its VF is off limits to"
-                " all",
+                f"take {link.name} out of it; or {exclude}: until then no network"
+                " manager uses its VF",
             )
         above = self.snapshot.above(link) if link.upper is None else ()
         if above:

@@ -1,9 +1,9 @@
-"""Whether a VF with a carrier leads anywhere: the judgement. Pure.
+"""Path health of one pair: whether the gateway answers through its VF. Pure.
 
-A gateway is asked through the active port only; from the standby a probe would
-move the MAC in a learning switch. When it stays silent while the VF carries
+The gateway is probed through the active port only; from the standby a probe would
+move the MAC in a learning switch. If it does not answer while the VF carries
 the traffic, the VF is avoided for a hold-down that doubles with each failure
-in a row; when that is over the VF is tried again, and once it has carried
+in a row. The VF is then tried again, and once it has carried the traffic
 without a failure for as long as the last hold-down, the count starts anew.
 """
 
@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from guestagent.guest.core.pair import Role
 
 MISSES = 2
-"""Silent rounds in a row until the VF is left: one may be the gateway's own pause."""
+"""Rounds in a row without an answer until the VF is avoided; one may be the gateway's pause."""
 MAX_HOLD_DOWN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathHealth:
-    """What is known of the path behind one pair's VF; times are monotonic seconds."""
+    """Record of the path behind one VF; times are monotonic seconds."""
 
     hold_down_s: float
     misses: int = 0
     failures: int = 0
-    """How often in a row the VF was left."""
+    """Number of hold-downs in a row."""
     avoided_until_s: float | None = None
     good_since_s: float | None = None
 
@@ -34,9 +34,9 @@ class PathHealth:
         return self.avoided_until_s is not None and now_s < self.avoided_until_s
 
     def noted(self, role: Role, *, reachable: bool, now_s: float) -> PathHealth:
-        """Return what is known after a round that went through ``role``."""
+        """Return the record after a round through the port with ``role``."""
         if role is Role.STANDBY:
-            # The standby has no better place to go to: nothing follows from it.
+            # There is no better port than the standby, so the answer has no consequence.
             return replace(self, misses=0, good_since_s=None)
         if not reachable:
             return self._missed(now_s)
@@ -47,7 +47,7 @@ class PathHealth:
 
     @property
     def last_hold_down_s(self) -> float:
-        """How long the VF was avoided the last time, or would be the first time."""
+        """Length of the last hold-down, or of the first one to come."""
         doubled = self.hold_down_s * 2.0 ** max(0, min(self.failures, 30) - 1)
         return min(doubled, MAX_HOLD_DOWN_S)
 

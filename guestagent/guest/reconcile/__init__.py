@@ -1,1 +1,1 @@
-"""Observe, plan, apply, and observe again."""
+"""Observation, application of plans, and convergence."""

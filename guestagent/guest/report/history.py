@@ -1,6 +1,6 @@
-"""Which side has carried each pair since the agent started: how often it changed, and when.
+"""Switches of each pair since the agent started: their number and the time of the last.
 
-For people and for metrics; nothing is planned from it.
+For people and for metrics; no plan depends on it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from guestagent.guest.core.pair import Pair, Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairHistory:
-    """What happened to one pair."""
+    """Switches of one pair."""
 
     role: Role | None = None
     """Role of the last active port."""
@@ -25,14 +25,14 @@ class PairHistory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switched:
-    """A pair whose traffic was seen on another side than before."""
+    """A pair whose active port has another role than before."""
 
     pair: Pair
     role: Role
 
 
 class History:
-    """Fed with every look; a switch and its return between two looks are not seen."""
+    """Records every observation; a switch and its return between two of them are not seen."""
 
     def __init__(self, clock: Clock = time.time) -> None:
         self._clock = clock
@@ -40,11 +40,11 @@ class History:
         self.started_at_s = clock()
 
     def of(self, mac: str) -> PairHistory:
-        """Return what happened to a pair."""
+        """Return the switches of a pair."""
         return self._pairs.get(mac, PairHistory())
 
     def note(self, pairs: tuple[Pair, ...]) -> tuple[Switched, ...]:
-        """Take in a look and return what has switched; the first side of a pair is no switch."""
+        """Record an observation and return the switches; the first role of a pair is none."""
         found: list[Switched] = []
         for pair in pairs:
             role, known = pair.active_role, self.of(pair.mac)

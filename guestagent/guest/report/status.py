@@ -1,4 +1,4 @@
-"""What the operator sees: every pair, which port carries it and why. Pure.
+"""Status for the operator: every pair, its active port and the reason. Pure.
 
 The JSON form is versioned; keys are added, never changed.
 """
@@ -32,12 +32,12 @@ class PortStatus:
     carrier: bool
     joined: bool
     lost_carrier: int | None = None
-    """How often it has lost its carrier since it joined; None for a NIC that is no port."""
+    """Carrier losses since it joined; None for a NIC that is no port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairStatus:
-    """One pair; ``active`` is which side carries the traffic, None without a bond."""
+    """One pair; ``active`` is the role of the active port, None without a bond."""
 
     mac: str
     bond: str | None
@@ -49,18 +49,18 @@ class PairStatus:
     standby: PortStatus
     receives_on_both: bool
     held_s: float | None
-    """How long the pair is still held on the standby, in seconds; None without a hold."""
+    """Remaining seconds of the hold on the standby; None without a hold."""
     switches: int | None = None
-    """How often the traffic has moved since the agent started; None when none runs."""
+    """Number of switches since the agent started; None without a running agent."""
     switched_at_s: float | None = None
-    """When it last did, in seconds of the wall clock (Unix time)."""
+    """Time of the last switch in seconds of the wall clock (Unix time)."""
     announcements: int | None = None
-    """Frames that the agent has sent since it started, beside those of the kernel."""
+    """Announcements of the agent since it started; the kernel's are not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusalStatus:
-    """NICs that are left alone."""
+    """NICs with one MAC that are left alone."""
 
     mac: str
     links: tuple[str, ...]
@@ -70,11 +70,11 @@ class RefusalStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The whole: converged means that the plan is empty."""
+    """The whole status; it is converged if the plan is empty."""
 
     version: int
     agent: str
-    """``running``, or why not."""
+    """``running``, or the reason why it does not run."""
     converged: bool
     pairs: tuple[PairStatus, ...]
     left_alone: tuple[RefusalStatus, ...]
@@ -83,9 +83,9 @@ class Status:
     last_error: str | None
     agent_version: str | None = None
     started_at_s: float | None = None
-    """When the agent started, in seconds of the wall clock; None when none runs."""
+    """Start of the agent in seconds of the wall clock; None without a running agent."""
     revision: int | None = None
-    """Grows with every change of what is reported; to wait for the next one."""
+    """Grows with every change of the status, so that a client can wait for the next."""
 
     def as_json(self) -> dict[str, object]:
         """Return the versioned JSON form."""
@@ -93,7 +93,7 @@ class Status:
 
     @classmethod
     def from_json(cls, obj: Obj) -> Status:
-        """Return what another process reported. Raises JsonError."""
+        """Return the status that another process has sent. Raises JsonError."""
         return cls(
             version=obj.integer("version"),
             agent=obj.string("agent"),
@@ -119,15 +119,15 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What no snapshot tells; all of it absent where no agent runs."""
+    """Values that are not in a snapshot; all absent without a running agent."""
 
     held_s: Mapping[str, float | None] = field(default_factory=dict)
-    """By MAC."""
+    """Remaining seconds of each hold, by MAC."""
     history: History | None = None
     announcements: Mapping[str, int] = field(default_factory=dict)
-    """By bond name."""
+    """Frames by bond name."""
     lost_carrier: Callable[[str], int | None] = lambda _: None
-    """Of a port, by its name."""
+    """Carrier losses of a port, by its name."""
 
 
 def status(
@@ -139,7 +139,7 @@ def status(
     last_error: str | None = None,
     counts: Counts | None = None,
 ) -> Status:
-    """Describe a snapshot and what would be done about it."""
+    """Return the status of a snapshot with its plan."""
     counted = counts or Counts()
     return Status(
         version=VERSION,

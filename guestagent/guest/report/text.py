@@ -1,4 +1,4 @@
-"""The status for people: readable at a glance, in colour on a terminal."""
+"""The status as text, in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Paint = Callable[[str, Colour], str]
 
 
 def plain(text: str, _: Colour) -> str:
-    """Leave a text as it is."""
+    """Return the text without colour."""
     return text
 
 
@@ -32,7 +32,7 @@ def ansi(text: str, colour: Colour) -> str:
 
 
 def as_text(report: Status, paint: Paint = plain) -> str:
-    """Return every pair with its ports, what is left alone, waited for, to do, and went wrong."""
+    """Return pairs with their ports, refusals, waiting, pending steps and the last error."""
     lines = [line for pair in report.pairs for line in _pair(pair, paint)]
     for item in report.left_alone:
         label = paint("left alone", Colour.RED)

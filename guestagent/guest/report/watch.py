@@ -1,7 +1,7 @@
-"""``status --watch``: the status again at every change, for as long as somebody looks.
+"""``status --watch``: the status again at every change.
 
-The agent answers when something has changed, so nothing is polled while it runs. While none
-does, what is there is looked at once and the socket is tried once a second.
+The agent answers when its status has changed, so nothing is polled while it runs. Without an
+agent the system is observed once and the socket is tried once a second.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Watch:
         show: Callable[[Status], None],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``own`` looks without the agent and is told why."""
+        """``own`` observes without the agent; its argument is the reason why there is none."""
         self._ask = ask
         self._own = own
         self._show = show
@@ -50,7 +50,7 @@ class Watch:
         self._missed = False
 
     def run(self) -> None:
-        """Show until Ctrl-C. Raises what the first look raises."""
+        """Show until Ctrl-C. Raises the errors of the first request."""
         try:
             while True:
                 self.step()

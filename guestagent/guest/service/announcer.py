@@ -1,4 +1,4 @@
-"""Telling the network, at once and then a few times more, where the guest is now."""
+"""Announcements of bonds: at once, then repeated a few times."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Announcer:
         """Frames by the name of the bond."""
 
     async def announce(self, snapshot: Snapshot, bond: Link) -> int:
-        """Announce a bond and its VLANs; return how many frames went out at once.
+        """Announce a bond and its VLANs; return the number of frames sent at once.
 
-        Switches are taught first, from what is known already; then each address
-        is announced, asked anew. Repeats follow in the background and replace
-        those of an earlier announcement. Raises GuestAgentError.
+        The frames for switches go first, from the snapshot; then each address is
+        announced, read anew. Repeats follow in the background and replace those of
+        an earlier announcement. Raises GuestAgentError.
         """
         links = interfaces(snapshot, bond)
         self._stop(bond.name)

@@ -1,8 +1,8 @@
-"""At boot, before any network stack configures a NIC: make the bonds once.
+"""Creation of the bonds at boot, before a network stack configures a NIC.
 
-Bounded in time; whatever fails leaves the NICs to their network stack, and
-the service goes on from whatever was done. While udev names the NICs, the
-modules that take long to load are loaded.
+Bounded in time. A failure leaves the NICs to their network stack, and the service
+goes on from the state that it finds. While udev names the NICs, this process
+imports its slow modules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _log = logging.getLogger("guestagent.early")
 def make_bonds(policy: Policy, *, udev_timeout_s: int) -> None:
     """Make the bond of every pair that is present or remembered. Raises the first failure.
 
-    What udev has not finished with within ``udev_timeout_s`` is left as it is.
+    A NIC with which udev has not finished within ``udev_timeout_s`` is left alone.
     """
     # Drivers may be loading and NICs may be renamed: both end with udev's queue.
     with subprocess.Popen(["udevadm", "settle", f"--timeout={udev_timeout_s}"]) as settle:

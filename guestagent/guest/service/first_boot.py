@@ -1,15 +1,15 @@
-"""At an instance's first boot: keep the VFs out of cloud-init's sight.
+"""First boot of an instance: VFs are hidden from cloud-init.
 
 cloud-init looks for NICs by MAC address and fails on two that share one, in its local and in its
 network stage; the instance then has no users and no keys (cloudinit/net/__init__.py,
 get_interfaces_by_mac (22.4, 25.1)). A bond does not help, because it looks at the ports'
-permanent addresses. So the VFs are put where nobody sees them before it starts, and given back
-when all of its stages are over, whatever became of them, or after ``LIMIT_S``.
+permanent addresses. The VFs are therefore moved to another network namespace before it starts, and
+return when all of its stages have ended, successful or not, or after ``LIMIT_S``.
 
-A VF that is plugged meanwhile is hidden as well, but only until the network stage is over: after
-that there is nothing more to protect, and the agent can have it.
+A VF that is plugged meanwhile is hidden too, but only until the end of the network stage: after
+that cloud-init does not look for NICs, and the agent can bond the VF.
 
-This process is what hides them. Whenever and however it ends, they are back.
+The namespace belongs to this process alone. Whenever and however it ends, the VFs return.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Kernel(Protocol):
 
 
 class CloudInit:
-    """How far cloud-init has come in this boot.
+    """Progress of cloud-init in this boot, from its files.
 
-    It keeps both files in this form since 0.7 (cloudinit/cmd/main.py, status_wrapper (22.4,
+    Their format is the same since 0.7 (cloudinit/cmd/main.py, status_wrapper (22.4,
     25.1)): ``status.json`` has the time at which each stage ended, ``result.json`` is written at
-    the end of the last one, also when something failed. A file that is torn or strange says
-    nothing: the limit stands.
+    the end of the last one, also when something failed. An invalid file
+    proves nothing: the limit stands.
     """
 
     def __init__(self, run: Path = Path("/run/cloud-init")) -> None:
@@ -62,12 +62,12 @@ class CloudInit:
 
     @property
     def finished(self) -> bool:
-        """Whether all stages are over."""
+        """Whether all stages have ended."""
         return (self._run / "result.json").exists()
 
     @property
     def network_stage_is_over(self) -> bool:
-        """Whether nothing looks for NICs any more."""
+        """Whether cloud-init does not look for NICs any more."""
         try:
             status = Obj.parse((self._run / "status.json").read_bytes())
             return status.object("v1").object("init").has("finished")
@@ -76,7 +76,7 @@ class CloudInit:
 
 
 class Hider:
-    """Hides what is there, again and again, until cloud-init has finished."""
+    """Hides the VFs of pairs, again and again, until cloud-init has finished."""
 
     def __init__(
         self, *, kernel: Kernel, cloud_init: CloudInit, policy: Policy, clock: Clock
@@ -89,7 +89,7 @@ class Hider:
         self._refused: set[int] = set()
 
     def look(self) -> bool:
-        """Hide the VFs that can be seen; return whether there is anything left to hide from."""
+        """Hide the visible VFs; False once cloud-init has finished or the time is up."""
         if self._cloud_init.finished:
             _log.info("cloud-init has finished: %s", self._given_back())
             return False
@@ -109,7 +109,7 @@ class Hider:
         try:
             self._kernel.hide(vf.ifindex)
         except GuestAgentError as error:
-            # Unplugged at this moment, or a driver that cannot: cloud-init will have to see it.
+            # Unplugged at this moment, or its driver cannot: cloud-init will see it.
             _log.warning("%s", error, extra={"LINK": vf.name})
             self._refused.add(vf.ifindex)
         else:
@@ -123,23 +123,23 @@ class Hider:
 
 
 def visible_vfs(links: tuple[Link, ...], policy: Policy) -> tuple[Link, ...]:
-    """Return the VFs of what is plainly a pair; nothing of what is left alone."""
+    """Return the VFs of pairs, without NICs that are left alone."""
     pairs = pair_up(Snapshot(links=links), policy).pairs
     return tuple(pair.vf for pair in pairs if pair.vf is not None)
 
 
 def hide_until_done(hider: Hider, wait: Callable[[], None]) -> None:
-    """Hide, tell systemd that cloud-init may begin, and stay until it has finished."""
-    going_on = hider.look()
+    """Hide, notify systemd so that cloud-init begins, and wait until it has finished."""
+    waiting = hider.look()
     sd_notify.notify("READY=1")
-    while going_on:
+    while waiting:
         wait()
-        going_on = hider.look()
+        waiting = hider.look()
 
 
 def run(policy: Policy) -> None:
     """``guestagent hide``. Raises GuestAgentError."""
-    # What is plugged while udev settles is in the first look, or told of after it.
+    # A NIC that is plugged while udev settles is in the first list, or causes an event.
     with subprocess.Popen(["udevadm", "settle", f"--timeout={SETTLE_TIMEOUT_S}"]) as settle:
         import time
 

@@ -1,8 +1,8 @@
-"""Asks the gateways, round by round, and tells which VFs to avoid.
+"""Path monitor: probes the gateways in rounds and names the VFs to avoid.
 
-The asking is the kernel's own neighbour discovery: an entry is made to prove
-itself and then looked at, so ARP and neighbour solicitation go out on the bond
-like any other traffic and nothing is parsed here. Off unless it is configured.
+A probe is the kernel's own neighbour discovery: the agent has an entry confirmed
+and reads its state later, so ARP and neighbour solicitation go out on the bond
+like any other traffic and nothing is parsed here. Off unless configured.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _log = logging.getLogger("guestagent.health")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedPair:
-    """A bond whose path is asked for."""
+    """A bond whose gateway is probed."""
 
     mac: str
     bond: str
     ifindex: int
     role: Role
     vf: int | None = None
-    """ifindex of the VF: another one has a path of its own, which nothing is known of."""
+    """ifindex of the VF: another VF has another path, with a record of its own."""
 
 
 class PathMonitor:
-    """The rounds; ``avoided`` says what they came to."""
+    """Runs the rounds; ``avoided`` is their result."""
 
     def __init__(
         self,
@@ -77,11 +77,11 @@ class PathMonitor:
         return min((end - now for end in ends if end is not None), default=None)
 
     def forget(self, mac: str) -> None:
-        """Trust a VF again at once: somebody asked for it."""
+        """Trust the VF of a pair again at once, at an operator's request."""
         self._known = {key: known for key, known in self._known.items() if key[0] != mac}
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Probe until cancelled."""
         while True:
             await asyncio.sleep(self._options.interval_s)
             await asyncio.gather(*(self._round(pair) for pair in self._pairs()))
@@ -93,10 +93,10 @@ class PathMonitor:
             await asyncio.sleep(self._verdict_s)
             reachable = await self._reached(pair.ifindex)
         except GuestAgentError as error:
-            _log.warning("cannot ask for the path of %s: %s, ignoring", pair.bond, error)
+            _log.warning("cannot probe the gateway of %s: %s, ignoring", pair.bond, error)
             return
         if pair not in self._pairs():
-            return  # the path moved meanwhile: the answer says nothing of either side
+            return  # the path moved meanwhile: the answer is about neither port
         now = self._clock()
         key = (pair.mac, pair.vf)
         before = self._known.get(key, PathHealth(hold_down_s=self._options.hold_down_s))

@@ -1,4 +1,4 @@
-"""What can be asked of the running agent, on the socket and on the host's channel alike.
+"""Requests to the running agent, on the control socket and on the channel to the host.
 
 ========  ===========================================  ===========================
 request   arguments                                    result
@@ -13,10 +13,10 @@ adopt     bond                                         the pairs that are bonded
 ========  ===========================================  ===========================
 
 ``bond`` is the name of a bond or the MAC of a pair; without it every pair is
-meant. An answer to ``switch`` or ``wait`` is given when the kernel was seen in
-the state that was asked for, never before; to ``switch standby`` once the VF
-has also sent what it was given. With ``after``, ``status`` answers when the
-revision is another one, or when the time is up.
+meant. ``switch`` and ``wait`` are answered when the kernel was observed in the
+requested state, never before; ``switch standby`` also waits until the VF has no
+tx_backlog. With ``after``, ``status`` is answered when the revision has changed, or
+when the time is up.
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ from guestagent.json_fields import JsonError, Obj
 from guestagent.protocol import VERSION, Request
 
 SWITCH_TIMEOUT_S = 10.0
-SENT_TIMEOUT_S = 1.0
-"""What a VF that sends nothing any more still holds is lost, however long it is waited for."""
-SENT_POLL_S = 0.01
+DRAIN_TIMEOUT_S = 1.0
+"""Longest wait for a VF's tx_backlog: a VF that has stopped transmitting never drains it."""
+DRAIN_POLL_S = 0.01
 MAX_WAIT_S = 300.0
-SECOND_LOOK_S = 5.0
+SECOND_REQUEST_S = 5.0
 _Answer = Mapping[str, object]
 _log = logging.getLogger("guestagent.requests")
 
 
 class Requests:
-    """Answers requests; ``__call__`` is a conversation's handler."""
+    """Answers requests; ``__call__`` is the handler of a stream."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        # From the clock, so that those of an earlier agent are no revisions of this one.
+        # From the clock, so that the revisions of an earlier agent are not repeated.
         self._revision = int(agent.history.started_at_s * 1000)
         self._revised: Status | None = None
         self._known: dict[str, Callable[[Obj], Awaitable[_Answer]]] = {
@@ -79,7 +79,7 @@ class Requests:
         }
 
     async def __call__(self, request: Request) -> _Answer:
-        """Return the result. Raises GuestAgentError with what to do instead."""
+        """Return the result. Raises GuestAgentError with a hint."""
         known = self._known.get(request.name)
         if known is None:
             raise GuestAgentError(
@@ -94,7 +94,8 @@ class Requests:
             ) from error
         except OSError as error:
             raise GuestAgentError(
-                f"{request.name}: {error}", hint="is /run full? `guestagent status` says how it is"
+                f"{request.name}: {error}",
+                hint="check whether /run is full; `guestagent status` shows the pairs",
             ) from error
 
     async def _hello(self, _: Obj) -> _Answer:
@@ -111,8 +112,8 @@ class Requests:
         report = self._numbered(await self._agent.latest())
         while report.revision == after and not deadline.expired:
             try:
-                # A look that is under way is not awaited: hence the second one, soon after.
-                wait_s = max(min(deadline.remaining_s, SECOND_LOOK_S), 0.001)
+                # A convergence that has begun is not awaited: hence the second one, soon after.
+                wait_s = max(min(deadline.remaining_s, SECOND_REQUEST_S), 0.001)
                 await asyncio.wait_for(self._agent.next_result(), wait_s)
             except TimeoutError:
                 pass
@@ -120,7 +121,7 @@ class Requests:
         return report.as_json()
 
     def _numbered(self, result: ConvergeResult) -> Status:
-        """Return the report with its revision, which grows when more than time has changed."""
+        """Return the status with its revision, which grows when more than time has changed."""
         report = self._report(result)
         timeless = replace(report, pairs=tuple(replace(p, held_s=None) for p in report.pairs))
         if timeless != self._revised:
@@ -140,7 +141,7 @@ class Requests:
         return await self._to_policy(pairs, must_be_vf=wanted == "vf")
 
     async def _to_standby(self, pairs: tuple[Pair, ...], hold_s: float) -> _Answer:
-        """Hold the pairs; take back the new holds when the kernel does not follow."""
+        """Hold the pairs; end the new holds if the kernel does not follow."""
         for pair in pairs:
             _require_standby(pair)
         new = [pair.mac for pair in pairs if self._agent.holds.remaining_s(pair.mac) is None]
@@ -148,7 +149,7 @@ class Requests:
             for pair in pairs:
                 self._agent.holds.hold(pair.mac, hold_s)
             answer = await self._reach(pairs, Role.STANDBY)
-            await self._all_sent(pairs)
+            await self._await_drained(pairs)
         except (GuestAgentError, OSError):
             for mac in new:
                 self._agent.holds.end(mac)
@@ -156,16 +157,18 @@ class Requests:
             raise
         return answer
 
-    async def _all_sent(self, pairs: tuple[Pair, ...]) -> None:
-        """Wait until the VFs have sent what they were given: who asked may take them away now."""
+    async def _await_drained(self, pairs: tuple[Pair, ...]) -> None:
+        """Wait until the VFs have no tx_backlog, so that the host may unplug them."""
         vfs = frozenset(pair.vf.ifindex for pair in pairs if pair.vf is not None)
-        deadline = Deadline.after(SENT_TIMEOUT_S)
+        deadline = Deadline.after(DRAIN_TIMEOUT_S)
         # There is no event for an empty queue.
         while await self._agent.tx_backlog(vfs):
             if deadline.expired:
-                _log.warning("a VF does not send what was on it before the switch; it is given up")
+                _log.warning(
+                    "a VF does not transmit the packets queued before the switch; they are lost"
+                )
                 return
-            await asyncio.sleep(SENT_POLL_S)
+            await asyncio.sleep(DRAIN_POLL_S)
 
     async def _to_policy(self, pairs: tuple[Pair, ...], *, must_be_vf: bool) -> _Answer:
         for pair in pairs:
@@ -199,7 +202,7 @@ class Requests:
         return await self._await_side(result, pairs, Role(role), deadline)
 
     async def _undo(self, arguments: Obj) -> _Answer:
-        """Take pairs apart; answered when the kernel has no bond of theirs any more."""
+        """Take pairs apart; the answer comes when the kernel has none of their bonds any more."""
         result = await self._agent.latest()
         before = result.snapshot
         targets = undo_targets(before, self._agent.policy, arguments.optional_string("bond"))
@@ -216,7 +219,7 @@ class Requests:
         return as_answer(targets, before)
 
     async def _adopt(self, arguments: Obj) -> _Answer:
-        """Bond pairs again that were taken apart; answered with what is there then."""
+        """Bond undone pairs again; the answer is their state after the convergence."""
         snapshot = (await self._agent.latest()).snapshot
         macs = adopt_targets(snapshot, arguments.optional_string("bond"))
         record_adopted(self._agent.undone, macs)
@@ -225,16 +228,16 @@ class Requests:
         return self._answer(result, tuple(pair for pair in pairs if pair.mac in macs))
 
     async def _next(self, deadline: Deadline) -> ConvergeResult:
-        """Return what the next look shows. Raises TimeoutError when there is none in time."""
+        """Return the next result. Raises TimeoutError if there is none in time."""
         return await asyncio.wait_for(self._agent.next_result(), max(deadline.remaining_s, 0.001))
 
     async def _await_pairs(
         self, arguments: Obj, deadline: Deadline
     ) -> tuple[ConvergeResult, tuple[Pair, ...]]:
-        """Return the pairs that are meant once they are there.
+        """Wait for the pairs that the arguments name, and return them.
 
         The first VF that is plugged makes a pair of a NIC, but only when its driver and udev
-        are done with it, and whoever plugged it asks at once. Raises ConflictError at the end.
+        have finished, and the host asks at once. Raises ConflictError at the deadline.
         """
         result = await self._agent.latest()
         while True:
@@ -268,7 +271,7 @@ class Requests:
         if not pairs:
             raise ConflictError(
                 "this guest has no pair of virtio-net NIC and VF",
-                hint="give both NICs the same MAC; `guestagent status` says what is left alone",
+                hint="give both NICs the same MAC; `guestagent status` shows what is left alone",
             )
         name = arguments.optional_string("bond")
         if name is None:
@@ -304,7 +307,7 @@ class Requests:
 
 
 def _raise_failure(result: ConvergeResult, bonds: AbstractSet[str | None]) -> None:
-    """Raise what failed for one of the bonds, for one that has no name yet, or for all."""
+    """Raise the failure of one of the bonds, of one that has no name yet, or of all."""
     if result.error is not None and (
         None in bonds or not result.failed or not result.failed.isdisjoint(bonds)
     ):

@@ -1,4 +1,4 @@
-"""What a service tells systemd: ready, alive, stopping (sd_notify(3))."""
+"""Notifications to systemd: ready, alive, stopping (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 def notify(state: str) -> None:
-    """Send a state to the service manager; without one, or when it is deaf, do nothing."""
+    """Send a state to the service manager, if there is one; failures are ignored."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -21,7 +21,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_interval_s() -> float | None:
-    """Return the interval at which systemd must hear of us, or None (sd_watchdog_enabled(3))."""
+    """Return the interval for watchdog notifications, or None (sd_watchdog_enabled(3))."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(microseconds) / 2e6 if microseconds.isdigit() and for_us else None

@@ -1,4 +1,4 @@
-"""Replaces a file in one step."""
+"""Atomic replacement of files."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 With no file everything has its default. Drop-ins of ``guestagent.toml.d`` are
 taken in the order of their names; a key in a later file replaces the earlier
 one, table by table. An unknown key or a wrong value is an error that names the
-file and the key: the agent then does nothing rather than something else than
-what was meant.
+file and the key: the agent then does nothing rather than something that was not
+meant.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Who asked to keep a pair on the standby, and until when.
+"""Holds: requests to keep a pair on the standby, each with an end.
 
-A hold is a lease: it ends by itself, so a host that died never leaves a guest
-slow. It lives in ``/run/guestagent/leases.json`` in seconds of the guest's
-monotonic clock, which goes on through a restart of the agent and through a
-migration and starts anew with a boot, as the file does.
+A hold expires, so a host that died never leaves a guest on the slow path. Holds are
+in ``/run/guestagent/leases.json`` in seconds of the guest's monotonic clock, which
+goes on through a restart of the agent and through a migration and starts anew with
+a boot, as the file does.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ class Holds:
     def hold(self, mac: str, seconds: float) -> None:
         """Hold a pair on the standby from now on for ``seconds``, in place of an earlier hold.
 
-        Raises OSError when the lease cannot be written; there is then none.
+        Raises OSError if the file cannot be written; the hold is then as before.
         """
         changed = {**self._until_s, mac: self._clock() + seconds}
         self._save(changed)
         self._until_s = changed
 
     def end(self, mac: str) -> None:
-        """End a hold; without one nothing happens. Raises OSError."""
+        """End a hold, if there is one. Raises OSError."""
         if mac in self._until_s:
             changed = {key: value for key, value in self._until_s.items() if key != mac}
             self._save(changed)
             self._until_s = changed
 
     def current(self) -> frozenset[str]:
-        """Return the MACs that are held now; say in the journal which hold has ended."""
+        """Return the MACs with a hold; log the holds that have expired."""
         now = self._clock()
         for mac in [mac for mac, until in self._until_s.items() if until <= now]:
             _log.info(
-                "the hold on the standby has ended by itself",
+                "the hold on the standby has expired",
                 extra=fields(JournalId.HOLD_ENDED, PAIR=mac),
             )
             del self._until_s[mac]
         return frozenset(self._until_s)
 
     def remaining_s(self, mac: str) -> float | None:
-        """Return how long a hold still lasts, or None without one."""
+        """Return the remaining seconds of a hold, or None without one."""
         until = self._until_s.get(mac)
         return None if until is None else max(0.0, until - self._clock())
 
@@ -79,7 +79,7 @@ class Holds:
         except (OSError, JsonError) as error:
             _log.warning("%s cannot be read (%s), ignoring: no hold", self._path, error)
             return {}
-        # One that has ended stays in the file until the next is written; its end was told.
+        # An expired hold stays in the file until the next write; its end has been logged.
         now = self._clock()
         return {mac: until for mac, until in leases.items() if until > now}
 

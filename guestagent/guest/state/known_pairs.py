@@ -1,13 +1,12 @@
-"""The pairs that were seen before, on disk: what a boot without the VF must know.
+"""The pairs that were seen before, on disk, for a boot without the VF.
 
 ``/var/lib/guestagent/pairs.json``::
 
     {"version": 1, "pairs": [{"mac": "52:54:00:12:34:56", "bond": "bond0"}]}
 
-It holds the operator's network, not a belief about the kernel: whether a pair
-or its bond exists is always asked anew. A file that cannot be read is reported
-and treated as empty; it is replaced as a whole, so a crash leaves the old or
-the new one.
+It records the operator's network and no state of the kernel: whether a pair or its
+bond exists is read at each observation. A file that cannot be read is reported and
+counts as empty; it is replaced as a whole, so a crash leaves the old or the new one.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class PairStore:
             return ()
 
     def add(self, item: RememberedPair) -> None:
-        """Remember a pair in place of what was known of its MAC. Raises OSError."""
+        """Remember a pair in place of an earlier one with its MAC. Raises OSError."""
         kept = [known for known in self.load() if known.mac != item.mac]
         self._save((*kept, item))
 

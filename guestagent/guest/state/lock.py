@@ -1,7 +1,7 @@
-"""One writer: of the agent and a command that works without it, only one changes the network.
+"""Lock of the one process that may change the network: the agent, or a command without it.
 
-``/run/guestagent/writer.lock`` is locked (flock(2)) for as long as its process changes
-anything; the kernel unlocks it when that process ends, however it ends.
+``/run/guestagent/writer.lock`` is locked (flock(2)) while its process may change anything;
+the kernel unlocks it at any end of that process.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ class WriterLock:
         except BlockingIOError as error:
             os.close(descriptor)
             raise BusyError(
-                "another guestagent changes the network now", hint="try again when it has ended"
+                "another guestagent process is changing the network",
+                hint="try again when it has ended",
             ) from error
         self._descriptor = descriptor
 
     def wait(self) -> None:
-        """Take the lock when it is free, however long that takes. Raises OSError."""
+        """Take the lock, waiting without a limit. Raises OSError."""
         try:
             self.take()
         except BusyError as error:
@@ -47,7 +48,7 @@ class WriterLock:
             self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guestagent.errors import ConfigurationError, GuestAgentError
-from guestagent.guest.api.server import LineSplitter, converse
+from guestagent.guest.api.server import LineSplitter, serve_stream
 from guestagent.guest.report.status import Status
 from guestagent.guest.service.requests import Requests
 from guestagent.guest.state.config import load
@@ -97,7 +97,7 @@ def test_every_line_gets_one_answer_and_the_conversation_goes_on(sent: list[byte
     async def handle(_: Request) -> Mapping[str, object]:
         return {"done": True}
 
-    asyncio.run(converse(incoming(), send, handle))
+    asyncio.run(serve_stream(incoming(), send, handle))
     assert len(answers) == expected
     assert all(answer.endswith(b"\n") and len(answer) <= MAX_LINE_BYTES for answer in answers)
     last = Obj.parse(answers[-1])

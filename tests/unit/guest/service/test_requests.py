@@ -112,11 +112,11 @@ def test_the_standby_is_confirmed_when_the_vf_has_sent_what_it_was_given(
 def test_a_vf_that_sends_nothing_any_more_does_not_keep_the_guest_on_it(
     agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("guestagent.guest.service.requests.SENT_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("guestagent.guest.service.requests.DRAIN_TIMEOUT_S", 0.0)
     agent.system.kernel.held_back[agent.system.kernel.named("ens3").ifindex] = 1_000_000
     answer = ask(agent, "switch", to="standby")
     assert [pair["active"] for pair in answer["pairs"]] == ["standby"]
-    assert "does not send" in caplog.text
+    assert "does not transmit" in caplog.text
 
 
 @pytest.mark.parametrize("back", ["vf", "auto"])
