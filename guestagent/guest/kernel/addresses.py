@@ -41,7 +41,7 @@ def addresses(rtnetlink: RtnetlinkSocket, ifindex: int) -> tuple[Address, ...]:
 
 
 def add_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -> None:
-    """Add an address, or update one that exists already; IPv6 without DAD.
+    """Add an address, or update it if it exists; IPv6 without DAD.
 
     An update neither ends a DAD that runs nor clears a failed one (K: net/ipv6/addrconf.c,
     inet6_addr_modify (6.12)): such an address is deleted and added again.
@@ -77,7 +77,7 @@ def add_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -> N
 
 
 def delete_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -> None:
-    """Delete an address; one that is gone already is no error."""
+    """Delete an address if it exists."""
     what = f"delete {address.address}/{address.prefix_length} from link {ifindex}"
     payload = _header(ifindex, address) + pack(_identity(address))
     rtnetlink.send(what, uapi.RTM_DELADDR, payload, ignored=_GONE)

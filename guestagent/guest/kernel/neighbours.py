@@ -42,7 +42,7 @@ def put_neighbour(rtnetlink: RtnetlinkSocket, ifindex: int, neighbour: Neighbour
 
 
 def delete_neighbour(rtnetlink: RtnetlinkSocket, ifindex: int, neighbour: Neighbour) -> None:
-    """Delete a neighbour; one that is gone already is no error."""
+    """Delete a neighbour if it exists."""
     what = f"delete neighbour {neighbour.address} of link {ifindex}"
     rtnetlink.send(what, uapi.RTM_DELNEIGH, _payload(ifindex, neighbour), ignored=_GONE)
 

@@ -110,10 +110,10 @@ class Kernel(Protocol):
         """Have a bond deliver or drop what arrives on the inactive port."""
 
     def add_address(self, ifindex: int, address: Address) -> None:
-        """Add an address, or update one that exists already; IPv6 without DAD."""
+        """Add an address, or update it if it exists; IPv6 without DAD."""
 
     def delete_address(self, ifindex: int, address: Address) -> None:
-        """Delete an address; one that is gone already is no error."""
+        """Delete an address if it exists."""
 
     def put_route(self, ifindex: int, route: Route) -> None:
         """Add a route through a link, in place of the first with its destination and metric.
@@ -122,19 +122,19 @@ class Kernel(Protocol):
         """
 
     def delete_route(self, ifindex: int, route: Route) -> None:
-        """Delete a route; one that is gone already is no error."""
+        """Delete a route if it exists."""
 
     def add_rule(self, rule: Rule) -> None:
-        """Add a rule; one that exists already is no error."""
+        """Add a rule unless it exists already."""
 
     def delete_rule(self, rule: Rule) -> None:
-        """Delete a rule; one that is gone already is no error."""
+        """Delete a rule if it exists."""
 
     def put_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
         """Set a permanent or a proxy neighbour on a link, in place of a known one."""
 
     def delete_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
-        """Delete a neighbour; one that is gone already is no error."""
+        """Delete a neighbour if it exists."""
 
     def write_setting(self, name: str, setting: Setting) -> None:
         """Write a setting of a link."""

@@ -128,7 +128,7 @@ def put_route(rtnetlink: RtnetlinkSocket, ifindex: int, route: Route) -> None:
 
 
 def delete_route(rtnetlink: RtnetlinkSocket, ifindex: int, route: Route) -> None:
-    """Delete a route; one that is gone already is no error."""
+    """Delete a route if it exists."""
     what = f"delete route {_shown(route)} through link {ifindex}"
     payload = _header(route) + pack(_attributes(ifindex, route))
     rtnetlink.send(what, uapi.RTM_DELROUTE, payload, ignored=_GONE)

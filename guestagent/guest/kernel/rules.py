@@ -38,14 +38,14 @@ def rules(rtnetlink: RtnetlinkSocket, name: str) -> tuple[Rule, ...]:
 
 
 def add_rule(rtnetlink: RtnetlinkSocket, rule: Rule) -> None:
-    """Add a rule; one that exists already is no error."""
+    """Add a rule unless it exists already."""
     what = f"add a rule for {rule.iif or rule.oif}"
     flags = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
     rtnetlink.send(what, uapi.RTM_NEWRULE, _payload(rule), flags, ignored={errno.EEXIST})
 
 
 def delete_rule(rtnetlink: RtnetlinkSocket, rule: Rule) -> None:
-    """Delete a rule; one that is gone already is no error."""
+    """Delete a rule if it exists."""
     what = f"delete a rule for {rule.iif or rule.oif}"
     rtnetlink.send(what, uapi.RTM_DELRULE, _payload(rule), ignored=_GONE)
 

@@ -53,88 +53,86 @@ class VfRefusedError(PeerError):
 
 
 class VfPool(Protocol):
-    """The VFs of one host. Every wait is bounded; nothing is done to a VF without a lease.
+    """The VFs of one host. Every wait is bounded, and a VF is changed only under a lease.
 
-    All methods raise SystemLacksError when this host cannot do it at all (no
-    right, no module). Those that take a lease raise NotLeasedError when it does
-    not hold any more.
+    All methods raise SystemLacksError if this host lacks a right or a module. Those that take a
+    lease raise NotLeasedError if it has ended.
     """
 
     async def inventory(self) -> Inventory:
-        """Return every PF and VF, and who has it."""
+        """Return every PF and VF with its user."""
         ...
 
     async def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
-        """Return all leases, of one VM if given, also those of helpers that have died."""
+        """Return all leases, of one VM if given, including those of helpers that died."""
         ...
 
     async def claim(self, want: Want, owner: LeaseOwner) -> Lease:
-        """Promise the VF that fits best to ``owner``, and to nobody else until it is released.
+        """Reserve the VF that fits best for ``owner`` until it is released.
 
-        An owner may hold several. One that names a VF which it holds already gets
-        that lease again. Nothing of the VF is changed yet. Raises NoVfError.
+        An owner may hold several. If ``want`` names a VF that the owner holds already, that lease
+        is returned. The VF is not changed yet. Raises NoVfError.
         """
         ...
 
     async def adopt(self, vf: str, owner: LeaseOwner, settings: VfSettings) -> Lease:
-        """Take the lease on a VF that the owner's VM is using already, without touching it.
+        """Take a lease on a VF that the owner's VM uses already, without changing the VF.
 
-        ``settings`` are what it has to be again after a failed migration. A lease
-        that the same VM has from an earlier operation passes over to this one.
-        Raises NoVfError when there is no such VF or when another VM holds it.
+        ``settings`` are the values to program after a failed migration. A lease of the same VM
+        from an earlier operation passes to this owner. Raises NoVfError if the VF does not exist
+        or another VM holds it.
         """
         ...
 
     async def program(self, lease: Lease, settings: VfSettings) -> Lease:
-        """Make the VF ready to be plugged: written through the PF, read back, bound to vfio.
+        """Prepare the VF for its plug: write it through the PF, read it back, bind it to vfio.
 
-        Returns the lease with these settings and the warnings of this step.
-        Raises VfRefusedError; then the VF has no MAC of the tenant, and the
-        standby's path is open.
+        Returns the lease with these settings and the warnings of this step. After a
+        VfRefusedError the VF has no MAC of the tenant, and frames are forwarded to the standby.
         """
         ...
 
     async def settle(self, lease: Lease) -> Lease:
-        """The guest uses the VF: take the standby's MAC from the PF and its bridge."""
+        """Disable forwarding to the standby, as the guest uses the VF."""
         ...
 
     async def withdraw(self, lease: Lease) -> Lease:
-        """The VF has been unplugged: wait for vfio, clear its MAC, open the standby's path.
+        """Clear the MAC of an unplugged VF and enable forwarding to the standby.
 
-        The lease is kept, for the VF may have to come back. Raises DeadlineError
-        when a process still has the VF; nothing was changed then.
+        The lease stays, since the VF may have to be plugged again. Raises DeadlineError without
+        a change if a process still has the VF open.
         """
         ...
 
     async def release(self, lease: Lease) -> tuple[str, ...]:
-        """Clear the VF, give it back as it was, and end the lease; returns warnings.
+        """Clear the VF, restore its former driver and values, end the lease; return warnings.
 
-        A lease that has ended already is fine. Raises DeadlineError when a process
-        still has the VF, and VfRefusedError when its MAC or VLAN could not be
-        cleared: the lease then stays, so that nobody else gets it.
+        A lease that has ended already is no error. Raises DeadlineError if a process still has
+        the VF open, and VfRefusedError if its MAC or VLAN cannot be cleared: the lease then
+        stays, so that no other VM gets the VF.
         """
         ...
 
     async def open_standby(self, standby: Standby) -> tuple[str, ...]:
-        """Have the host deliver this MAC to the standby, where no VF of it does; warnings."""
+        """Have the host forward this MAC to the standby while no VF has it; return warnings."""
         ...
 
     async def close_standby(self, standby: Standby) -> tuple[str, ...]:
-        """Undo ``open_standby``; what is not there is fine."""
+        """Undo ``open_standby``; return warnings."""
         ...
 
     async def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
-        """Make a macvtap for the standby on the PF of a claimed VF, up, before QEMU starts.
+        """Create a macvtap for the standby on the PF of a claimed VF, and bring it up.
 
-        The release deletes it unless a process has it open. Raises ConflictError
-        when something else has the name.
+        For use before QEMU starts. The release deletes it unless a process has it open. Raises
+        ConflictError if another interface has the name.
         """
         ...
 
 
 class LocalVfPool(VfPool, Protocol):
-    """The VFs of this host, with the connection to its kernel."""
+    """The VFs of this host, in a thread of its own."""
 
     async def close(self) -> None:
-        """Wait for the call under way and close the connection."""
+        """Wait for the call under way and end the thread."""
         ...

@@ -90,16 +90,16 @@ class Links(Protocol):
         """Return the forwarding entries of a MAC."""
 
     def add_filter_entry(self, ifindex: int, mac: str) -> None:
-        """Add a MAC to a device's filter; one that it contains already is no error."""
+        """Add a MAC to a device's filter unless it is there already."""
 
     def remove_filter_entry(self, ifindex: int, mac: str) -> None:
-        """Remove a MAC from a device's filter; a missing one is no error."""
+        """Remove a MAC from a device's filter if it is there."""
 
     def add_bridge_entry(self, port: int, mac: str) -> None:
         """Have the bridge above ``port`` forward a MAC to it, until it learns another port."""
 
     def remove_bridge_entry(self, port: int, mac: str) -> None:
-        """Remove the entry of a MAC from the bridge above ``port``; a missing one is no error."""
+        """Remove the entry of a MAC from the bridge above ``port`` if it exists."""
 
     def port_vlans(self, port: int) -> frozenset[int]:
         """Return the VLANs that a bridge permits on a port."""
@@ -108,4 +108,4 @@ class Links(Protocol):
         """Create a macvtap in bridge mode, down. EEXIST if the name is taken."""
 
     def delete_link(self, ifindex: int) -> None:
-        """Delete a virtual link; one that is gone is no error."""
+        """Delete a virtual link if it exists."""

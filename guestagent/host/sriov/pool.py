@@ -1,9 +1,8 @@
 """The VFs of this host: the operations of ``VfPool`` on the real kernel.
 
-``Pool`` performs them synchronously; ``InThread`` offers them to an event loop,
-with one thread that owns the netlink socket. A step writes the lease before it
-touches the VF, so that whoever finds the lease after a crash knows what may be
-there; all steps can be repeated.
+``Pool`` performs them synchronously; ``InThread`` offers them to an event loop, in one thread of
+its own. A step writes the lease before it changes the VF: a lease that is found after a crash
+describes what may have been changed. All steps can be repeated.
 """
 
 from __future__ import annotations
@@ -51,7 +50,10 @@ CLOSE_TIMEOUT_S = 30.0
 
 
 class Pool:
-    """The VFs of this host, for one thread; ``directory`` is where the leases are kept."""
+    """The operations of ``VfPool``, synchronous, with the leases in ``directory``; for one thread.
+
+    ``VfPool`` documents the methods.
+    """
 
     def __init__(
         self,
@@ -76,16 +78,13 @@ class Pool:
         return self._vfio.roots
 
     def inventory(self) -> Inventory:
-        """Return every PF and VF with its user."""
         return read_inventory(self.roots, self._links, self._records.all())
 
     def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
-        """Return all leases, of one VM if given."""
         found = self._records.all().values()
         return tuple(lease for lease in found if vm is None or lease.owner.vm == vm)
 
     def claim(self, want: Want, owner: LeaseOwner) -> Lease:
-        """Take a lease on the VF that fits best."""
         with self._records.changing():
             held = self._records.all().get(want.vf or "")
             if held is not None and held.owner == owner:
@@ -103,7 +102,6 @@ class Pool:
             return lease
 
     def adopt(self, vf: str, owner: LeaseOwner, settings: VfSettings) -> Lease:
-        """Take the lease on a VF that the owner's VM is using already."""
         with self._records.changing():
             found = self.inventory().vf(vf)
             if found is None:
@@ -122,7 +120,6 @@ class Pool:
             return lease
 
     def program(self, lease: Lease, settings: VfSettings) -> Lease:
-        """Make the VF ready to be plugged."""
         self._vfio.wait_closed(self._records.held(lease).vf, self._close_timeout_s)
         lease = self._keep(lease, settings=settings, warnings=())
         port = self._port(lease)
@@ -139,14 +136,12 @@ class Pool:
         return self._keep(lease, warnings=warnings)
 
     def settle(self, lease: Lease) -> Lease:
-        """Disable forwarding to the standby: the guest uses the VF."""
         lease = self._records.held(lease)
         standby = None if lease.settings is None else lease.settings.standby
         warnings = () if standby is None else self.close_standby(standby)
         return self._keep(lease, warnings=warnings)
 
     def withdraw(self, lease: Lease) -> Lease:
-        """Clear the MAC of an unplugged VF and enable forwarding to the standby."""
         lease = self._records.held(lease)
         self._vfio.wait_closed(lease.vf, self._close_timeout_s)
         if lease.settings is None:
@@ -157,7 +152,6 @@ class Pool:
         return self._keep(lease, warnings=warnings)
 
     def release(self, lease: Lease) -> tuple[str, ...]:
-        """Clear the VF, restore its former driver and values, and end the lease."""
         try:
             lease = self._records.held(lease)
         except NotLeasedError:
@@ -175,16 +169,13 @@ class Pool:
         return warnings
 
     def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
-        """Make a macvtap for the standby on the PF of a claimed VF."""
         lease = self._records.held(lease)
         return macvtap.create(self._links, lease.vf, self._port(lease).pf, name, mac)
 
     def open_standby(self, standby: Standby) -> tuple[str, ...]:
-        """Have the host forward this MAC to the standby."""
         return standby_forwarding.enable(self._links, standby, self._pfs())
 
     def close_standby(self, standby: Standby) -> tuple[str, ...]:
-        """Undo ``open_standby``."""
         return standby_forwarding.disable(self._links, standby, self._pfs())
 
     def _restore_driver(self, lease: Lease) -> tuple[str, ...]:
@@ -293,8 +284,7 @@ class Pool:
 class InThread(Forwarder):
     """The operations of ``VfPool`` on a ``Pool`` that ``make`` makes in a thread of its own.
 
-    A call that is cancelled goes on in the thread until its bounded end; the next
-    one waits for it.
+    A cancelled call goes on in the thread until its bounded end; the next one waits for it.
     """
 
     def __init__(self, make: Callable[[], Pool]) -> None:
@@ -328,7 +318,7 @@ def pool_in_thread(make: Callable[[], Pool]) -> LocalVfPool:
 def host_pool(state_dir: Path, *, close_timeout_s: float = CLOSE_TIMEOUT_S) -> LocalVfPool:
     """Return the pool of this host, with its leases below ``state_dir``.
 
-    A process that has a VF open is waited for as long as ``close_timeout_s``.
+    ``close_timeout_s`` is the longest wait for a process that has a VF open.
     """
 
     def make() -> Pool:

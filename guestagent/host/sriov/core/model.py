@@ -201,7 +201,7 @@ class Vf:
     """A VF and its user: each of ``lease``, ``user`` and ``host_use`` excludes others.
 
     ``state`` is None if the PF does not report it. ``host_use`` describes the use by this host:
-    an interface that is up, or one that cannot be read.
+    an interface that is up or cannot be read.
     ``group_mates`` are other devices of the IOMMU group that keep vfio from it.
     """
 
