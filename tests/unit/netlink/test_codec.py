@@ -70,6 +70,6 @@ def test_values_are_decoded_by_their_type() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["eth0", "caf\u00e9", "\udcff"])
+@pytest.mark.parametrize("name", ["eth0", "\u00e9", "\udcff"])
 def test_a_name_is_encoded_as_the_command_line_decoded_it(name: str) -> None:
     assert string(name) == name.encode(errors="surrogateescape") + b"\0"
