@@ -2,7 +2,7 @@
 
 ::
 
-    build/demo/report.json               what was lost, in which phase, and what took how long
+    build/demo/report.json               lost packets and duration of each phase
     build/demo/timeline.svg  .png        the same as a picture
     build/demo/logs/                     consoles, journals, QEMU, the host helper, the probe
 

@@ -1,4 +1,4 @@
-"""One run of the demonstration: what it measured, whether that is a pass, and its report."""
+"""One run of the demonstration: its measurements, the verdict, and the report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DemoRun:
     active_port: dict[str, str]
 
     def problems(self) -> Iterator[str]:
-        """Yield what is not as it must be."""
+        """Yield the reasons why the run is no pass."""
         if self.active_port != EXPECTED_PORTS:
             yield f"active port {self.active_port}"
         if not self.probe.tcp.survived:

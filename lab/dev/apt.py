@@ -81,7 +81,7 @@ def download(package: str, directory: Path) -> None:
 
 
 def need_qemu() -> None:
-    """Install QEMU unless there is one that is new enough, from backports where it must be.
+    """Install QEMU unless a recent one is there, from backports if no other suite has it.
 
     :raise SystemLacksError: it is missing and cannot be installed.
     """

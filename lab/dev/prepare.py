@@ -52,7 +52,7 @@ class Need(Enum):
 
 
 def prepare(needs: Collection[Need]) -> None:
-    """Install what is missing of ``needs``, and make or update the virtual environment.
+    """Install the missing programs of ``needs``, and make or update the virtual environment.
 
     :raise SystemLacksError: something is missing and cannot be installed; the text says what.
     """
@@ -91,7 +91,7 @@ _PROVIDERS: dict[Need, Callable[[], None]] = {
 def _need_venv() -> None:
     """Make the virtual environment unless it is that of these tools, this Python and this place.
 
-    Its stamp has two lines: where the checkout lies, and a hash of what was installed.
+    Its stamp has two lines: the path of the checkout, and a hash of the requirements.
     """
     inputs = [path.read_bytes() for path in (ROOT / "pyproject.toml", CONSTRAINTS)]
     digest = hashlib.sha256(b"\n".join([*inputs, sys.version.encode()])).hexdigest()

@@ -50,7 +50,7 @@ def answer(port: int, lock: threading.Lock, request: dict[str, Any]) -> None:
 
 
 def execute(request: dict[str, Any]) -> dict[str, Any]:
-    """Run one command; what it leaves in the background lives on."""
+    """Run one command; its background processes live on."""
     process = subprocess.Popen(
         ["/bin/bash", "-c", request["script"]],
         stdin=subprocess.PIPE,

@@ -116,7 +116,7 @@ class Image:
 def ensure_image(
     flavour: Flavour = PLAIN, *, with_agent: bool = True, packages: tuple[str, ...] = ()
 ) -> Image:
-    """Return the image of the current sources, making what is not cached.
+    """Return the image of the current sources, made unless it is cached.
 
     ``packages`` are installed besides those that every guest of the flavour has. A failure
     leaves no half-made image behind.

@@ -1,7 +1,7 @@
 """Trees of Debian packages, from the mirror that this machine's own Debian comes from.
 
-How this machine reaches its mirror (proxies, certificates, the mirror's address) is used and
-stays out of what is made.
+The settings by which this machine reaches its mirror (proxies, certificates, address) are used and
+stay out of the trees.
 """
 
 from __future__ import annotations

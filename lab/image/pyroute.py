@@ -25,7 +25,7 @@ def installed() -> Path:
 
 
 def fetched(version: str) -> Path:
-    """Return the directory of one version, fetching what is not cached.
+    """Return the directory of one version, fetched unless it is cached.
 
     :raise SystemLacksError: pip failed.
     """

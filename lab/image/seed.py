@@ -17,7 +17,7 @@ executable, NetworkManager's profiles are root's alone (it ignores others)."""
 
 
 def write_initrd(target: Path, *, image_initrd: Path, files: Files) -> None:
-    """Write an initramfs that carries ``files`` besides what is in ``image_initrd``."""
+    """Write an initramfs with the content of ``image_initrd`` and ``files``."""
     initrd = image_initrd.read_bytes()
     target.write_bytes(initrd + bytes(-len(initrd) % 512) + archive(files))
 

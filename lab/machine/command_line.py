@@ -1,7 +1,7 @@
 """QEMU's command line for a guest of the lab, the same wherever that QEMU runs. Pure.
 
 A state that was saved by one QEMU is loaded by another one only if both have the same devices, so
-there is one place where they are named; what is behind them, sockets and wires, may differ.
+they are named in one place. The sockets and wires behind them may differ.
 """
 
 from __future__ import annotations

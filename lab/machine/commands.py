@@ -28,7 +28,7 @@ class Completed:
     """The result of one command."""
 
     code: int | None
-    """The exit code; None for one that was killed because its time was over."""
+    """The exit code; None for a command that was killed at its time limit."""
     stdout: str
     stderr: str
 
@@ -62,7 +62,7 @@ class Commands:
     def run(self, script: str, *, stdin: str = "", timeout_s: float) -> Completed:
         """Run a bash script as root and wait for its end.
 
-        Also waits for what it leaves in the background with its stdout or stderr.
+        Also waits for background processes that hold its stdout or stderr.
         After ``timeout_s`` it is killed; a guest that does not even tell this within ten
         seconds more is held to be stuck.
 

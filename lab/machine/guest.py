@@ -15,7 +15,7 @@ COMMAND_TIMEOUT_S = 180.0
 
 
 class CommandGuest:
-    """A guest that runs commands; what it is made of is ``setup``."""
+    """A guest that runs commands; ``setup`` describes its devices and files."""
 
     patience = 1.0
     """By what this guest's time for a command is longer than that of an ordinary one."""

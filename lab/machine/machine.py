@@ -297,7 +297,7 @@ class Machine(CommandGuest):
         return self._process.poll() is None
 
     def wait_exit(self) -> int:
-        """Wait until QEMU ends by itself and return its exit code."""
+        """Wait until QEMU exits unasked and return its exit code."""
         return self._process.wait()
 
     # -- start ---------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class NicPair:
     index: int = 0
     vf_at_boot: bool = False
     failover: bool = False
-    """The guest's kernel makes the pair by itself: QEMU's ``failover=on``, net_failover."""
+    """The guest's kernel makes the pair: QEMU's ``failover=on``, net_failover."""
 
     @property
     def mac(self) -> str:

@@ -89,7 +89,7 @@ def migrate(
 ) -> Report:
     """Run ``guestagent-host migrate`` to its end; its stderr goes to ``log`` line by line.
 
-    :raise PeerError: it ended without a report; the text says what it said instead.
+    :raise PeerError: it ended without a report; the text has its output.
     """
     state = description.parent / "state"
     argv = [str(PROGRAM), "migrate", "--json", "--state-dir", str(state), str(description)]

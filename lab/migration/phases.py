@@ -16,7 +16,7 @@ ROUND_TRIP_S = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossPhase:
-    """A stretch of time (host's clock) and what was lost of what was sent in it."""
+    """A stretch of time (host's clock) and the losses among packets sent in it."""
 
     name: str
     begin_s: float

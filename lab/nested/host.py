@@ -47,7 +47,7 @@ CLOCK_TRIES = 10
 LATE_S = 0.5
 """By how much a guest inside is late to take what has come for it while its memory is copied: what
 waits for it in its host when it stops is lost as if it had come then."""
-# What is emulated copies memory at a few MiB a second, so that the last of it takes seconds.
+# An emulated host copies memory at a few MiB a second, so the last of it takes seconds.
 _LIMITS = """
 [timeouts]
 command_s = 60

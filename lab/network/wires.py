@@ -188,7 +188,7 @@ class Network:
         self._ip(f"link set {port} master {bridge} txqueuelen {QUEUE_PACKETS} up")
 
     def _silence(self, link: str) -> None:
-        """Keep the namespace's own IPv6 off a link: it would talk there by itself."""
+        """Keep the namespace's own IPv6 off a link, where it would send packets."""
         self._ip(f"link set {link} addrgenmode none")
 
     def _ip(self, arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""From what both ends noted to what was lost, and when. Pure."""
+"""Account of lost packets: matches the records of sender and receiver, with times. Pure."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Flow:
         return sum(begin_s <= at_s < end_s for at_s in self.sent_at_s)
 
     def duplicates_between(self, begin_s: float, end_s: float) -> int:
-        """Return how many duplicates arrived of what was sent in ``[begin_s, end_s)``."""
+        """Return the number of duplicates of packets that were sent in ``[begin_s, end_s)``."""
         return sum(begin_s <= at_s < end_s for at_s in self.repeated_at_s)
 
 
 def account(name: str, sent_at_s: Sequence[float], received: Sequence[int]) -> Flow:
-    """Compare what was sent (times by sequence number) with the numbers that arrived."""
+    """Compare the packets sent (times by sequence number) with the numbers that arrived."""
     counts = Counter(received)
     lost = tuple(
         Loss(sequence=sequence, sent_at_s=at_s)

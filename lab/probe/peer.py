@@ -4,8 +4,8 @@ One thread does everything, slot by slot, so that nothing holds up anything else
 stdin, a word a line, and answers each with the same word, the last one with a JSON object:
 
 - ``send``: connect by TCP and begin to send.
-- ``stop``: send no more; what is under way still counts.
-- ``close``: take what is still to come by TCP, for ``REST_S`` at most, and close the connection,
+- ``stop``: send no more; packets under way still count.
+- ``close``: receive the rest of the TCP stream, for ``REST_S`` at most, and close the connection,
   before the guest's side ends.
 - ``report``: write down everything and end.
 """
@@ -160,7 +160,7 @@ class Stream:
         self.connection.close()
 
     def drain(self) -> None:
-        """Take what was echoed; time in which all was echoed already is no stall."""
+        """Receive echoed bytes. Time in which no echo is outstanding is no stall."""
         if not self._open:
             return
         now = time.monotonic_ns()
@@ -199,7 +199,7 @@ class Peer:
         self._chunks: Pacer | None = None
 
     def run(self) -> None:
-        """Send and drain until told to report."""
+        """Send and drain until the word ``report``."""
         drained_s = 0.0
         while True:
             if select.select([sys.stdin], [], [], 0)[0]:

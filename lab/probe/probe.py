@@ -34,7 +34,7 @@ VF_DRIVERS = {"e1000e", "igbvf"}
 MEET_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 
-# Where in the kernel each process of the guest's side is, and what it said.
+# The position in the kernel of each process of the guest's side, and its output.
 WHAT_HOLDS_IT = (
     "cat /run/lab-probe.log; uptime; cat /proc/interrupts | grep LOC; "
     f"for pid in $(pgrep -f {GUEST_PROGRAM}); do "
@@ -199,7 +199,7 @@ class Probe:
         self._tell("send")
 
     def stop(self, machine: CommandGuest, *, pauses: Sequence[Pause] = ()) -> Result:
-        """End sending, wait for what is under way, and return what was seen.
+        """End sending, wait for the packets under way, and return the result.
 
         ``machine`` is the one that the guest runs on now, ``pauses`` are the times in which it
         was stopped (a migration's downtime).
