@@ -53,8 +53,8 @@ class FakeKernel:
     set_neighbours: dict[int, list[Neighbour]] = field(default_factory=dict)
     tuned: dict[str, dict[str, str]] = field(default_factory=lambda: {"default": DEFAULTS})
     """Settings below /proc/sys/net that were written, by the name of a link."""
-    in_the_way: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    held_back: dict[int, int] = field(default_factory=dict)
+    unmovable_parts: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    tx_backlogs: dict[int, int] = field(default_factory=dict)
     """Packets that are queued for transmission on a link."""
     answering: set[str] = field(default_factory=set)
     """Neighbours that answer when they are solicited."""
@@ -106,7 +106,7 @@ class FakeKernel:
         upper = self.table.pop(ifindex).upper
         self.owned.pop(ifindex, None)
         self.routed.pop(ifindex, None)
-        self.held_back.pop(ifindex, None)
+        self.tx_backlogs.pop(ifindex, None)
         if upper is not None:
             self._left(upper)
 
@@ -162,10 +162,10 @@ class FakeKernel:
         return Setting(key=RP_FILTER, value="0") not in self.settings(name)
 
     def unmovable(self, ifindex: int) -> tuple[str, ...]:
-        return self.in_the_way.get(ifindex, ())
+        return self.unmovable_parts.get(ifindex, ())
 
     def tx_backlog(self, ifindex: int) -> int:
-        return self.held_back.get(ifindex, 0)
+        return self.tx_backlogs.get(ifindex, 0)
 
     def create_bond(
         self,

@@ -164,7 +164,7 @@ def results(machine: Host) -> Json:
     for version in VERSIONS:
         # Without a directory of that name, Python finds the version of the guest.
         python = f"cd {TREE} && PYTHONPATH={TREE}/{version}:{PATH} python3 -B"
-        shown = machine.guest.run(f'{python} -W ignore -c "{SHOW_VERSION}"', timeout_s=120)
+        shown = machine.guest.run(f'{python} -W ignore -c "{SHOW_VERSION}"', timeout_s=300)
         command = f"{python} -m tests.contract.vf_pool_in_guest {machine.pf}"
         claims = machine.guest.run_json(command, timeout_s=900)
         found[version] = {"shown": shown, "claims": claims}

@@ -40,10 +40,10 @@ class FakeGround:
         self._kernel.ruled.append(Rule(family=socket.AF_INET, iif=name, rest="any"))
 
     def hold_back(self, ifindex: int) -> None:
-        self._kernel.held_back[ifindex] = 1
+        self._kernel.tx_backlogs[ifindex] = 1
 
     def attach(self, ifindex: int) -> None:
-        self._kernel.in_the_way[ifindex] = ("has the queueing discipline pfifo",)
+        self._kernel.unmovable_parts[ifindex] = ("has the queueing discipline pfifo",)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -111,7 +111,7 @@ def test_a_move_that_the_kernel_refuses_is_taken_back(method: str) -> None:
 def test_a_nic_with_what_cannot_be_moved_is_left_alone_until_the_next_boot() -> None:
     system = FakeSystem()
     standby, vf = in_use(system)
-    system.kernel.in_the_way[standby] = ("has an XDP program",)
+    system.kernel.unmovable_parts[standby] = ("has an XDP program",)
     outcome = system.engine().converge()
     assert (outcome.plan.actions, outcome.plan.waiting) == ((), ())
     (refusal,) = outcome.plan.refusals

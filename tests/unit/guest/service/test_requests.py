@@ -63,8 +63,8 @@ class FakeAgent(Agent):
         """Return the packets that are queued on the VF, fewer at each poll."""
         left = self.system.engine().tx_backlog(ifindexes)
         self.polls.append(left)
-        for ifindex in ifindexes & self.system.kernel.held_back.keys():
-            self.system.kernel.held_back[ifindex] -= 1
+        for ifindex in ifindexes & self.system.kernel.tx_backlogs.keys():
+            self.system.kernel.tx_backlogs[ifindex] -= 1
         return left
 
     async def announce(self, pairs: tuple[Pair, ...]) -> int:
@@ -104,7 +104,7 @@ def test_switching_to_the_standby_holds_the_pair_and_says_what_was_seen(agent: F
 def test_the_standby_is_confirmed_when_the_vf_has_sent_what_it_was_given(
     agent: FakeAgent,
 ) -> None:
-    agent.system.kernel.held_back[agent.system.kernel.named("ens3").ifindex] = 3
+    agent.system.kernel.tx_backlogs[agent.system.kernel.named("ens3").ifindex] = 3
     ask(agent, "switch", to="standby")
     assert agent.polls == [3, 2, 1, 0]
 
@@ -113,7 +113,7 @@ def test_a_vf_that_sends_nothing_any_more_does_not_keep_the_guest_on_it(
     agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("guestagent.guest.service.requests.DRAIN_TIMEOUT_S", 0.0)
-    agent.system.kernel.held_back[agent.system.kernel.named("ens3").ifindex] = 1_000_000
+    agent.system.kernel.tx_backlogs[agent.system.kernel.named("ens3").ifindex] = 1_000_000
     answer = ask(agent, "switch", to="standby")
     assert [pair["active"] for pair in answer["pairs"]] == ["standby"]
     assert "does not transmit" in caplog.text
