@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def operate(
             if problem is not None:
                 state = _not_begun(state, problem, facts)
                 return OperationResult(state=state, spans=(), moments=(), figures=None)
-        with _closing(Journal.begin(directory, _began(vm, command))) as journal:
+        with closing(Journal.begin(directory, _began(vm, command))) as journal:
             state = replace(state, operation=journal.path.stem)
             return asyncio.run(_drive(vm, state, journal, state_dir, observer))
 
@@ -123,20 +123,16 @@ def order(
 
     Raises as ``recover`` does, and ConflictError when none is prepared.
     """
-    with vm_lock(state_dir, vm.name):
-        operation = newest(state_dir / vm.name)
-        state = None if operation is None or operation.finished else operation.state
-        if operation is None or state is None:
+    with _unfinished(vm, state_dir) as found:
+        if found is None:
             raise ConflictError(
                 f"{vm.name}: no migration is prepared",
                 hint="guestagent-host prepare comes first, with the same --state-dir",
             )
+        operation, state = found
         if state.phase is not Phase.PREPARED:
             raise unfinished(operation)
-        vm = _on_its_host(vm, operation)
-        _must_describe(vm, state)
-        with _closing(Journal.resume(operation, _began(vm, wanted))) as journal:
-            return asyncio.run(_drive(vm, ordered(state, wanted), journal, state_dir, observer))
+        return _resume(vm, operation, wanted, ordered(state, wanted), state_dir, observer)
 
 
 def recover(vm: Vm, state_dir: Path, *, observer: ProgressListener) -> OperationResult | None:
@@ -145,40 +141,50 @@ def recover(vm: Vm, state_dir: Path, *, observer: ProgressListener) -> Operation
     Raises as ``operate`` does, and ConfigurationError when the description lacks a VF or an
     end of the operation.
     """
-    with vm_lock(state_dir, vm.name):
-        operation = newest(state_dir / vm.name)
-        state = None if operation is None or operation.finished else operation.state
-        if operation is None or state is None:
+    with _unfinished(vm, state_dir) as found:
+        if found is None:
             return None
-        vm = _on_its_host(vm, operation)
-        _must_describe(vm, state)
-        with _closing(Journal.resume(operation, _began(vm, "recover"))) as journal:
-            return asyncio.run(_drive(vm, resumed(state), journal, state_dir, observer))
+        operation, state = found
+        return _resume(vm, operation, "recover", resumed(state), state_dir, observer)
 
 
 def forget(vm: Vm, state_dir: Path) -> bool:
     """End the unfinished operation without querying anything; False when there is none."""
+    with _unfinished(vm, state_dir) as found:
+        if found is None:
+            return False
+        operation, state = found
+        with closing(Journal.resume(operation, _began(vm, "recover --forget"))) as journal:
+            journal.entered(replace(state, phase=Phase.FAILED))
+        return True
+
+
+@contextmanager
+def _unfinished(vm: Vm, state_dir: Path) -> Iterator[tuple[Operation, State] | None]:
+    """Hold the lock of a VM; the value is its unfinished operation with its state, if any."""
     with vm_lock(state_dir, vm.name):
         operation = newest(state_dir / vm.name)
         state = None if operation is None or operation.finished else operation.state
-        if operation is None or state is None:
-            return False
-        with _closing(Journal.resume(operation, _began(vm, "recover --forget"))) as journal:
-            journal.entered(replace(state, phase=Phase.FAILED))
-        return True
+        yield None if operation is None or state is None else (operation, state)
+
+
+def _resume(
+    vm: Vm,
+    operation: Operation,
+    command: str,
+    state: State,
+    state_dir: Path,
+    observer: ProgressListener,
+) -> OperationResult:
+    vm = _on_its_host(vm, operation)
+    _must_describe(vm, state)
+    with closing(Journal.resume(operation, _began(vm, command))) as journal:
+        return asyncio.run(_drive(vm, state, journal, state_dir, observer))
 
 
 def _began(vm: Vm, command: str) -> Began:
     host = None if vm.destination is None else vm.destination.host
     return Began(command=command, program=__version__, host=host)
-
-
-@contextmanager
-def _closing(journal: Journal) -> Iterator[Journal]:
-    try:
-        yield journal
-    finally:
-        journal.close()
 
 
 def _must_describe(vm: Vm, state: State) -> None:

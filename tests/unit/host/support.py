@@ -264,7 +264,7 @@ def play(
     asyncio.run(play_it())
 
 
-def told(outcome: OperationResult) -> str:
+def message_of(outcome: OperationResult) -> str:
     """Return the error message that the operator reads."""
     assert outcome.state.problem is not None
     return f"{outcome.state.problem.message} | {outcome.state.problem.hint}"

@@ -26,12 +26,12 @@ def limits_ms(ramp: DowntimeRamp, clock: Hand, *, seconds: float, passes: int) -
     return found
 
 
-def test_it_begins_short_and_never_above_the_limit() -> None:
+def test_the_first_limit_is_short_and_never_above_the_configured_one() -> None:
     assert first_limit_ms(300) == 10
     assert first_limit_ms(3) == 3
 
 
-def test_it_is_doubled_from_the_end_of_the_first_pass_until_the_limit() -> None:
+def test_the_limit_is_doubled_after_the_first_pass_up_to_the_configured_one() -> None:
     clock = Hand()
     ramp = DowntimeRamp(present_ms=10, limit_ms=300, clock=clock)
     assert limits_ms(ramp, clock, seconds=60, passes=1) == []
@@ -39,7 +39,7 @@ def test_it_is_doubled_from_the_end_of_the_first_pass_until_the_limit() -> None:
     assert limits_ms(ramp, clock, seconds=60, passes=9) == []
 
 
-def test_it_is_raised_where_no_second_pass_begins_although_nothing_is_left() -> None:
+def test_the_limit_is_raised_if_no_second_pass_begins_with_nothing_left() -> None:
     clock = Hand()
     ramp = DowntimeRamp(present_ms=10, limit_ms=300, clock=clock)
     assert ramp.raised_ms(passes=1, remaining_bytes=0) is None
@@ -47,7 +47,7 @@ def test_it_is_raised_where_no_second_pass_begins_although_nothing_is_left() -> 
     assert ramp.raised_ms(passes=1, remaining_bytes=0) == 20
 
 
-def test_it_goes_on_where_it_was() -> None:
+def test_a_ramp_continues_from_the_present_limit() -> None:
     clock = Hand()
     ramp = DowntimeRamp(present_ms=160, limit_ms=300, clock=clock)
     assert limits_ms(ramp, clock, seconds=7 * RAISE_EVERY_S, passes=2) == [300]

@@ -66,7 +66,7 @@ def test_a_guest_that_knows_of_no_pair_yet_is_waited_for(tmp_path: Path) -> None
     assert [item["request"] for item in requests] == ["switch", "wait"]
 
 
-def test_a_refusal_is_told_without_what_could_harm_a_terminal(tmp_path: Path) -> None:
+def test_a_refusal_is_shown_without_control_characters(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"no\?\[2J carrier"):
         talking(tmp_path, refusing, to_standby)
 
@@ -148,7 +148,7 @@ def test_qemu_ga_is_asked_where_the_channel_is_silent(tmp_path: Path) -> None:
         (None, PeerError),
     ],
 )
-def test_what_qemu_ga_brings_back_is_judged_like_any_answer(
+def test_the_output_of_guest_exec_is_checked_like_any_answer(
     tmp_path: Path, output: bytes | None, error: type[GuestAgentError]
 ) -> None:
     async def run() -> None:

@@ -50,7 +50,7 @@ def test_a_refusal_carries_the_words_of_qemu(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         (Fault.HANG_UP_BEFORE, "hung up"),
         (Fault.HANG_UP_AFTER, "hung up"),
@@ -60,10 +60,10 @@ def test_a_refusal_carries_the_words_of_qemu(tmp_path: Path) -> None:
         (Fault.DEEP, "cannot be read"),
     ],
 )
-def test_a_lost_answer_is_an_unknown_outcome(tmp_path: Path, fault: Fault, told: str) -> None:
+def test_a_lost_answer_is_an_unknown_outcome(tmp_path: Path, fault: Fault, message: str) -> None:
     async def conversation(qemu: FakeQemu, connection: Connection) -> None:
         qemu.faults = {"query-status": [fault]}
-        with pytest.raises(ConnectionLostError, match=told):
+        with pytest.raises(ConnectionLostError, match=message):
             await connection.execute("query-status", timeout_s=TIMEOUT_S)
         assert connection.ended
         with pytest.raises(ConnectionLostError, match="before query-status"):
@@ -185,7 +185,7 @@ def test_a_socket_that_nobody_serves_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("greeting", "told"),
+    ("greeting", "message"),
     [
         (b"", "did not greet within"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "no QMP session"),
@@ -193,7 +193,9 @@ def test_a_socket_that_nobody_serves_is_gone(tmp_path: Path) -> None:
         (b"[]\r\n", "no QMP session"),
     ],
 )
-def test_what_is_no_qemu_is_told_apart(tmp_path: Path, greeting: bytes, told: str) -> None:
+def test_a_socket_without_a_qemu_is_reported_as_such(
+    tmp_path: Path, greeting: bytes, message: str
+) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
         await reader.read()
@@ -205,7 +207,7 @@ def test_what_is_no_qemu_is_told_apart(tmp_path: Path, greeting: bytes, told: st
             timeout_s = TIMEOUT_S if greeting else 0.1  # it is over when something is said
             await Connection.open(tmp_path / "s", origin="QEMU", timeout_s=timeout_s)
 
-    with pytest.raises(PeerError, match=told) as caught:
+    with pytest.raises(PeerError, match=message) as caught:
         asyncio.run(scenario())
     assert caught.value.hint
 

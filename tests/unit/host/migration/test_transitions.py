@@ -248,7 +248,7 @@ def test_the_guest_is_asked_whether_it_uses_the_vf_it_was_given() -> None:
     assert unsure.warnings
 
 
-def test_a_guest_that_was_told_to_leave_is_told_to_come_back_when_the_unplug_fails() -> None:
+def test_a_guest_that_left_its_vf_is_asked_to_return_when_the_unplug_fails() -> None:
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
     refused = replace(plain(Phase.DETACH), tries=LIMITS.unplug_requests - 1)
     deciding = step(refused, REFUSED)
@@ -258,7 +258,7 @@ def test_a_guest_that_was_told_to_leave_is_told_to_come_back_when_the_unplug_fai
 
 
 @pytest.mark.parametrize("switched", [None, False])
-def test_a_guest_that_may_have_left_is_told_to_come_back(*, switched: bool | None) -> None:
+def test_a_guest_that_may_have_left_its_vf_is_asked_to_return(*, switched: bool | None) -> None:
     """False: it did not answer when it was asked. None: it was not asked."""
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
     deciding = replace(plain(Phase.DECIDE), switched=switched)
@@ -295,7 +295,7 @@ def test_a_migration_found_under_way_is_followed_if_it_is_ours() -> None:
     assert following.phase is Phase.DECIDE
 
 
-def test_what_was_wrong_first_is_what_is_reported() -> None:
+def test_the_first_problem_is_reported() -> None:
     first = replace(plain(Phase.DECIDE), problem=Finding(message="first", hint="do"))
     whole = replace(SOURCE_RUNS, devices=frozenset({"vf0", "vf1"}))
     following = step(first, BothViews(home=whole, away=WAITS))

@@ -68,7 +68,7 @@ def test_nothing_is_in_the_way_of_a_whole_pair(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_all_that_is_wrong_is_said_at_once_with_what_to_do(tmp_path: Path) -> None:
+def test_all_obstacles_are_reported_at_once_with_their_corrections(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.source.migration = "active"
         stage.source.can.discard("return-path")
@@ -188,7 +188,7 @@ def _smaller_mtu(stage: World) -> None:
         (_smaller_mtu, "0000:01:10.0 of pf0 carries MTU 1500, and the source's pf0 9000"),
     ],
 )
-def test_what_is_not_in_the_way_is_named_as_well(
+def test_warnings_are_reported_as_well(
     tmp_path: Path, way: Callable[[World], None], said: str
 ) -> None:
     async def scenario(stage: World) -> None:
@@ -233,7 +233,7 @@ def test_a_bus_that_is_no_pcie_port_is_left_to_the_attempt(tmp_path: Path) -> No
     play(tmp_path, scenario)
 
 
-def test_what_only_costs_something_is_a_warning(tmp_path: Path) -> None:
+def test_a_missing_vf_and_a_missing_bond_are_warnings(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.provide_vfs()
         for vf in stage.vf_hosts[End.DESTINATION].states:

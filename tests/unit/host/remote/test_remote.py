@@ -98,7 +98,7 @@ def test_the_death_of_the_far_end_is_asked_about_on_a_new_connection(
     play(tmp_path, scenario)
 
 
-def test_what_the_far_end_says_comes_as_the_error_that_it_was(tmp_path: Path) -> None:
+def test_an_error_of_the_far_end_keeps_its_class(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         to(stage, tmp_path)
         far = stage.remote
@@ -163,7 +163,7 @@ def test_a_far_end_that_is_none_is_an_error_in_bounded_time(
     assert not view.gone, "silence proves nothing"
 
 
-def test_what_ssh_said_last_is_why_nobody_answers() -> None:
+def test_the_last_line_of_ssh_is_the_reason_of_the_error() -> None:
     script = "echo welcome >&2; echo 'Permission denied (publickey).' >&2; exit 255"
     hello = Hello(vm="web1", sockets=Endpoint(qmp=Path("/q")), command_s=1.0)
 
@@ -272,7 +272,7 @@ def hello_to(directory: Path) -> bytes:
         b'{"v": 1, "id": 1, "call": "look", "arguments": []}\n',
     ],
 )
-def test_what_is_no_call_is_answered_with_an_error_and_goes_on(
+def test_a_malformed_call_gets_an_error_and_the_connection_stays(
     tmp_path: Path, line: bytes
 ) -> None:
     answers = serve(tmp_path, line, hello_to(tmp_path), rpc.request(2, "look", ()))
@@ -384,7 +384,7 @@ def test_migrate_goes_where_dest_says_and_recover_remembers_it(
 
 @pytest.mark.usefixtures("stage")
 @pytest.mark.parametrize("command", ["rollback", "recover"])
-def test_what_began_with_dest_goes_on_there_whatever_host_the_description_names(
+def test_an_operation_begun_with_dest_is_resumed_on_that_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     stand_in_for_ssh(tmp_path, monkeypatch)

@@ -86,7 +86,7 @@ def test_a_bar_is_drawn_in_place_and_closed(monkeypatch: pytest.MonkeyPatch) -> 
     assert rest == "web1: querying where the guest is now\n"
 
 
-def test_a_repeated_phase_is_told_once() -> None:
+def test_a_repeated_phase_is_shown_once() -> None:
     stream = io.StringIO()
     view = ProgressView("web1", stream=stream, clock=lambda: 0.0, bar=False)
     for _ in range(3):

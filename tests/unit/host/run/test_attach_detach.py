@@ -9,7 +9,7 @@ import pytest
 from guestagent.host.migration.state import Goal, Phase
 from guestagent.host.model import End
 from tests.fakes.qmp import Ending, Fault, Guest
-from tests.unit.host.support import World, assert_back_at_source, play, told
+from tests.unit.host.support import World, assert_back_at_source, message_of, play
 
 # --- the VF does not go ----------------------------------------------------------------------
 
@@ -40,8 +40,8 @@ def test_a_guest_that_keeps_its_vf_is_asked_three_times_and_stays(
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
         assert stage.source.asked_devices == ["vf0"] * 3
-        assert said in told(outcome)
-        assert "may still release the VF" in told(outcome)
+        assert said in message_of(outcome)
+        assert "may still release the VF" in message_of(outcome)
         assert "migrate" not in stage.source.commands
 
     play(tmp_path, scenario)
@@ -57,7 +57,7 @@ def test_a_vf_that_went_before_the_second_refused_comes_back(tmp_path: Path) -> 
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.FAILED
         assert set(stage.source.devices) == {"vf0", "vf1"}
-        assert "vf1" in told(outcome)
+        assert "vf1" in message_of(outcome)
 
     play(tmp_path, scenario, pairs=2)
 
@@ -113,8 +113,8 @@ def test_an_attach_that_fails_for_good_leaves_a_running_guest(tmp_path: Path) ->
         assert outcome.state.guest_at is End.DESTINATION
         assert outcome.state.attached == ("vf1",)
         assert stage.destination.run_state == "running"
-        assert "not attached: vf0" in told(outcome)
-        assert "attach --on destination" in told(outcome)
+        assert "not attached: vf0" in message_of(outcome)
+        assert "attach --on destination" in message_of(outcome)
 
     play(tmp_path, scenario, pairs=2)
 
@@ -175,7 +175,7 @@ def test_an_attach_to_a_qemu_that_waits_for_a_guest_is_refused(tmp_path: Path) -
         stage.source.devices.clear()
         outcome = await stage.drive(Goal.ATTACH)
         assert outcome.state.phase is Phase.FAILED
-        assert "the guest is not here" in told(outcome)
+        assert "the guest is not here" in message_of(outcome)
         assert stage.source.devices == {}
 
     play(tmp_path, scenario)

@@ -16,7 +16,7 @@ from guestagent.host.sriov.core.model import Lease
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending, Fault, Guest
 from tests.fakes.sriov import FakeVfPool
-from tests.unit.host.support import FAR_S, World, assert_back_at_source, play, told
+from tests.unit.host.support import FAR_S, World, assert_back_at_source, message_of, play
 
 # --- the connection is lost ------------------------------------------------------------------
 
@@ -31,7 +31,7 @@ def test_an_unplug_whose_answer_is_lost_ends_with_the_vf_at_the_source(
             stage.shorten(command_s=0.5)
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
-        assert "device_del" in told(outcome)
+        assert "device_del" in message_of(outcome)
 
     play(tmp_path, scenario)
 
@@ -81,8 +81,8 @@ def test_a_source_that_ends_with_the_guest_nowhere_is_unknown(tmp_path: Path) ->
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.UNKNOWN
         assert outcome.state.guest_at is None
-        assert "source: QEMU has ended" in told(outcome)
-        assert "destination: guest inmigrate" in told(outcome)
+        assert "source: QEMU has ended" in message_of(outcome)
+        assert "destination: guest inmigrate" in message_of(outcome)
         assert "cont" not in stage.destination.commands
 
     play(tmp_path, scenario)
@@ -134,7 +134,7 @@ def test_leases_that_cannot_be_changed_leave_no_guest_half_way(
         stage.provide_vfs()
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
-        assert str(error) in told(outcome)
+        assert str(error) in message_of(outcome)
 
     monkeypatch.setattr(FakeVfPool, "withdraw", withdraw)
     play(tmp_path, scenario)
@@ -188,7 +188,7 @@ def test_a_cancelled_migration_ends_as_it_began(tmp_path: Path, phase: Phase) ->
         stage.watcher.cancel_in = phase
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
-        assert "cancelled by the operator" in told(outcome)
+        assert "cancelled by the operator" in message_of(outcome)
         assert (stage.source.migration == "cancelled") is (phase is Phase.MIGRATE)
 
     play(tmp_path, scenario)
@@ -227,7 +227,7 @@ def test_a_cancelled_attach_says_that_the_guest_runs(tmp_path: Path) -> None:
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.FAILED
         assert outcome.state.guest_at is End.DESTINATION
-        assert "runs there on its standby NIC" in told(outcome)
+        assert "runs there on its standby NIC" in message_of(outcome)
 
     play(tmp_path, scenario)
 

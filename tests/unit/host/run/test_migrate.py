@@ -13,7 +13,7 @@ from guestagent.host.model import End
 from guestagent.host.sriov.core.model import LeaseOwner, Process, Want
 from tests.fakes.qmp import Ending, Fault
 from tests.fakes.sriov import CLEAN, FakeVfPool
-from tests.unit.host.support import MAC, World, assert_back_at_source, play, told
+from tests.unit.host.support import MAC, World, assert_back_at_source, message_of, play
 
 # --- the good end ----------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ def test_a_migration_that_fails_leaves_its_settings_to_nobody(
     play(tmp_path, scenario)
 
 
-def test_what_the_guest_needs_to_move_is_asked_of_both_sides(tmp_path: Path) -> None:
+def test_the_capabilities_of_a_migration_are_set_at_both_ends(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         settings = replace(stage.vm.migration, auto_converge=True, multifd_channels=4)
         stage.vm = replace(stage.vm, migration=settings)
@@ -265,8 +265,8 @@ def test_a_failed_migration_gives_the_vf_back(tmp_path: Path) -> None:
         stage.source.ending = Ending.FAILS
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
-        assert "Broken pipe" in told(outcome)
-        assert "destination: QEMU has ended" in told(outcome)
+        assert "Broken pipe" in message_of(outcome)
+        assert "destination: QEMU has ended" in message_of(outcome)
 
     play(tmp_path, scenario)
 
@@ -307,7 +307,7 @@ def test_a_refused_migration_gives_the_vf_back(tmp_path: Path, end: End, command
         qemu.faults = {command: [Fault.REFUSE]}
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
-        assert f"refused {command}" in told(outcome)
+        assert f"refused {command}" in message_of(outcome)
 
     play(tmp_path, scenario)
 
@@ -318,7 +318,7 @@ def test_a_migration_that_takes_too_long_is_cancelled(tmp_path: Path) -> None:
         stage.vm = replace(stage.vm, migration=replace(stage.vm.migration, timeout_s=0.1))
         outcome = await stage.drive()
         assert_back_at_source(stage, outcome)
-        assert "has not ended within 0.1 s" in told(outcome)
+        assert "has not ended within 0.1 s" in message_of(outcome)
 
     play(tmp_path, scenario)
 
@@ -358,7 +358,7 @@ def test_a_side_that_is_not_ready_is_named_and_nothing_changed(
         stage.source.ending = Ending.NEVER
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.FAILED
-        assert said in told(outcome)
+        assert said in message_of(outcome)
         assert stage.source.asked_devices == []
         assert (qemu.run_state, qemu.migration) == (run_state, migration)
 
@@ -370,7 +370,7 @@ def test_a_destination_that_has_the_vf_already_is_refused(tmp_path: Path) -> Non
         stage.destination.devices["vf0"] = {"driver": "e1000e", "bus": "rp2"}
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.FAILED
-        assert "vf0 is there already" in told(outcome)
+        assert "vf0 is there already" in message_of(outcome)
         assert stage.source.asked_devices == []
 
     play(tmp_path, scenario)
@@ -382,7 +382,7 @@ def test_a_qemu_that_is_not_there_is_named(tmp_path: Path, end: End) -> None:
         (stage.source if end is End.SOURCE else stage.destination).end()
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.FAILED
-        assert f"{end}: QEMU has ended" in told(outcome)
+        assert f"{end}: QEMU has ended" in message_of(outcome)
         assert stage.source.asked_devices == []
 
     play(tmp_path, scenario)

@@ -66,7 +66,7 @@ def test_a_migration_is_not_cancelled_once_post_copy_has_begun(tmp_path: Path) -
     play(tmp_path, scenario)
 
 
-def test_nor_while_post_copy_is_about_to_begin(
+def test_a_migration_is_not_cancelled_while_post_copy_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """QEMU takes the request at once and heeds it later; in between, its status says active."""
@@ -83,7 +83,7 @@ def test_nor_while_post_copy_is_about_to_begin(
     play(tmp_path, scenario)
 
 
-def test_a_post_copy_that_is_paused_is_told_of_at_once_and_followed(
+def test_a_paused_post_copy_is_reported_at_once_and_followed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its network has gone: the guest stands still, and only an operator can let it go on."""

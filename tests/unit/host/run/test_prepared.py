@@ -14,7 +14,7 @@ from guestagent.host.run.driver import OperationResult
 from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending
 from tests.unit.host.run.test_recover import assert_vfs_are_given_back, assert_whole
-from tests.unit.host.support import FAR_S, KilledError, Notebook, World, play, told
+from tests.unit.host.support import FAR_S, KilledError, Notebook, World, message_of, play
 
 
 async def prepare(stage: World) -> OperationResult:
@@ -114,28 +114,30 @@ def test_a_source_that_was_ended_after_the_migration_is_no_hindrance(tmp_path: P
     play(tmp_path, scenario)
 
 
-def test_what_cannot_be_yet_leaves_it_prepared(tmp_path: Path) -> None:
+def test_complete_and_rollback_are_refused_until_the_guest_is_where_they_need_it(
+    tmp_path: Path,
+) -> None:
     async def scenario(stage: World) -> None:
         prepared = await prepare(stage)
         early = await order(stage, prepared, Order.COMPLETE)
         assert early.state.phase is Phase.PREPARED
-        assert "rollback" in told(early)
+        assert "rollback" in message_of(early)
         stage.source.ending = Ending.NEVER
         await migrate(stage, follow=False)
         for wanted in Order:
             moving = await order(stage, early, wanted)
             assert moving.state.phase is Phase.PREPARED
-            assert "when its migration has ended" in told(moving)
+            assert "when its migration has ended" in message_of(moving)
         stage.source.ending = Ending.STAYS_STOPPED
         await followed(stage)
         stopped = await order(stage, moving, Order.COMPLETE)
         assert stopped.state.phase is Phase.PREPARED
-        assert "let the guest run there" in told(stopped)
+        assert "let the guest run there" in message_of(stopped)
         assert "cont" not in stage.destination.commands, "its orchestrator starts it"
         stage.destination.run_state = "running"
         late = await order(stage, stopped, Order.ROLLBACK)
         assert late.state.phase is Phase.PREPARED
-        assert "the guest has arrived" in told(late)
+        assert "the guest has arrived" in message_of(late)
         assert stage.destination.devices == {}
         done = await order(stage, late, Order.COMPLETE)
         assert done.state.phase is Phase.DONE

@@ -18,7 +18,7 @@ from tests.fakes.guest import FakeGuest
 from tests.fakes.qmp import Ending, FakeQemu, Fault, Guest
 from tests.fakes.sriov import CLEAN
 from tests.unit.host.migration.test_transitions import state
-from tests.unit.host.support import EAGER, MAC, KilledError, Notebook, World, play, told
+from tests.unit.host.support import EAGER, MAC, KilledError, Notebook, World, message_of, play
 
 
 async def recover(stage: World) -> OperationResult | None:
@@ -245,19 +245,19 @@ def test_where_both_qemus_have_ended_there_is_nothing_to_recover(tmp_path: Path)
         assert outcome is not None
         assert outcome.state.phase is Phase.FAILED
         assert outcome.state.guest_at is None
-        assert "no guest is left" in told(outcome)
+        assert "no guest is left" in message_of(outcome)
 
     play(tmp_path, scenario)
 
 
-def test_what_could_not_be_proved_is_recovered_once_it_can_be(tmp_path: Path) -> None:
+def test_an_unproved_operation_is_recovered_once_the_location_is_provable(tmp_path: Path) -> None:
     async def scenario(stage: World) -> None:
         stage.source.ending = Ending.FAILS_STOPPED
         stage.source.faults = {"cont": [Fault.REFUSE] * 99}
         stage.limits = replace(EAGER, polls=4)
         outcome = await stage.drive()
         assert outcome.state.phase is Phase.UNKNOWN
-        assert "guestagent-host recover" in told(outcome)
+        assert "guestagent-host recover" in message_of(outcome)
         stage.source.faults.clear()
         recovered = await recover(stage)
         assert recovered is not None

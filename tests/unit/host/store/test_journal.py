@@ -103,12 +103,12 @@ def test_an_event_comes_back_as_it_was(event: Event) -> None:
         {"limits": None},
     ],
 )
-def test_what_is_no_state_is_told(change: dict[str, object]) -> None:
+def test_an_entry_that_is_no_state_is_reported(change: dict[str, object]) -> None:
     with pytest.raises(JsonError):
         codec.typed(State, {**codec.plain(LATER), **change})
 
 
-def test_a_state_that_lacks_a_member_is_told() -> None:
+def test_a_state_without_a_member_is_reported() -> None:
     document = codec.plain(FIRST)
     del document["home_vfs"]
     with pytest.raises(JsonError, match="lacks home_vfs"):
@@ -135,7 +135,7 @@ def test_all_lines_come_back_with_their_times(tmp_path: Path) -> None:
     assert operation.command == "migrate"
 
 
-def test_it_stands_after_what_the_last_effect_came_to(tmp_path: Path) -> None:
+def test_the_state_follows_from_the_result_of_the_last_effect(tmp_path: Path) -> None:
     write(tmp_path, FIRST, end=Cancel())
     operation = newest(tmp_path)
     assert operation is not None
