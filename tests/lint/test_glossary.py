@@ -15,9 +15,9 @@ CODE = ("guestagent", "lab", "packaging", "tests")
 COLUMNS = 5
 
 # Numbers that only fall: lower them with each change that makes them smaller.
-SHARED_CLASS_NAMES = 6
-RELATIVE_DOCSTRINGS = 71
-VAGUE_PHRASES_IN_CODE = 13
+SHARED_CLASS_NAMES = 2
+RELATIVE_DOCSTRINGS = 5
+VAGUE_PHRASES_IN_CODE = 3
 VAGUE = re.compile(
     r"\b(?:in words(?=[,;]|\.(?!\w))|came to|way of frames|belongings|off limits|not its matter"
     r"|of the user's)\b",
