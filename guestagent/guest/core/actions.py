@@ -14,9 +14,9 @@ from guestagent.guest.core.link import PortRef
 from guestagent.guest.core.policy import BondOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Action:
-    """One step for one bond."""
+    """One step for one bond; what else a step needs is named in the call."""
 
     bond: str
     reason: str

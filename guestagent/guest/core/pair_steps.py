@@ -95,10 +95,10 @@ class PairPlanner:
         yield from port_changes
         yield from self._complete()
         if files and self._is_complete:
-            yield act.ReloadStack(bond=self.bond, reason="its configuration has changed")
+            yield act.ReloadStack(self.bond, "its configuration has changed")
         state = self._state
         if not port_changes and state is not None and state.all_ports_active and state.path_stable:
-            yield act.SetAllPortsActive(bond=self.bond, on=False, reason="the path has settled")
+            yield act.SetAllPortsActive(self.bond, "the path has settled", on=False)
         # Last, so that a full disk keeps the pair from nothing else.
         yield from self._remember()
 
@@ -108,9 +108,7 @@ class PairPlanner:
             for item in self.snapshot.remembered
         )
         if not known and self.pair.vf is not None:
-            yield act.RememberPair(
-                bond=self.bond, mac=self.pair.mac, reason="a boot without the VF needs it"
-            )
+            yield act.RememberPair(self.bond, "a boot without the VF needs it", mac=self.pair.mac)
 
     def _write_stack_files(self) -> Iterator[act.Action]:
         """Give the stack the bond's files when the bond is about to take over.
@@ -122,10 +120,10 @@ class PairPlanner:
         for file in self.snapshot.stack_files.get(self.bond, ()):
             if not file.in_place:
                 yield act.WriteStackFile(
-                    bond=self.bond,
+                    self.bond,
+                    "the owner of the addresses must know the bond",
                     path=file.path,
                     content=file.content,
-                    reason="the owner of the addresses must know the bond",
                 )
 
     def _create(self) -> Iterator[act.Action]:
@@ -134,19 +132,19 @@ class PairPlanner:
         for file in self.snapshot.stack_files.get(self.bond, ()):
             if file.pre_takeover_content is not None and self._standby_in_use:
                 yield act.WriteStackFile(
-                    bond=self.bond,
+                    self.bond,
+                    f"{self.pair.standby.name} has its addresses still",
                     path=file.path,
                     content=file.pre_takeover_content,
                     until_takeover=True,
-                    reason=f"{self.pair.standby.name} has its addresses still",
                 )
         yield act.CreateBond(
-            bond=self.bond,
+            self.bond,
+            "the pair has none",
             mac=self.pair.mac,
             mtu=self.pair.standby.mtu,
             options=self.policy.of_pair(self.pair.mac).options,
             ipv6_autoconf=self._created_with_ipv6,
-            reason="the pair has none",
         )
 
     @property
@@ -170,10 +168,7 @@ class PairPlanner:
         due = self.pair.bond is None or self.stage is not Stage.PREPARING
         if (settings or loosen) and due and not self._is_complete:
             yield act.CopySettings(
-                bond=self.bond,
-                settings=settings,
-                loosen_rp_filter=loosen,
-                reason=f"{standby.name} has them",
+                self.bond, f"{standby.name} has them", settings=settings, loosen_rp_filter=loosen
             )
 
     def _tune(self) -> Iterator[act.Action]:
@@ -185,17 +180,17 @@ class PairPlanner:
             options.announcements,
         ):
             yield act.TuneBond(
-                bond=self.bond,
+                self.bond,
+                "the configuration wants it",
                 miimon_ms=options.miimon_ms,
                 announcements=options.announcements,
-                reason="the configuration wants it",
             )
 
     def _join_vf(self) -> Iterator[act.Action]:
         vf = self.pair.vf
         if vf is None or vf.is_port_of(self.pair.bond) or not vf.settled:
             return
-        yield act.SetAllPortsActive(bond=self.bond, on=True, reason="the VF joins")
+        yield act.SetAllPortsActive(self.bond, "the VF joins", on=True)
         yield from self._join(vf, "the VF is there")
 
     def _join_standby(self) -> Iterator[act.Action]:
@@ -204,29 +199,27 @@ class PairPlanner:
             return
         if self._standby_in_use and (bond is None or not bond.up):
             # Make before break: the bond must carry before it takes the addresses.
-            yield act.SetUp(bond=self.bond, up=True, reason=f"it relieves {standby.name}")
+            yield act.SetUp(self.bond, f"it relieves {standby.name}", up=True)
         if self.stage is Stage.PREPARING:
             return
         if self.stage is Stage.TAKING_OVER:
             yield from self._take_over()
         else:
             yield from self._allow_ipv6()
-        yield act.SetAllPortsActive(bond=self.bond, on=True, reason="the standby joins")
+        yield act.SetAllPortsActive(self.bond, "the standby joins", on=True)
         yield from self._join(standby, "the pair needs its standby")
 
     def _take_over(self) -> Iterator[act.Action]:
         """Move the addressing of the standby to the bond."""
         standby = self.pair.standby
-        yield act.DetachFromStack(
-            bond=self.bond, port=standby.ref, reason="its addresses are to move"
-        )
+        yield act.DetachFromStack(self.bond, "its addresses are to move", port=standby.ref)
         if standby.addressing is not None:
             yield act.MoveAddressing(
-                bond=self.bond,
+                self.bond,
+                f"{standby.name} becomes a port",
                 port=standby.ref,
                 to_bond=True,
                 addressing=standby.addressing,
-                reason=f"{standby.name} becomes a port",
             )
         yield from self._allow_ipv6()
         yield from self._accept_ra()
@@ -241,7 +234,7 @@ class PairPlanner:
         )
         by_stack = standby.autoconfiguration is Autoconfiguration.STACK
         if off and standby.ipv6_addr_gen and not by_stack:
-            yield act.SetIpv6AddrGen(bond=self.bond, on=True, reason="it has the addresses now")
+            yield act.SetIpv6AddrGen(self.bond, "it has the addresses now", on=True)
 
     def _accept_ra(self) -> Iterator[act.Action]:
         """Let the bond take router advertisements as the NIC did: it has the addresses now.
@@ -256,7 +249,7 @@ class PairPlanner:
         )
         if settings and standby.autoconfiguration is not Autoconfiguration.STACK:
             reason = f"{standby.name} did"
-            yield act.CopySettings(bond=self.bond, settings=settings, reason=reason)
+            yield act.CopySettings(self.bond, reason, settings=settings)
 
     def _prefer(self) -> Iterator[act.Action]:
         """Make the port the primary that is to carry the traffic now."""
@@ -287,10 +280,8 @@ class PairPlanner:
         if state is not None and state.primary == port.ifindex:
             return
         if state is None or state.active != port.ifindex:
-            yield act.SetAllPortsActive(
-                bond=self.bond, on=True, reason=f"the traffic moves to {port.name}"
-            )
-        yield act.SetPrimary(bond=self.bond, port=port.ref, reason=reason)
+            yield act.SetAllPortsActive(self.bond, f"the traffic moves to {port.name}", on=True)
+        yield act.SetPrimary(self.bond, reason, port=port.ref)
 
     def _complete(self) -> Iterator[act.Action]:
         """Finish the bond; the mark is the last step, so that a crash repeats the others."""
@@ -298,21 +289,19 @@ class PairPlanner:
         if self._is_complete or self.stage is Stage.PREPARING:
             return
         if (bond is None or not bond.up) and self.stage is Stage.BUILDING:
-            yield act.SetUp(bond=self.bond, up=True, reason="its ports have joined")
+            yield act.SetUp(self.bond, "its ports have joined", up=True)
         if standby.is_port_of(bond) or standby.settled:
-            yield act.ReloadStack(bond=self.bond, reason="it takes over from the NIC")
-            yield act.MarkBond(bond=self.bond, mac=self.pair.mac, reason="it is complete")
+            yield act.ReloadStack(self.bond, "it takes over from the NIC")
+            yield act.MarkBond(self.bond, "it is complete", mac=self.pair.mac)
 
     def _join(self, nic: Link, reason: str) -> Iterator[act.Action]:
         if nic.ipv6_addr_gen:
             yield act.SetIpv6AddrGen(
-                bond=self.bond, port=nic.ref, on=False, reason="the bond has the addresses"
+                self.bond, "the bond has the addresses", port=nic.ref, on=False
             )
         if nic.up:
-            yield act.SetUp(
-                bond=self.bond, port=nic.ref, up=False, reason="a port must be down to join"
-            )
-        yield act.AddPort(bond=self.bond, port=nic.ref, reason=reason)
+            yield act.SetUp(self.bond, "a port must be down to join", port=nic.ref, up=False)
+        yield act.AddPort(self.bond, reason, port=nic.ref)
 
     @property
     def _state(self) -> BondState | None:

@@ -44,7 +44,7 @@ def _abandoned(snapshot: Snapshot, pairs: tuple[Pair, ...]) -> Iterator[act.Acti
     for link in snapshot.links:
         pending = link.ours and not link.complete and not snapshot.ports(link)
         if pending and link.ifindex not in serving and link.pair_mac not in snapshot.undone:
-            yield act.DeleteBond(bond=link.name, reason="its VF went before it was complete")
+            yield act.DeleteBond(link.name, "its VF went before it was complete")
 
 
 def bond_name(snapshot: Snapshot, policy: Policy, pair: Pair, taken: set[str]) -> str:

@@ -104,17 +104,15 @@ class _Teardown:
             yield from self._move_back(nic)
         if self._vf_carries and not self._drained:
             return
-        yield act.RemoveStackFiles(bond=bond, reason="it goes")
-        yield act.ReloadStack(bond=bond, reason="the NIC has its own configuration again")
+        yield act.RemoveStackFiles(bond, "it goes")
+        yield act.ReloadStack(bond, "the NIC has its own configuration again")
         for vf in self.others:
             joined = vf.is_port_of(self.bond)
             if joined:
-                yield act.RemovePort(bond=bond, port=vf.ref, reason="the bond goes")
+                yield act.RemovePort(bond, "the bond goes", port=vf.ref)
             if not vf.ipv6_addr_gen and (joined or not vf.up):
-                yield act.SetIpv6AddrGen(
-                    bond=bond, port=vf.ref, on=True, reason="it is an ordinary NIC again"
-                )
-        yield act.DeleteBond(bond=bond, reason="it was asked for")
+                yield act.SetIpv6AddrGen(bond, "it is an ordinary NIC again", port=vf.ref, on=True)
+        yield act.DeleteBond(bond, "it was asked for")
 
     def _remove_from_bond(self, nic: Link) -> Iterator[act.Action]:
         """Get the NIC out of the bond and up, without addresses of its own."""
@@ -123,19 +121,17 @@ class _Teardown:
             yield from self._move_traffic_off(nic)
             if nic.ipv6_addr_gen:
                 yield act.SetIpv6AddrGen(
-                    bond=bond, port=nic.ref, on=False, reason="the bond has the addresses"
+                    bond, "the bond has the addresses", port=nic.ref, on=False
                 )
-            yield act.DetachFromStack(
-                bond=bond, port=nic.ref, reason="its addresses come back first"
-            )
-            yield act.RemovePort(bond=bond, port=nic.ref, reason="it goes on by itself")
+            yield act.DetachFromStack(bond, "its addresses come back first", port=nic.ref)
+            yield act.RemovePort(bond, "it goes on by itself", port=nic.ref)
         if self.bond.up and (joined or not nic.up):
             yield act.SetUp(
-                bond=bond,
+                bond,
+                "it takes the traffic",
                 port=nic.ref,
                 up=True,
                 accept_ra=self.bond.ipv6_addr_gen,
-                reason="it takes the traffic",
             )
 
     def _move_traffic_off(self, nic: Link) -> Iterator[act.Action]:
@@ -144,12 +140,10 @@ class _Teardown:
         if vf is None or state is None:
             return
         if state.active != vf.ifindex:
-            yield act.SetAllPortsActive(
-                bond=bond, on=True, reason=f"the traffic moves to {vf.name}"
-            )
-            yield act.SetPrimary(bond=bond, port=vf.ref, reason=f"{nic.name} leaves")
+            yield act.SetAllPortsActive(bond, f"the traffic moves to {vf.name}", on=True)
+            yield act.SetPrimary(bond, f"{nic.name} leaves", port=vf.ref)
         elif not state.all_ports_active:
-            yield act.SetAllPortsActive(bond=bond, on=True, reason=f"{nic.name} leaves")
+            yield act.SetAllPortsActive(bond, f"{nic.name} leaves", on=True)
 
     def _move_back(self, nic: Link) -> Iterator[act.Action]:
         """Move the addressing of the bond to the NIC, with the stack files that it needs."""
@@ -157,29 +151,23 @@ class _Teardown:
         for file in self.snapshot.stack_files.get(bond.name, ()):
             if not file.in_place:
                 yield act.WriteStackFile(
-                    bond=bond.name,
+                    bond.name,
+                    f"{nic.name} goes on with what it gets",
                     path=file.path,
                     content=file.content,
-                    reason=f"{nic.name} goes on with what it gets",
                 )
         addressing = bond.addressing
         if addressing is not None and (addressing.addresses or addressing.routes):
-            yield act.DetachFromStack(
-                bond=bond.name, port=bond.ref, reason="its addresses are to move"
-            )
+            yield act.DetachFromStack(bond.name, "its addresses are to move", port=bond.ref)
             yield act.MoveAddressing(
-                bond=bond.name,
-                port=nic.ref,
-                to_bond=False,
-                addressing=addressing,
-                reason=f"{bond.name} goes",
+                bond.name, f"{bond.name} goes", port=nic.ref, to_bond=False, addressing=addressing
             )
             reason = f"{nic.name} has the addresses"
-            yield act.RemoveStackFiles(bond=bond.name, reason=reason)
-            yield act.ReloadStack(bond=bond.name, reason=reason)
+            yield act.RemoveStackFiles(bond.name, reason)
+            yield act.ReloadStack(bond.name, reason)
         if bond.ipv6_addr_gen and (not nic.ipv6_addr_gen or nic.is_port_of(bond)):
             yield act.SetIpv6AddrGen(
-                bond=bond.name, port=nic.ref, on=True, reason="it has its addresses again"
+                bond.name, "it has its addresses again", port=nic.ref, on=True
             )
 
     @property

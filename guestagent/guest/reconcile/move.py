@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 
 from guestagent.errors import GuestAgentError
@@ -36,26 +37,19 @@ def move_addressing(
         kernel.write_setting(target.name, former_filter)
 
 
+@dataclass(frozen=True, slots=True)
 class _Move:
     """The parts of one move; each enters its reversal into ``rollback``."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        addressing: Addressing,
-        source: PortRef,
-        target: PortRef,
-        rollback: ExitStack,
-    ) -> None:
-        self._kernel = kernel
-        self._addressing = addressing
-        self._source = source
-        self._target = target
-        self._rollback = rollback
+    kernel: Kernel
+    addressing: Addressing
+    source: PortRef
+    target: PortRef
+    rollback: ExitStack
 
     def loosen_rp_filter(self) -> Setting:
         """Let the source accept what is answered through the target; return its own filter."""
-        kernel, name = self._kernel, self._source.name
+        kernel, name = self.kernel, self.source.name
         former = next(item for item in kernel.settings(name) if item.key == RP_FILTER)
         kernel.loosen_rp_filter(name)
         self._on_failure(partial(kernel.write_setting, name, former))
@@ -63,8 +57,8 @@ class _Move:
 
     def add_to_target(self) -> None:
         """Give the target everything; IPv4 routes that are not shadowed leave the source."""
-        kernel, moved = self._kernel, self._addressing
-        source, target = self._source, self._target
+        kernel, moved = self.kernel, self.addressing
+        source, target = self.source, self.target
         for address in moved.addresses:
             kernel.add_address(target.ifindex, address.renamed(source.name, target.name))
             self._on_failure(partial(kernel.delete_address, target.ifindex, address))
@@ -84,7 +78,7 @@ class _Move:
 
     def remove_from_source(self) -> None:
         """Remove from the source what the target has by now."""
-        kernel, moved, ifindex = self._kernel, self._addressing, self._source.ifindex
+        kernel, moved, ifindex = self.kernel, self.addressing, self.source.ifindex
         for rule in moved.rules:
             self._on_failure(partial(kernel.add_rule, rule))
             kernel.delete_rule(rule)
@@ -99,7 +93,7 @@ class _Move:
             kernel.delete_address(ifindex, address)
 
     def _on_failure(self, reversal: Callable[[], None]) -> None:
-        self._rollback.callback(_reverse, reversal)
+        self.rollback.callback(_reverse, reversal)
 
 
 def _reverse(step: Callable[[], None]) -> None:

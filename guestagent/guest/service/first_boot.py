@@ -19,7 +19,7 @@ import select
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from guestagent.clock import Clock, Deadline
 from guestagent.errors import GuestAgentError
@@ -30,22 +30,15 @@ from guestagent.guest.core.snapshot import Snapshot
 from guestagent.guest.service import sd_notify
 from guestagent.json_fields import JsonError, Obj
 
+if TYPE_CHECKING:
+    from guestagent.guest.kernel.namespace import HidingKernel
+
 LIMIT_S = 300.0
 """A VF is never hidden for longer. The network stage may wait minutes for a metadata service."""
 
 SETTLE_TIMEOUT_S = 2
 LOOK_INTERVAL_MS = 1000
 _log = logging.getLogger("guestagent.hide")
-
-
-class Kernel(Protocol):
-    """What hiding asks of the kernel."""
-
-    def links(self) -> tuple[Link, ...]:
-        """Return every link that can be seen."""
-
-    def hide(self, ifindex: int) -> None:
-        """Take a NIC out of sight. Raises KernelError."""
 
 
 class CloudInit:
@@ -79,7 +72,7 @@ class Hider:
     """Hides the VFs of pairs, again and again, until cloud-init has finished."""
 
     def __init__(
-        self, *, kernel: Kernel, cloud_init: CloudInit, policy: Policy, clock: Clock
+        self, *, kernel: HidingKernel, cloud_init: CloudInit, policy: Policy, clock: Clock
     ) -> None:
         self._kernel = kernel
         self._cloud_init = cloud_init

@@ -11,6 +11,7 @@ import pytest
 
 from guestagent.guest.core.link import Link
 from guestagent.guest.core.policy import Policy
+from guestagent.guest.kernel.namespace import HidingKernel
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.service.first_boot import (
     LIMIT_S,
@@ -25,7 +26,7 @@ MAC, OTHER = "52:54:00:5a:00:00", "52:54:00:5a:00:01"
 
 
 @dataclass
-class Sight:
+class Sight(HidingKernel):
     """A kernel that hides links and may refuse to."""
 
     nics: FakeKernel
