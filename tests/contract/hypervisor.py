@@ -28,27 +28,29 @@ VF = Device(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Both:
-    """The two sides, and where the source can send its guest."""
+    """The two ends of a migration; ``uri`` is the address of the destination."""
 
     source: Qemu
     destination: Qemu
     uri: str
 
-    async def owner(self) -> GuestLocation:
-        """Ask both who has the guest."""
+    async def location(self) -> GuestLocation:
+        """Query both ends for the location of the guest."""
         return location_of(await self.source.look(), await self.destination.look())
 
-    async def owner_once_arrived(self) -> GuestLocation:
-        """Ask both who has the guest, until it is not on its way any more."""
+    async def location_once_arrived(self) -> GuestLocation:
+        """Query the location of the guest until it has arrived."""
         deadline = Deadline.after(TIMEOUT_S)
-        while (owner := await self.owner()) is GuestLocation.ARRIVING and not deadline.expired:
+        while (
+            location := await self.location()
+        ) is GuestLocation.ARRIVING and not deadline.expired:
             await self.destination.wait_for_change(0.2)
-        return owner
+        return location
 
     async def source_once_left(self) -> str | None:
-        """Return the state of the source, when it is not the last before its end any more.
+        """Return the run state of the source once it has left ``finish-migrate``.
 
-        QEMU says that a migration is complete, and only then that its guest has left
+        QEMU reports first that a migration is complete, and then that its guest has left
         (Q: migration/migration.c, migration_completion and migration_iteration_finish (10.0)).
         """
         deadline = Deadline.after(TIMEOUT_S)
@@ -70,7 +72,7 @@ def claim(function: Claim) -> Claim:
 
 
 async def refusal(request: Awaitable[None]) -> str:
-    """Return the words with which a request is refused."""
+    """Return the message of a refused request."""
     try:
         await request
     except RefusedError as error:
@@ -79,7 +81,7 @@ async def refusal(request: Awaitable[None]) -> str:
 
 
 @claim
-async def both_sides_say_where_the_guest_is(both: Both) -> None:
+async def both_ends_report_where_the_guest_is(both: Both) -> None:
     source, destination = await both.source.look(), await both.destination.look()
     assert source.running
     assert source.migration is None
@@ -122,12 +124,12 @@ async def one_id_and_one_port_take_one_device(both: Both) -> None:
 
 
 @claim
-async def a_guest_moves_and_both_sides_know(both: Both) -> None:
+async def a_guest_moves_and_both_ends_report_it(both: Both) -> None:
     await both.destination.expect_migration(both.uri, SETTINGS)
     await both.source.start_migration(both.uri, SETTINGS)
     seen = [progress async for progress in both.source.follow_migration(SETTINGS)]
     assert all(0 <= progress.remaining_bytes <= progress.total_bytes for progress in seen)
-    assert await both.owner_once_arrived() is GuestLocation.DESTINATION
+    assert await both.location_once_arrived() is GuestLocation.DESTINATION
     assert await both.source_once_left() == "postmigrate"
     figures = await both.source.figures()
     assert figures is not None
@@ -144,7 +146,7 @@ async def a_guest_moves_over_several_connections(both: Both) -> None:
     await both.source.start_migration(both.uri, several)
     async for _ in both.source.follow_migration(several):
         pass
-    assert await both.owner_once_arrived() is GuestLocation.DESTINATION
+    assert await both.location_once_arrived() is GuestLocation.DESTINATION
     for qemu in (both.source, both.destination):
         shown = await qemu._run("query-migrate-capabilities")
         on = {each.text("capability") for each in shown.items() if each.boolean("state")}
@@ -159,7 +161,7 @@ NOT_OURS = "validate-uuid"
 
 
 @claim
-async def what_an_earlier_attempt_switched_on_is_off_for_the_next(both: Both) -> None:
+async def capabilities_of_an_earlier_attempt_are_off_for_the_next(both: Both) -> None:
     for qemu in (both.source, both.destination):
         earlier = [
             {"capability": name, "state": True} for name in ("multifd", "auto-converge", NOT_OURS)
@@ -177,7 +179,7 @@ async def what_an_earlier_attempt_switched_on_is_off_for_the_next(both: Both) ->
 
 
 @claim
-async def both_tell_what_they_can_do(both: Both) -> None:
+async def both_ends_report_their_capabilities(both: Both) -> None:
     for qemu in (both.source, both.destination):
         means = await qemu.capabilities()
         everything = replace(SETTINGS, postcopy=True, multifd_channels=2, auto_converge=True)
@@ -209,7 +211,7 @@ async def a_guest_that_is_sent_nowhere_stays(both: Both) -> None:
     assert view.running
     assert view.migration in {"failed", None}
     assert await both.source.figures() is None
-    assert await both.owner() is GuestLocation.SOURCE
+    assert await both.location() is GuestLocation.SOURCE
 
 
 @claim
@@ -221,7 +223,7 @@ async def a_destination_listens_once(both: Both) -> None:
 
 
 @claim
-async def only_a_qemu_that_waits_takes_a_guest(both: Both) -> None:
+async def only_a_qemu_that_waits_accepts_a_guest(both: Both) -> None:
     assert "-incoming" in await refusal(both.source.expect_migration(both.uri, SETTINGS))
 
 

@@ -1,4 +1,4 @@
-"""The agent in a guest, as the host sees it: obedient, or as it is told."""
+"""A fake agent in a guest, as the host sees it: it obeys, or fails on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from guestagent.host.model import GuestPair
 
 @dataclass(slots=True)
 class FakeGuest:
-    """The Guest protocol: remembers which pairs were told what; ``failure`` is raised instead."""
+    """A ``Guest`` that records the requests for each pair; ``failure`` is raised instead."""
 
     failure: Exception | None = None
     on_standby: set[str] = field(default_factory=set)
@@ -47,12 +47,12 @@ Answer = Callable[[dict[str, Any]], bytes]
 
 
 def obedient(request: dict[str, Any]) -> bytes:
-    """Answer that it is done."""
+    """Answer that the request succeeded."""
     return _line({"v": 1, "id": request["id"], "ok": True, "result": {}})
 
 
 def refusing(request: dict[str, Any]) -> bytes:
-    """Answer that it cannot be done, with a text that tries to reach the terminal."""
+    """Answer with a refusal that contains control characters."""
     error = {"code": "failed", "message": "no\x1b[2J carrier", "hint": None}
     return _line({"v": 1, "id": request["id"], "ok": False, "error": error})
 

@@ -1,4 +1,4 @@
-"""A qemu-ga that is only its socket: no greeting, one guest behind all connections."""
+"""A fake qemu-ga: a socket without a greeting, one guest behind all connections."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ INTERFACES = [
 class FakeGuestAgent:
     """Answers ``guest-sync``, ``guest-network-get-interfaces`` and, if asked to, ``guest-exec``.
 
-    ``stale`` are lines that an earlier conversation left in the channel: the
-    next client gets them first. ``silent`` never answers. ``raw`` is sent in
+    ``stale`` are lines that an earlier client left in the channel: the next client gets
+    them first. ``silent`` never answers. ``raw`` is sent in
     place of the answer to the interfaces; ``interfaces`` may be a function.
     """
 

@@ -1,8 +1,7 @@
-"""A QEMU that is only its QMP socket, with the state behind it.
+"""A fake QEMU: a QMP socket, and the state behind it.
 
-It holds devices, a run state and a migration, answers as QEMU does (the same
-tests are held against a real one), and fails on request: ``faults`` names per
-command what to do instead, once.
+It has devices, a run state and a migration, answers like QEMU (the contract tests also run on
+a real one), and fails on request: ``faults`` lists for each command what to do instead, once.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class _CommandError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class FakeQemu:
-    """One QEMU. ``peer`` is the other side of a migration."""
+    """One QEMU. ``peer`` is the other end of a migration."""
 
     path: Path
     run_state: str = "running"

@@ -47,7 +47,7 @@ class Transition:
     note: str = ""
 
 
-# Where the phases between are left out, one of these follows.
+# Groups of phases: any of them may follow, as those between may be left out.
 _TO_DONE: Phases = frozenset({P.TIDY, P.DONE})
 _TO_MISSED: Phases = frozenset({P.TIDY, P.FAILED, P.UNDONE})
 _MOVE: Phases = frozenset({P.PREPARED, P.LAUNCH})
@@ -59,23 +59,13 @@ _RESTORED: Phases = frozenset({P.RETURN}) | _TO_MISSED
 _ATTACH: Phases = _NEXT_VF | _NOT_ATTACHED | {P.CONFIRM, P.DONE}
 
 
-def _to(
-    handle: Callable[[State, Any], State], to: Phases | set[Phase], note: str = ""
-) -> Transition:
+def _to(handle: Handler, to: Phases | set[Phase], note: str = "") -> Transition:
     return Transition(handle=handle, to=frozenset(to), note=note)
 
 
-_QUERY = _to(departure.asked, {P.DECIDE})
-_QUERY_WARNED = _to(departure.asked_with_warning, {P.DECIDE})
-_CANCEL_MOVE = _to(departure.cancel_before_move, {P.DECIDE})
-_NOT_CLAIMED = _to(departure.not_claimed, {P.TIDY})
-_NOT_RESET = _to(departure.vfs_not_reset, {P.DECIDE})
-_NOT_LAUNCHED = _to(departure.not_launched, {P.DECIDE})
-_ATTEMPT_UNKNOWN = _to(arrival.attempt_unknown, {P.DECIDE})
-_CANCEL_ATTACH = _to(arrival.cancel_attach, _NOT_ATTACHED)
-_NOT_CONFIRMED = _to(arrival.not_confirmed, _TO_DONE)
-_NOT_RETURNED = _to(arrival.not_returned, _TO_MISSED)
-_NOT_TIDIED = _to(arrival.not_tidied, {P.DONE, P.FAILED, P.UNDONE})
+def _failed(handle: Handler, to: Phases | set[Phase]) -> Mapping[type[Event], Transition]:
+    return dict.fromkeys((Rejected, OutcomeUnknown), _to(handle, to))
+
 
 TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
     P.PREPARE: {
@@ -91,8 +81,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
         NoVfAvailable: _to(
             departure.claimed_in_part, _LEAVE | _NEXT_VF | {P.TIDY}, "without those VFs"
         ),
-        Rejected: _NOT_CLAIMED,
-        OutcomeUnknown: _NOT_CLAIMED,
+        **_failed(departure.not_claimed, {P.TIDY}),
         Cancel: _to(departure.cancel_unchanged, {P.TIDY}),
     },
     P.SWITCH: {
@@ -103,7 +92,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
             "RETURN if the guest must agree",
         ),
         OutcomeUnknown: _to(departure.not_switched, {P.DETACH}),
-        Cancel: _CANCEL_MOVE,
+        Cancel: _to(departure.cancel_before_move, {P.DECIDE}),
     },
     P.DETACH: {
         Succeeded: _to(
@@ -113,23 +102,21 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
         ),
         Rejected: _to(departure.unplug_refused, {P.DETACH, P.DECIDE}, "once more, then DECIDE"),
         OutcomeUnknown: _to(departure.unplug_unknown, {P.DECIDE}),
-        Cancel: _CANCEL_MOVE,
+        Cancel: _to(departure.cancel_before_move, {P.DECIDE}),
     },
     P.WITHDRAW: {
         Succeeded: _to(departure.vfs_reset, _MOVE | _TO_DONE),
-        Rejected: _NOT_RESET,
-        OutcomeUnknown: _NOT_RESET,
-        Cancel: _CANCEL_MOVE,
+        **_failed(departure.vfs_not_reset, {P.DECIDE}),
+        Cancel: _to(departure.cancel_before_move, {P.DECIDE}),
     },
     P.LAUNCH: {
         Succeeded: _to(departure.launched, {P.MIGRATE}),
-        Rejected: _NOT_LAUNCHED,
-        OutcomeUnknown: _NOT_LAUNCHED,
-        Cancel: _CANCEL_MOVE,
+        **_failed(departure.not_launched, {P.DECIDE}),
+        Cancel: _to(departure.cancel_before_move, {P.DECIDE}),
     },
     P.MIGRATE: {
-        Succeeded: _QUERY,
-        OutcomeUnknown: _QUERY_WARNED,
+        Succeeded: _to(departure.asked, {P.DECIDE}),
+        OutcomeUnknown: _to(departure.asked_with_warning, {P.DECIDE}),
         TimedOut: _to(
             departure.migration_timed_out,
             {P.CANCEL, P.UNKNOWN},
@@ -140,7 +127,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
     P.CANCEL: {
         Succeeded: _to(departure.cancel_sent, {P.MIGRATE}),
         Rejected: _to(departure.cancel_refused, {P.MIGRATE}),
-        OutcomeUnknown: _QUERY_WARNED,
+        OutcomeUnknown: _to(departure.asked_with_warning, {P.DECIDE}),
     },
     P.DECIDE: {
         BothViews: _to(
@@ -156,15 +143,14 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
         Cancel: _to(departure.cancel_decision, {P.DECIDE}),
     },
     P.RESUME: {
-        Succeeded: _QUERY,
-        Rejected: _QUERY_WARNED,
-        OutcomeUnknown: _QUERY_WARNED,
+        Succeeded: _to(departure.asked, {P.DECIDE}),
+        **_failed(departure.asked_with_warning, {P.DECIDE}),
     },
     P.PROGRAM: {
         Succeeded: _to(arrival.programmed, {P.ATTACH}),
         Rejected: _to(arrival.try_again, _NEXT_VF | _NOT_ATTACHED, "once more, then the next VF"),
-        OutcomeUnknown: _ATTEMPT_UNKNOWN,
-        Cancel: _CANCEL_ATTACH,
+        OutcomeUnknown: _to(arrival.attempt_unknown, {P.DECIDE}),
+        Cancel: _to(arrival.cancel_attach, _NOT_ATTACHED),
     },
     P.ATTACH: {
         Succeeded: _to(arrival.plugged, _ATTACH, "the next VF, then CONFIRM"),
@@ -173,8 +159,8 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
             _NEXT_VF | _NOT_ATTACHED,
             "once more, then the next VF, then RETURN",
         ),
-        OutcomeUnknown: _ATTEMPT_UNKNOWN,
-        Cancel: _CANCEL_ATTACH,
+        OutcomeUnknown: _to(arrival.attempt_unknown, {P.DECIDE}),
+        Cancel: _to(arrival.cancel_attach, _NOT_ATTACHED),
     },
     P.REPROGRAM: {
         Succeeded: _to(arrival.programmed, {P.RESTORE}),
@@ -183,7 +169,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
             _RESTORE_NEXT | {P.RETURN, P.TIDY},
             "once more, then the next VF",
         ),
-        OutcomeUnknown: _ATTEMPT_UNKNOWN,
+        OutcomeUnknown: _to(arrival.attempt_unknown, {P.DECIDE}),
     },
     P.RESTORE: {
         Succeeded: _to(arrival.plugged, _RESTORE_NEXT | _RESTORED, "the next VF, then RETURN"),
@@ -192,23 +178,20 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
             _RESTORE_NEXT | _NOT_ATTACHED,
             "once more, then the next VF, then RETURN",
         ),
-        OutcomeUnknown: _ATTEMPT_UNKNOWN,
+        OutcomeUnknown: _to(arrival.attempt_unknown, {P.DECIDE}),
     },
     P.CONFIRM: {
         Succeeded: _to(arrival.confirmed, _TO_DONE),
-        Rejected: _NOT_CONFIRMED,
-        OutcomeUnknown: _NOT_CONFIRMED,
+        **_failed(arrival.not_confirmed, _TO_DONE),
         Cancel: _to(arrival.cancel_confirmation, _TO_DONE),
     },
     P.RETURN: {
         Succeeded: _to(arrival.returned, _TO_MISSED, "UNDONE if a rollback counts as success"),
-        Rejected: _NOT_RETURNED,
-        OutcomeUnknown: _NOT_RETURNED,
+        **_failed(arrival.not_returned, _TO_MISSED),
     },
     P.TIDY: {
         Succeeded: _to(arrival.tidied, {P.DONE, P.FAILED, P.UNDONE}, "the end that was reached"),
-        Rejected: _NOT_TIDIED,
-        OutcomeUnknown: _NOT_TIDIED,
+        **_failed(arrival.not_tidied, {P.DONE, P.FAILED, P.UNDONE}),
     },
 }
 """By phase and event. A phase without a Cancel row ignores a cancellation."""
