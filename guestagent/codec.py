@@ -67,7 +67,7 @@ def wire(name: str) -> Mapping[str, str]:
 
 
 def _name(kind: Any) -> str:
-    """Return what a class is called in files."""
+    """Return the name of a class in files."""
     return str(getattr(kind, "WIRE_NAME", getattr(kind, "__name__", "")))
 
 

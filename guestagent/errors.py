@@ -77,9 +77,9 @@ class InternalError(GuestAgentError):
 
 
 def shown(value: object) -> str:
-    """Return a value of a file as messages show it; a number that Python does not write, in words.
+    """Return ``repr`` of a value for a message, or a description of a number that is too long.
 
-    A hexadecimal one is read at any length (``sys.set_int_max_str_digits`` of Python).
+    A hexadecimal number is read at any length (``sys.set_int_max_str_digits`` of Python).
     """
     try:
         return repr(value)

@@ -187,7 +187,7 @@ def wait_converged(guest: Machine, *, timeout_s: float = CONVERGED_S) -> Json:
 
 
 def configuration(guest: Machine) -> str:
-    """Return addresses, routes and ports in words, to compare two moments.
+    """Return addresses, routes and ports as lines, to compare two moments.
 
     Numbers of links, lifetimes and the order are left out; an address whose DAD is under way
     is waited for.

@@ -1,1 +1,1 @@
-"""Who owns the address configuration of a NIC: one module per network stack."""
+"""Network stacks, which own the address configuration of NICs: one folder for each."""

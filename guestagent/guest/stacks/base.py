@@ -81,7 +81,7 @@ class NetworkStack(Protocol):
         return None
 
     def autoconfiguration(self, nic: Nic) -> Autoconfiguration:
-        """Tell who makes the IPv6 addresses of a NIC that the stack owns."""
+        """Return the maker of the IPv6 addresses of a NIC that the stack owns."""
         return Autoconfiguration.KERNEL
 
     def files(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:

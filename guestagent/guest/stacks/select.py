@@ -35,7 +35,7 @@ class Stacks:
         return None
 
     def autoconfiguration(self, nic: Nic) -> Autoconfiguration:
-        """Tell who makes the IPv6 addresses of a pair.
+        """Return the maker of the IPv6 addresses of a pair.
 
         The bond is up before the stacks start at boot, and the addresses that the kernel has made
         by then disturb them. NetworkManager and dhcpcd leave them beside their own. networkd drops

@@ -199,7 +199,7 @@ class Remote:
             self._listener.cancel()
 
 
-class _Destination(Forwarder):
+class _RemoteDestination(Forwarder):
     """The destination on the far host; its moments are not comparable with this host's clock."""
 
     moments: tuple[Moment, ...] = ()
@@ -234,7 +234,7 @@ class _Destination(Forwarder):
 
 def remote_destination(remote: Remote, *, command_s: float) -> MigrationDestination:
     """Return the QEMU of the far host."""
-    return cast("MigrationDestination", _Destination(remote, command_s))
+    return cast("MigrationDestination", _RemoteDestination(remote, command_s))
 
 
 def remote_guest(remote: Remote) -> Guest:

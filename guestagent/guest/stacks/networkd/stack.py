@@ -110,7 +110,7 @@ class Networkd(NetworkStack):
     def files_for_return(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
         """Return the file by which the NIC keeps the addresses of its bond.
 
-        If none of the user's files matches the NIC, the bond was configured by the one for the
+        If no file of the user matches the NIC, the bond was configured by the one for the
         name of the VF (``_source``). The NIC needs the same file, found by its MAC address.
         """
         if not owned:
