@@ -36,3 +36,23 @@ class Finding:
     subject: str = ""
     message: str = field(metadata=wire("what"))
     hint: str | None = None
+
+
+def ok(subject: str, message: str) -> Finding:
+    """Return a finding about a condition that is met."""
+    return Finding(severity=Severity.OK, subject=subject, message=message)
+
+
+def note(subject: str, message: str, hint: str | None = None) -> Finding:
+    """Return a finding about something that is not wrong."""
+    return Finding(severity=Severity.NOTE, subject=subject, message=message, hint=hint)
+
+
+def warning(subject: str, message: str, hint: str | None = None) -> Finding:
+    """Return a finding that costs something: packets, acceleration or convenience."""
+    return Finding(severity=Severity.WARNING, subject=subject, message=message, hint=hint)
+
+
+def error(subject: str, message: str, hint: str | None = None) -> Finding:
+    """Return a finding that fails, or prevents an operation."""
+    return Finding(severity=Severity.ERROR, subject=subject, message=message, hint=hint)

@@ -5,25 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from guestagent.findings import Finding, Severity
+from guestagent.findings import Finding
 from guestagent.guest.core.addressing import Address
 from guestagent.guest.core.policy import Policy
 from guestagent.guest.core.snapshot import Snapshot
-
-
-def error(subject: str, message: str, *, hint: str) -> Finding:
-    """Return a finding that something fails, or will when the VF comes or goes."""
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, hint=hint)
-
-
-def warning(subject: str, message: str, *, hint: str) -> Finding:
-    """Return a finding that something works worse than it could."""
-    return Finding(severity=Severity.WARNING, subject=subject, message=message, hint=hint)
-
-
-def note(subject: str, message: str, *, hint: str) -> Finding:
-    """Return a finding about something that is not wrong."""
-    return Finding(severity=Severity.NOTE, subject=subject, message=message, hint=hint)
 
 
 class BondingModule(StrEnum):

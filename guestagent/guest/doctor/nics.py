@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from guestagent.findings import Finding, Severity
+from guestagent.findings import Finding, Severity, error, note, warning
 from guestagent.guest.core.link import STANDBY_DRIVER, Link
 from guestagent.guest.core.pair import Pair
 from guestagent.guest.core.pairing import pair_up
 from guestagent.guest.core.planner import plan
 from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, FAIL_OVER_MAC_NONE
-from guestagent.guest.doctor.facts import GuestFacts, NicFacts, error, note, warning
+from guestagent.guest.doctor.facts import GuestFacts, NicFacts
 
 SENT_WITHOUT_ANSWER = 20
 """Packets sent after which a NIC that has received none is suspicious."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guestagent.findings import Finding
+from guestagent.findings import Finding, error, warning
 from guestagent.guest.core.pairing import pair_up
-from guestagent.guest.doctor.facts import GuestFacts, error, warning
+from guestagent.guest.doctor.facts import GuestFacts
 
 
 def competing_stacks(facts: GuestFacts) -> Iterator[Finding]:

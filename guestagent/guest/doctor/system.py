@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from guestagent.findings import Finding
-from guestagent.guest.doctor.facts import (
-    BondingModule,
-    CloudInitState,
-    GuestFacts,
-    error,
-    note,
-    warning,
-)
+from guestagent.findings import Finding, error, note, warning
+from guestagent.guest.doctor.facts import BondingModule, CloudInitState, GuestFacts
 
 CHANNEL = "org.guestagent.0"
 SERVICE, EARLY = "guestagent.service", "guestagent-early.service"

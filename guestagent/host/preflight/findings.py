@@ -31,21 +31,6 @@ class PreflightFacts:
     other_operation: Finding | None = None
 
 
-def ok(subject: str, message: str) -> Finding:
-    """Return a finding about a condition that is met."""
-    return Finding(severity=Severity.OK, subject=subject, message=message)
-
-
-def warning(subject: str, message: str, hint: str | None) -> Finding:
-    """Return a finding that costs packets or acceleration, but does not prevent the migration."""
-    return Finding(severity=Severity.WARNING, subject=subject, message=message, hint=hint)
-
-
-def error(subject: str, message: str, hint: str | None) -> Finding:
-    """Return a finding that prevents the migration."""
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, hint=hint)
-
-
 def combined(findings: tuple[Finding, ...]) -> Finding | None:
     """Combine all errors into one finding; None if there are none."""
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guestagent.findings import Finding
+from guestagent.findings import Finding, error, ok, warning
 from guestagent.host.migration.readiness import not_ready
 from guestagent.host.migration.state import BothViews, State
 from guestagent.host.model import Device, PairConfig, PciPort, Topology, Vm
-from guestagent.host.preflight.findings import EndFacts, PreflightFacts, error, ok, warning
+from guestagent.host.preflight.findings import EndFacts, PreflightFacts
 from guestagent.host.preflight.vf_rules import vf_findings
 
 _NOT_TOGETHER, _TOGETHER_SINCE = {"postcopy-ram", "multifd"}, (10, 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guestagent.findings import Finding
+from guestagent.findings import Finding, error, ok, warning
 from guestagent.host.model import Device, End, PairConfig, Vm
-from guestagent.host.preflight.findings import EndFacts, PreflightFacts, error, ok, warning
+from guestagent.host.preflight.findings import EndFacts, PreflightFacts
 from guestagent.host.sriov.core.choose import choose, held, with_claimed
 from guestagent.host.sriov.core.model import Inventory, Pf, Provision
 
