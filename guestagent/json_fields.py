@@ -1,115 +1,239 @@
-"""Typed getters on JSON that came from elsewhere; errors name the path of the value."""
+"""The reader of data from outside: JSON and TOML, checked once, then read with types.
+
+``check`` bounds a whole document, whoever sent it: its depth, the number of its values and the
+length of its text as sums, integers of 64 bits, finite floats. ``Obj`` reads the members of what
+passed; each error names the path of the value. Types that a dataclass declares, with ``Range``
+where a type alone is too wide, are read by ``guestagent.codec``.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn, Self
 
-_T = TypeVar("_T")
+LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**64 - 1
+"""Integers of 64 bits, with or without a sign: QEMU and the kernel have both."""
+MAX_FILE_BYTES = 1024 * 1024
+"""Of a file that is read whole, such as a lease; the journal has limits of its own."""
 
 
 class JsonError(ValueError):
-    """A JSON text or value is not what was expected; the text names its path."""
+    """A text or value is not what was expected; the message names its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one document: levels, values in all, and characters of all strings and keys."""
+
+    depth: int = 64
+    values: int = 1_000_000
+    text: int = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds of a number, as ``Annotated[int, Range(0, 4094)]``; None is unbounded."""
+
+    least: float | None = None
+    most: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (self.least is None or value >= self.least) and (
+            self.most is None or value <= self.most
+        )
+
+    def __str__(self) -> str:
+        least = "" if self.least is None else f"at least {self.least:.15g}"
+        most = "" if self.most is None else f"at most {self.most:.15g}"
+        return " and ".join(bound for bound in (least, most) if bound)
+
+
+def check(value: object, limits: Limits = Limits()) -> None:
+    """Hold a parsed document to its limits. Raises JsonError, in bounded time."""
+    _Check(limits).value(value, "", 1)
+
+
+class _Check:
+    """The walk through one document, with what is left of its limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._values = limits.values
+        self._text = limits.text
+
+    def value(self, value: object, path: str, level: int) -> None:
+        self._values -= 1
+        if self._values < 0:
+            raise JsonError(f"a document may have {self._limits.values} values")
+        if isinstance(value, dict | list):
+            if level > self._limits.depth:
+                raise JsonError(f"an object may be {self._limits.depth} levels deep")
+            self._members(value, path, level)
+        elif isinstance(value, str):
+            self._spend(value)
+        elif isinstance(value, int) and not LEAST_INTEGER <= value <= MOST_INTEGER:
+            raise JsonError(f"{path or 'the value'} must be a number of at most 64 bits")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise JsonError(f"{path or 'the value'} must be a finite number")
+
+    def _members(self, value: dict[str, Any] | list[Any], path: str, level: int) -> None:
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                self.value(item, f"{path}[{index}]", level + 1)
+            return
+        for key, item in value.items():
+            self._spend(key)
+            self.value(item, f"{path}.{key}" if path else key, level + 1)
+
+    def _spend(self, text: str) -> None:
+        self._text -= len(text)
+        if self._text < 0:
+            raise JsonError(f"the text of a document may have {self._limits.text} characters")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("an object has a member twice")
+    return members
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")  # Python reads more than JSON has
+
+
+def read_file(path: Path, most_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Return the content of a file. Raises OSError, and JsonError when it is longer."""
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise JsonError(f"is longer than {most_bytes} bytes")
+    return content
 
 
 @dataclass(frozen=True, slots=True)
 class Obj:
-    """A JSON object and where it was found."""
+    """A value, mostly an object, and where it was found.
 
-    value: dict[str, Any]
+    A getter takes the key of a member, or none to read the value itself. All raise JsonError, or
+    what a subclass makes of it, when the value is missing or of another type.
+    """
+
+    value: Any
     path: str = ""
 
     @classmethod
-    def parse(cls, text: str | bytes) -> Obj:
-        """Parse a text that must be one JSON object. Raises JsonError."""
+    def parse(cls, text: str | bytes, limits: Limits = Limits()) -> Self:
+        """Parse a text that must be one JSON object within ``limits``. Raises JsonError."""
         try:
-            value = json.loads(text)
+            value = json.loads(
+                text, object_pairs_hook=_without_duplicates, parse_constant=_no_number
+            )
         except (ValueError, RecursionError) as error:
             raise JsonError(f"not JSON: {error}") from error
+        check(value, limits)
         return cls.of(value)
 
     @classmethod
-    def of(cls, value: object, path: str = "") -> Obj:
+    def of(cls, value: object, path: str = "") -> Self:
         """Wrap a parsed value that must be an object. Raises JsonError."""
         if not isinstance(value, dict):
-            raise JsonError(f"{path or 'the text'} must be an object, not {_kind(value)}")
+            raise JsonError(f"{path or 'the text'} must be an object, not {kind_of(value)}")
         return cls(value, path)
 
-    def string(self, key: str) -> str:
-        """Return a text. Raises JsonError."""
-        return self._get(key, str, "a string")
+    def wrong(self, problem: str) -> Exception:
+        """Return the error for a problem, which names the path."""
+        return JsonError(problem)
+
+    def string(self, key: str | None = None) -> str:
+        """Return a string."""
+        value: str = self._get(key, str, "a string")
+        return value
 
     def optional_string(self, key: str) -> str | None:
-        """Return a text, or None when it is null or missing. Raises JsonError."""
+        """Return a string, or None when it is null or missing."""
         return self.string(key) if self.has(key) else None
 
     def strings(self, key: str) -> tuple[str, ...]:
-        """Return an array of texts. Raises JsonError."""
+        """Return an array of strings."""
         items = self._get(key, list, "an array")
         if not all(isinstance(item, str) for item in items):
-            raise JsonError(f"{self._at(key)} must be an array of strings")
+            raise self.wrong(f"{self._at(key)} must be an array of strings")
         return tuple(items)
 
-    def boolean(self, key: str) -> bool:
-        """Return a boolean. Raises JsonError."""
-        return self._get(key, bool, "true or false")
-
-    def integer(self, key: str) -> int:
-        """Return an integer. Raises JsonError."""
-        value = self._get(key, int, "an integer")
-        if isinstance(value, bool):
-            raise JsonError(f"{self._at(key)} must be an integer, not a boolean")
+    def boolean(self, key: str | None = None) -> bool:
+        """Return a boolean."""
+        value: bool = self._get(key, bool, "true or false")
         return value
 
-    def number(self, key: str) -> float:
-        """Return a number that is finite. Raises JsonError."""
-        value = self.value.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            said = "missing" if key not in self.value else _kind(value)
-            raise JsonError(f"{self._at(key)} must be a number, is {said}")
-        # Python reads more than JSON has, NaN and Infinity, and whole numbers of any length.
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise JsonError(f"{self._at(key)} must be a number, is none that can be held")
-        return number
+    def integer(self, key: str | None = None) -> int:
+        """Return an integer."""
+        value: int = self._get(key, int, "an integer")
+        return value
 
     def optional_integer(self, key: str) -> int | None:
-        """Return an integer, or None when it is null or missing. Raises JsonError."""
+        """Return an integer, or None when it is null or missing."""
         return self.integer(key) if self.has(key) else None
 
+    def number(self, key: str | None = None) -> float:
+        """Return a finite number."""
+        value: int | float = self._get(key, int | float, "a number")
+        if value not in _FINITE:
+            raise self.wrong(f"{self._at(key)} must be a finite number")
+        return float(value)
+
     def optional_number(self, key: str) -> float | None:
-        """Return a number, or None when it is null or missing. Raises JsonError."""
+        """Return a finite number, or None when it is null or missing."""
         return self.number(key) if self.has(key) else None
 
-    def object(self, key: str) -> Obj:
-        """Return an object. Raises JsonError."""
-        return Obj(self._get(key, dict, "an object"), self._at(key))
+    def object(self, key: str) -> Self:
+        """Return an object."""
+        return replace(self, value=self._get(key, dict, "an object"), path=self._at(key))
 
-    def objects(self, key: str) -> tuple[Obj, ...]:
-        """Return an array of objects. Raises JsonError."""
-        items = self._get(key, list, "an array")
-        return tuple(Obj.of(item, f"{self._at(key)}[{n}]") for n, item in enumerate(items))
+    def objects(self, key: str) -> tuple[Self, ...]:
+        """Return an array of objects."""
+        items = self.items(key)
+        for item in items:
+            item._get(None, dict, "an object")
+        return items
+
+    def items(self, key: str | None = None) -> tuple[Self, ...]:
+        """Return the elements of an array, of any type."""
+        items, at = self._get(key, list, "an array"), "" if key is None else self._at(key)
+        return tuple(
+            replace(self, value=item, path=f"{at or self.path}[{n}]")
+            for n, item in enumerate(items)
+        )
 
     def has(self, key: str) -> bool:
-        """Whether a key is there and not null."""
-        return self.value.get(key) is not None
+        """Whether a member is there and not null."""
+        return self._members().get(key) is not None
 
-    def _get(self, key: str, kind: type[_T], expected: str) -> _T:
-        value = self.value.get(key)
-        if not isinstance(value, kind):
-            said = "missing" if key not in self.value else _kind(value)
-            raise JsonError(f"{self._at(key)} must be {expected}, is {said}")
+    def _members(self) -> dict[str, Any]:
+        if not isinstance(self.value, dict):
+            kind = kind_of(self.value)
+            raise self.wrong(f"{self.path or 'the value'} must be an object, not {kind}")
+        return self.value
+
+    def _get(self, key: str | None, kind: Any, expected: str) -> Any:
+        value = self.value if key is None else self._members().get(key)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            is_missing = key is not None and key not in self.value
+            found = "missing" if is_missing else kind_of(value)
+            raise self.wrong(f"{self._at(key)} must be {expected}, is {found}")
         return value
 
-    def _at(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
+    def _at(self, key: str | None) -> str:
+        return ".".join(part for part in (self.path, key) if part) or "the value"
 
 
-def _kind(value: object) -> str:
+_FINITE = Range(-1.7976931348623157e308, 1.7976931348623157e308)
+
+
+def kind_of(value: object) -> str:
+    """Return the name of a value's type in JSON."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
     return "null" if value is None else names.get(type(value), "a number")

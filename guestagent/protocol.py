@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.errors import EXIT_TRY_AGAIN, GuestAgentError
-from guestagent.json_fields import JsonError, Obj
+from guestagent.json_fields import JsonError, Limits, Obj
 
 SOCKET = Path("/run/guestagent/control.sock")
 VERSION = 1
@@ -71,8 +71,17 @@ def encode_request(
 
 
 def encode_result(ident: int | str | None, result: Mapping[str, object]) -> bytes:
-    """Return the line of an answer."""
-    return _line({"v": VERSION, "id": ident, "ok": True, "result": dict(result)})
+    """Return the line of an answer, or of an error where the answer is too long for a line."""
+    line = _line({"v": VERSION, "id": ident, "ok": True, "result": dict(result)})
+    if len(line) <= MAX_LINE_BYTES:
+        return line
+    return encode_error(
+        ident,
+        GuestAgentError(
+            f"the answer has {len(line)} bytes, a line may have {MAX_LINE_BYTES}",
+            hint="ask for one pair at a time",
+        ),
+    )
 
 
 def encode_error(ident: int | str | None, error: GuestAgentError) -> bytes:
@@ -93,21 +102,9 @@ def _parse(line: bytes) -> Obj:
     if len(line) > MAX_LINE_BYTES:
         raise WireError(f"a line may have {MAX_LINE_BYTES} bytes, this has {len(line)}")
     try:
-        value = Obj.parse(line)
+        return Obj.parse(line, Limits(depth=MAX_DEPTH))
     except JsonError as error:
         raise WireError(str(error)) from error
-    if _is_deeper(value.value, MAX_DEPTH):
-        raise WireError(f"an object may be {MAX_DEPTH} levels deep")
-    return value
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    """Whether there are more levels: however many come, no more are looked at."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
-        return False
-    return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
 
 
 def _line(value: Mapping[str, object]) -> bytes:

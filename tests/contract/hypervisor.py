@@ -149,7 +149,7 @@ async def a_guest_moves_over_several_connections(both: Both) -> None:
     assert await both.location_once_arrived() is GuestLocation.DESTINATION
     for qemu in (both.source, both.destination):
         shown = await qemu._run("query-migrate-capabilities")
-        on = {each.text("capability") for each in shown.items() if each.boolean("state")}
+        on = {each.string("capability") for each in shown.items() if each.boolean("state")}
         assert on >= {"multifd", "auto-converge", "return-path"}
         parameters = await qemu._run("query-migrate-parameters")
         assert parameters.integer("multifd-channels") == 2
@@ -174,7 +174,7 @@ async def capabilities_of_an_earlier_attempt_are_off_for_the_next(both: Both) ->
     assert await both.source_once_left() == "postmigrate"
     for qemu in (both.source, both.destination):
         shown = await qemu._run("query-migrate-capabilities")
-        on = {each.text("capability") for each in shown.items() if each.boolean("state")}
+        on = {each.string("capability") for each in shown.items() if each.boolean("state")}
         assert on == {*SETTINGS.capabilities, NOT_OURS}
 
 

@@ -75,3 +75,11 @@ def test_no_bytes_break_the_parser(line: bytes) -> None:
     for parse in (parse_request, parse_reply):
         with contextlib.suppress(WireError):
             parse(line)
+
+
+def test_an_answer_that_no_reader_would_take_is_an_error_in_its_place() -> None:
+    line = encode_result(7, {"pairs": ["x" * MAX_LINE_BYTES]})
+    assert len(line) <= MAX_LINE_BYTES
+    reply = parse_reply(line)
+    assert (reply.integer("id"), reply.boolean("ok")) == (7, False)
+    assert "65536" in reply.object("error").string("message")

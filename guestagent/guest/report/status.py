@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from guestagent import __version__
+from guestagent.codec import members
 from guestagent.guest.core.link import Link
 from guestagent.guest.core.pair import Pair, Role
 from guestagent.guest.core.pairing import pair_up
@@ -94,27 +95,10 @@ class Status:
     @classmethod
     def from_json(cls, obj: Obj) -> Status:
         """Return the status that another process has sent. Raises JsonError."""
-        return cls(
-            version=obj.integer("version"),
-            agent=obj.string("agent"),
-            converged=obj.boolean("converged"),
-            pairs=tuple(_pair_from_json(item) for item in obj.objects("pairs")),
-            left_alone=tuple(
-                RefusalStatus(
-                    mac=item.string("mac"),
-                    links=item.strings("links"),
-                    reason=item.string("reason"),
-                    hint=item.string("hint"),
-                )
-                for item in obj.objects("left_alone")
-            ),
-            waiting=obj.strings("waiting"),
-            pending=obj.strings("pending"),
-            last_error=obj.optional_string("last_error"),
-            agent_version=obj.optional_string("agent_version"),
-            started_at_s=obj.optional_number("started_at_s"),
-            revision=obj.optional_integer("revision"),
-        )
+        for pair in obj.objects("pairs"):
+            if pair.optional_string("active") not in set(Role):
+                pair.value["active"] = None  # a role of a later version
+        return members(cls, obj)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,37 +162,6 @@ def _pair(snapshot: Snapshot, pair: Pair, counts: Counts) -> PairStatus:
         switches=history.switches if history is not None else None,
         switched_at_s=history.switched_at_s if history is not None else None,
         announcements=counts.announcements.get(bond or "", 0) if history is not None else None,
-    )
-
-
-def _pair_from_json(obj: Obj) -> PairStatus:
-    active = obj.optional_string("active")
-    return PairStatus(
-        mac=obj.string("mac"),
-        bond=obj.optional_string("bond"),
-        active=Role(active) if active in set(Role) else None,
-        active_port=obj.optional_string("active_port"),
-        primary=obj.optional_string("primary"),
-        reason=obj.string("reason"),
-        vf=_port_from_json(obj.object("vf")) if obj.has("vf") else None,
-        standby=_port_from_json(obj.object("standby")),
-        receives_on_both=obj.boolean("receives_on_both"),
-        held_s=obj.optional_number("held_s"),
-        switches=obj.optional_integer("switches"),
-        switched_at_s=obj.optional_number("switched_at_s"),
-        announcements=obj.optional_integer("announcements"),
-    )
-
-
-def _port_from_json(obj: Obj) -> PortStatus:
-    return PortStatus(
-        name=obj.string("name"),
-        ifindex=obj.integer("ifindex"),
-        driver=obj.optional_string("driver"),
-        bus_address=obj.optional_string("bus_address"),
-        carrier=obj.boolean("carrier"),
-        joined=obj.boolean("joined"),
-        lost_carrier=obj.optional_integer("lost_carrier"),
     )
 
 

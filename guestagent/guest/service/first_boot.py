@@ -28,7 +28,7 @@ from guestagent.guest.core.pairing import pair_up
 from guestagent.guest.core.policy import Policy
 from guestagent.guest.core.snapshot import Snapshot
 from guestagent.guest.service import sd_notify
-from guestagent.json_fields import JsonError, Obj
+from guestagent.json_fields import JsonError, Obj, read_file
 
 if TYPE_CHECKING:
     from guestagent.guest.kernel.namespace import HidingKernel
@@ -62,7 +62,7 @@ class CloudInit:
     def network_stage_is_over(self) -> bool:
         """Whether cloud-init does not look for NICs any more."""
         try:
-            status = Obj.parse((self._run / "status.json").read_bytes())
+            status = Obj.parse(read_file(self._run / "status.json"))
             return status.object("v1").object("init").has("finished")
         except (OSError, JsonError):
             return False

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+from guestagent.json_fields import MAX_FILE_BYTES
 
 
 def write_whole(path: Path, content: str, *, mode: int = 0o644) -> None:
@@ -18,3 +23,17 @@ def write_whole(path: Path, content: str, *, mode: int = 0o644) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_document(
+    path: Path, document: Mapping[str, object], *, indent: int | None = None, mode: int = 0o644
+) -> None:
+    """Replace a JSON file, in a directory that is made if need be.
+
+    Raises OSError, also when the file would be longer than ``json_fields.read_file`` reads.
+    """
+    content = json.dumps(document, indent=indent) + "\n"
+    if len(content) > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"{path}: more than {MAX_FILE_BYTES} bytes")
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_whole(path, content, mode=mode)

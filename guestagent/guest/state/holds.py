@@ -8,15 +8,14 @@ a boot, as the file does.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
 
 from guestagent.clock import Clock
 from guestagent.guest.core.journal_ids import JournalId, fields
-from guestagent.guest.state.atomic_file import write_whole
-from guestagent.json_fields import JsonError, Obj
+from guestagent.guest.state.atomic_file import write_document
+from guestagent.json_fields import JsonError, Obj, read_file
 
 RUNTIME_DIR = Path("/run/guestagent")
 DEFAULT_HOLD_S = 120.0
@@ -72,7 +71,7 @@ class Holds:
 
     def _load(self) -> dict[str, float]:
         try:
-            items = Obj.parse(self._path.read_bytes()).objects("leases")
+            items = Obj.parse(read_file(self._path)).objects("leases")
             leases = {item.string("mac"): item.number("until_s") for item in items}
         except FileNotFoundError:
             return {}
@@ -85,5 +84,4 @@ class Holds:
 
     def _save(self, leases: dict[str, float]) -> None:
         items = [{"mac": mac, "until_s": until} for mac, until in leases.items()]
-        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        write_whole(self._path, json.dumps({"version": 1, "leases": items}) + "\n", mode=0o600)
+        write_document(self._path, {"version": 1, "leases": items}, mode=0o600)

@@ -11,13 +11,13 @@ counts as empty; it is replaced as a whole, so a crash leaves the old or the new
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
+from guestagent.codec import members
 from guestagent.guest.core.snapshot import RememberedPair
-from guestagent.guest.state.atomic_file import write_whole
-from guestagent.json_fields import JsonError, Obj
+from guestagent.guest.state.atomic_file import write_document
+from guestagent.json_fields import JsonError, Obj, read_file
 
 STATE_DIR = Path("/var/lib/guestagent")
 _log = logging.getLogger("guestagent.remembered")
@@ -32,17 +32,13 @@ class PairStore:
     def load(self) -> tuple[RememberedPair, ...]:
         """Return the remembered pairs, none when the file is absent or unreadable."""
         try:
-            text = self._path.read_bytes()
+            pairs = Obj.parse(read_file(self._path)).objects("pairs")
+            return tuple(members(RememberedPair, pair) for pair in pairs)
         except FileNotFoundError:
             return ()
         except OSError as error:
             _log.warning("cannot read %s: %s, ignoring", self._path, error)
             return ()
-        try:
-            pairs = Obj.parse(text).objects("pairs")
-            return tuple(
-                RememberedPair(mac=pair.string("mac"), bond=pair.string("bond")) for pair in pairs
-            )
         except JsonError as error:
             _log.warning("%s is damaged (%s), ignoring; it is written anew", self._path, error)
             return ()
@@ -54,5 +50,4 @@ class PairStore:
 
     def _save(self, pairs: tuple[RememberedPair, ...]) -> None:
         content = {"version": 1, "pairs": [{"mac": p.mac, "bond": p.bond} for p in pairs]}
-        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        write_whole(self._path, json.dumps(content, indent=1) + "\n")
+        write_document(self._path, content, indent=1)

@@ -10,14 +10,13 @@ with it. A reboot removes it: the next boot bonds the pairs again.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from guestagent.guest.state.atomic_file import write_whole
+from guestagent.guest.state.atomic_file import write_document
 from guestagent.guest.state.holds import RUNTIME_DIR
-from guestagent.json_fields import JsonError, Obj
+from guestagent.json_fields import JsonError, Obj, read_file
 
 _log = logging.getLogger("guestagent.released")
 
@@ -31,7 +30,7 @@ class UndonePairs:
     def current(self) -> frozenset[str]:
         """Return the MACs; none when the file is absent or unreadable."""
         try:
-            return frozenset(Obj.parse(self._path.read_bytes()).strings("released"))
+            return frozenset(Obj.parse(read_file(self._path)).strings("released"))
         except FileNotFoundError:
             return frozenset()
         except (OSError, JsonError) as error:
@@ -47,6 +46,4 @@ class UndonePairs:
         self._save(self.current() - macs)
 
     def _save(self, macs: AbstractSet[str]) -> None:
-        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        content = {"version": 1, "released": sorted(macs)}
-        write_whole(self._path, json.dumps(content) + "\n")
+        write_document(self._path, {"version": 1, "released": sorted(macs)})

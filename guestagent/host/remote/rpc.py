@@ -78,8 +78,11 @@ _KINDS: Mapping[str, type[GuestAgentError]] = {
 
 
 def request(ident: int, name: str, arguments: tuple[object, ...]) -> bytes:
-    """Return the line of a call."""
-    return _line({"id": ident, "call": name, "arguments": plain(arguments)})
+    """Return the line of a call. Raises PeerError when the other end would refuse its length."""
+    line = _line({"id": ident, "call": name, "arguments": plain(arguments)})
+    if len(line) > MAX_LINE_BYTES:
+        raise PeerError(f"{name}: a call may have {MAX_LINE_BYTES} bytes, this has {len(line)}")
+    return line
 
 
 def read_request(line: bytes) -> tuple[int, str, tuple[Any, ...]]:
@@ -98,8 +101,14 @@ def read_request(line: bytes) -> tuple[int, str, tuple[Any, ...]]:
 
 
 def answer(ident: int, value: object) -> bytes:
-    """Return the line for a call that succeeded."""
-    return _line({"id": ident, "ok": True, "value": plain(value)})
+    """Return the line for a call that succeeded.
+
+    Raises UnknownOutcomeError when the other end would refuse its length: the call has run.
+    """
+    line = _line({"id": ident, "ok": True, "value": plain(value)})
+    if len(line) > MAX_LINE_BYTES:
+        raise UnknownOutcomeError(f"an answer may have {MAX_LINE_BYTES} bytes, not {len(line)}")
+    return line
 
 
 def failure(ident: int | None, error: GuestAgentError) -> bytes:

@@ -19,20 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from guestagent.clock import Clock, Deadline
+from guestagent.codec import members
 from guestagent.errors import BusyError, ConflictError, SystemLacksError
 from guestagent.host.sriov.base import NotLeasedError
-from guestagent.host.sriov.core.model import (
-    Lease,
-    LeaseOwner,
-    LinkState,
-    OnRefusal,
-    PortProfile,
-    Standby,
-    VfSettings,
-    VfState,
-    VlanProtocol,
-)
-from guestagent.json_fields import JsonError, Obj
+from guestagent.host.sriov.core.model import Lease
+from guestagent.json_fields import JsonError, Obj, read_file
 
 DIRECTORY = "vfs"
 """Of the leases below the state directory, beside those of the VMs."""
@@ -145,12 +136,12 @@ class Records:
 
     def _read(self, path: Path) -> Lease | None:
         try:
-            return _decode(path.read_bytes())
+            return _decode(read_file(path))
         except FileNotFoundError:
             return None
         except OSError as error:
             raise SystemLacksError(f"{path}: {error.strerror}", hint="run as root") from error
-        except (JsonError, ValueError) as error:
+        except JsonError as error:
             raise ConflictError(
                 f"{path}: not the record of a lease: {error}",
                 hint="see that no VM uses this VF, then remove the file",
@@ -181,75 +172,4 @@ def _decode(text: bytes) -> Lease:
     record = Obj.parse(text)
     if record.integer("version") != VERSION:
         raise JsonError(f"its version is {record.integer('version')}, {VERSION} is known")
-    owner = record.object("owner")
-    return Lease(
-        vf=record.string("vf"),
-        pf=record.string("pf"),
-        pf_name=record.string("pf_name"),
-        index=record.integer("index"),
-        owner=LeaseOwner(vm=owner.string("vm"), operation=owner.string("operation")),
-        claimed_at=record.string("claimed_at"),
-        prior=_state(record.object("prior")) if record.has("prior") else None,
-        former_driver=record.optional_string("former_driver"),
-        former_override=record.optional_string("former_override"),
-        settings=_settings(record.object("settings")) if record.has("settings") else None,
-        warnings=record.strings("warnings"),
-    )
-
-
-def _state(state: Obj) -> VfState:
-    return VfState(
-        mac=state.string("mac"),
-        vlan=state.integer("vlan"),
-        qos=state.integer("qos"),
-        vlan_protocol=VlanProtocol(state.string("vlan_protocol")),
-        trust=_optional_boolean(state, "trust"),
-        spoof_check=_optional_boolean(state, "spoof_check"),
-        link_state=_link_state(state),
-        min_rate_mbit_per_s=_optional_integer(state, "min_rate_mbit_per_s"),
-        max_rate_mbit_per_s=_optional_integer(state, "max_rate_mbit_per_s"),
-    )
-
-
-def _settings(settings: Obj) -> VfSettings:
-    return VfSettings(
-        mac=settings.string("mac"),
-        vlan=settings.integer("vlan"),
-        qos=settings.integer("qos"),
-        vlan_protocol=VlanProtocol(settings.string("vlan_protocol")),
-        trust=_optional_boolean(settings, "trust"),
-        spoof_check=_optional_boolean(settings, "spoof_check"),
-        link_state=_link_state(settings),
-        min_rate_mbit_per_s=_optional_integer(settings, "min_rate_mbit_per_s"),
-        max_rate_mbit_per_s=_optional_integer(settings, "max_rate_mbit_per_s"),
-        port_profile=_profile(settings) if settings.has("port_profile") else None,
-        on_refusal=OnRefusal(settings.string("on_refusal")),
-        standby=_standby(settings) if settings.has("standby") else None,
-    )
-
-
-def _profile(settings: Obj) -> PortProfile:
-    profile = settings.object("port_profile")
-    return PortProfile(
-        name=profile.string("name"),
-        instance=profile.optional_string("instance"),
-        host=profile.optional_string("host"),
-    )
-
-
-def _standby(settings: Obj) -> Standby:
-    standby = settings.object("standby")
-    return Standby(link=standby.string("link"), mac=standby.string("mac"))
-
-
-def _optional_boolean(source: Obj, key: str) -> bool | None:
-    return source.boolean(key) if source.has(key) else None
-
-
-def _optional_integer(source: Obj, key: str) -> int | None:
-    return source.integer(key) if source.has(key) else None
-
-
-def _link_state(source: Obj) -> LinkState | None:
-    text = source.optional_string("link_state")
-    return None if text is None else LinkState(text)
+    return members(Lease, record)

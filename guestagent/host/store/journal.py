@@ -25,7 +25,7 @@ from guestagent.errors import ConflictError, SystemLacksError
 from guestagent.host.migration.state import Event, Phase, State
 from guestagent.host.migration.transitions import step
 from guestagent.host.model import MigrationFigures, Moment
-from guestagent.json_fields import JsonError, Obj
+from guestagent.json_fields import JsonError, Obj, read_file
 
 VERSION = 1
 MAX_LINE_BYTES = 1024 * 1024
@@ -181,7 +181,7 @@ class Journal:
         self.write(Observed(moments=tuple(moments), figures=figures), durable=False)
 
     def write(self, what: Entry, *, durable: bool) -> None:
-        """Append one line. Raises SystemLacksError; the effect must not begin then."""
+        """Append a line that ``read`` takes. Raises SystemLacksError; no effect may begin then."""
         record = {
             "v": VERSION,
             "unix_s": time.time(),
@@ -190,6 +190,11 @@ class Journal:
         }
         left = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         length = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        if len(left) > MAX_LINE_BYTES or length + len(left) > MAX_BYTES:
+            raise SystemLacksError(
+                f"{self.path}: no room for a line of {len(left)} bytes after {length}",
+                hint=f"a journal has {MAX_BYTES} bytes and {MAX_LINE_BYTES} a line: recover",
+            )
         try:
             while left:
                 left = left[os.write(self._descriptor, left) :]
@@ -247,12 +252,11 @@ def read(path: Path) -> Operation:
     program whose journals this one does not know.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
+        text = read_file(path, MAX_BYTES)
     except OSError as error:
         raise _unwritable(path, error) from error
-    if len(text) > MAX_BYTES:
-        raise _damaged(path, f"is longer than {MAX_BYTES} bytes")
+    except JsonError as error:
+        raise _damaged(path, str(error)) from error
     records: list[Record] = []
     whole = 0
     while whole < len(text):

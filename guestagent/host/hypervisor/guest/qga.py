@@ -79,7 +79,7 @@ class QemuGuestAgent:
             if status.boolean("exited"):
                 return Ended(
                     exit_code=status.optional_integer("exitcode"),
-                    output=status.optional_text("out-data") or "",
+                    output=status.optional_string("out-data") or "",
                 )
             if deadline.expired:
                 raise UnknownOutcomeError(
@@ -99,7 +99,7 @@ class QemuGuestAgent:
                 echo = await connection.execute(
                     "guest-sync", {"id": number}, timeout_s=deadline.remaining_s
                 )
-                if echo.as_integer() == number:
+                if echo.integer() == number:
                     return await connection.execute(
                         command, arguments, timeout_s=deadline.remaining_s
                     )
@@ -107,12 +107,12 @@ class QemuGuestAgent:
 
 def _interface(item: Reply) -> GuestInterface:
     addresses = item.items("ip-addresses") if item.has("ip-addresses") else ()
-    mac = item.optional_text("hardware-address")
+    mac = item.optional_string("hardware-address")
     return GuestInterface(
-        name=shown(item.text("name")),
+        name=shown(item.string("name")),
         mac=None if mac is None else shown(mac).lower(),
         addresses=tuple(
-            f"{shown(address.text('ip-address'))}/{address.integer('prefix')}"
+            f"{shown(address.string('ip-address'))}/{address.integer('prefix')}"
             for address in islice(addresses, _MAX_ADDRESSES)
         ),
     )

@@ -107,13 +107,16 @@ class EventStream(EventListener):
             yield self._read(*self._kept.popleft())
 
     def _read(self, message: Message, received_s: float) -> Event:
-        event = Reply(dict(message), f"{self._connection.origin}, event")
-        stamp = event.member("timestamp")
+        event = Reply.received(dict(message), f"{self._connection.origin}, event")
+        stamp = event.object("timestamp")
         stamp_s = stamp.integer("seconds") + stamp.integer("microseconds") / 1e6
         at_s = time.monotonic() - (time.time() - stamp_s)
-        data = event.member("data") if event.has("data") else Reply({}, event.origin)
+        data = event.object("data") if event.has("data") else Reply({}, origin=event.origin)
         return Event(
-            name=event.text("event"), data=data, at_s=min(at_s, received_s), received_s=received_s
+            name=event.string("event"),
+            data=data,
+            at_s=min(at_s, received_s),
+            received_s=received_s,
         )
 
 
@@ -203,7 +206,7 @@ class Connection:
             raise PeerError(
                 f"{self.origin}: the answer to {command} is not QMP: {shown(str(error))}"
             ) from error
-        return Reply(value, f"{command} of {self.origin}")
+        return Reply.received(value, f"{command} of {self.origin}")
 
     @contextlib.contextmanager
     def events(self, *names: str) -> Iterator[EventStream]:

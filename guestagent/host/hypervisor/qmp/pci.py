@@ -8,7 +8,7 @@ devices are listed without an address.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from guestagent.host.hypervisor.reply import Reply
@@ -38,8 +38,8 @@ async def read_topology(query: Query) -> Topology:
         device
         for container in _CONTAINERS
         for child in (await query("qom-list", {"path": container})).items()
-        if child.text("type").startswith("child<")
-        if (device := await _qom_device(query, container, child.text("name"))) is not None
+        if child.string("type").startswith("child<")
+        if (device := await _qom_device(query, container, child.string("name"))) is not None
     ]
     tree = _Tree(objects=objects)
     for bus in (await query("query-pci", {})).items():
@@ -52,14 +52,16 @@ async def devices_with_id(query: Query) -> frozenset[str]:
     """Return the ids of all devices that have one."""
     listed = await query("qom-list", {"path": _CONTAINERS[0]})
     return frozenset(
-        child.text("name") for child in listed.items() if child.text("type").startswith("child<")
+        child.string("name")
+        for child in listed.items()
+        if child.string("type").startswith("child<")
     )
 
 
 async def _qom_device(query: Query, container: str, name: str) -> _QomDevice | None:
     """Return the device's properties, None when it is not a PCI device."""
     path = f"{container}/{name}"
-    has = {item.text("name") for item in (await query("qom-list", {"path": path})).items()}
+    has = {item.string("name") for item in (await query("qom-list", {"path": path})).items()}
     if not {"addr", "multifunction", "parent_bus"} <= has:  # Q: hw/pci/pci.c, pci_props
         return None
 
@@ -67,13 +69,13 @@ async def _qom_device(query: Query, container: str, name: str) -> _QomDevice | N
         return await query("qom-get", {"path": path, "property": key})
 
     return _QomDevice(
-        driver=(await get("type")).as_text(),
+        driver=(await get("type")).string(),
         id=name if container == _CONTAINERS[0] else None,
-        bus=(await get("parent_bus")).as_text().rpartition("/")[2],
-        devfn=(await get("addr")).as_integer(),
-        mac=(await get("mac")).as_text().lower() if "mac" in has else None,
+        bus=(await get("parent_bus")).string().rpartition("/")[2],
+        devfn=(await get("addr")).integer(),
+        mac=(await get("mac")).string().lower() if "mac" in has else None,
         # Q: hw/pci/pcie_port.c, pcie_slot_props
-        hotplug=(await get("hotplug")).as_boolean() if {"hotplug", "chassis"} <= has else None,
+        hotplug=(await get("hotplug")).boolean() if {"hotplug", "chassis"} <= has else None,
     )
 
 
@@ -83,7 +85,7 @@ class _Tree:
     devices: list[PciDevice] = field(default_factory=list)
     ports: list[PciPort] = field(default_factory=list)
 
-    def walk(self, level: Iterator[Reply], *, port: str | None) -> None:
+    def walk(self, level: Iterable[Reply], *, port: str | None) -> None:
         """Add the devices of one bus and of those behind it."""
         for item in level:
             address = (
@@ -91,9 +93,9 @@ class _Tree:
                 f":{item.integer('slot'):02x}.{item.integer('function'):x}"
             )
             known = self._known(item, port)
-            kind = item.member("class_info")
+            kind = item.object("class_info")
             code = kind.integer("class")
-            qdev_id = item.text("qdev_id") or None
+            qdev_id = item.string("qdev_id") or None
             self.devices.append(
                 PciDevice(
                     id=qdev_id,
@@ -101,12 +103,12 @@ class _Tree:
                     mac=known.mac if known else None,
                     address=address,
                     port=port,
-                    description=kind.optional_text("desc") or f"class {code:04x}",
+                    description=kind.optional_string("desc") or f"class {code:04x}",
                     is_nic=code == _CLASS_ETHERNET,
                 )
             )
             if item.has("pci_bridge"):
-                self._enter(item.member("pci_bridge"), qdev_id, address, known)
+                self._enter(item.object("pci_bridge"), qdev_id, address, known)
 
     def add_hidden(self) -> None:
         """Add the devices that have an id and no address yet."""
@@ -130,7 +132,7 @@ class _Tree:
         self, bridge: Reply, qdev_id: str | None, address: str, known: _QomDevice | None
     ) -> None:
         if qdev_id is not None and known is not None and known.hotplug is not None:
-            number = bridge.member("bus").integer("secondary")
+            number = bridge.object("bus").integer("secondary")
             behind = (each for each in self.objects if each.bus == qdev_id)
             occupant = next(behind, None)
             self.ports.append(
@@ -147,7 +149,7 @@ class _Tree:
 
     def _known(self, item: Reply, port: str | None) -> _QomDevice | None:
         """Find the object of a device: by its id, or by its place when it has none."""
-        qdev_id = item.text("qdev_id")
+        qdev_id = item.string("qdev_id")
         if qdev_id:
             return next((known for known in self.objects if known.id == qdev_id), None)
         devfn = item.integer("slot") << 3 | item.integer("function")

@@ -96,11 +96,11 @@ class Qemu:
                 "query-migrate"
             )  # on a new connection: QEMU may have ended
         status = await self._run("query-status")
-        error = migration.optional_text("error-desc")
+        error = migration.optional_string("error-desc")
         return QemuState(
             end=self._end,
-            run_state=status.text("status"),
-            migration=migration.optional_text("status"),
+            run_state=status.string("status"),
+            migration=migration.optional_string("status"),
             migration_error=None if error is None else shown(error),
             devices=await devices_with_id(self._run),
         )
@@ -113,11 +113,11 @@ class Qemu:
         """See ``Hypervisor.capabilities``."""
         listed = await self._run("query-migrate-capabilities")
         memory = await self._run("query-memory-size-summary")
-        version = (await self._run("query-version")).member("qemu")
+        version = (await self._run("query-version")).object("qemu")
         lockable_bytes, process = lockable_by(self._socket)
         return QemuCapabilities(
             version=tuple(version.integer(part) for part in ("major", "minor", "micro")),
-            capabilities=frozenset(item.text("capability") for item in listed.items()),
+            capabilities=frozenset(item.string("capability") for item in listed.items()),
             memory_bytes=memory.integer("base-memory"),
             lockable_bytes=lockable_bytes,
             process=process,
@@ -147,7 +147,7 @@ class Qemu:
                 if _ALREADY_ASKED not in refusal.reason:
                     raise
             while (event := await events.next(deadline.remaining_s)) is not None:
-                if event.data.optional_text("device") != device_id:
+                if event.data.optional_string("device") != device_id:
                     continue
                 if event.name == "DEVICE_DELETED":
                     self._note(event, vf=device_id)
@@ -207,7 +207,7 @@ class Qemu:
         )
         while True:
             reply = await self._run("query-migrate")
-            status = reply.optional_text("status")
+            status = reply.optional_string("status")
             if status in MIGRATION_ENDED:
                 if status != "completed":
                     await self._leave_as_found(settings)
@@ -216,7 +216,7 @@ class Qemu:
                 warned_paused = True
                 log.warning("%s: %s", self._origin, _POSTCOPY_PAUSED)
             if reply.has("ram"):
-                ram = reply.member("ram")
+                ram = reply.object("ram")
                 now_s = time.monotonic()
                 progress = _progress(ram, last, now_s)
                 last = (now_s, progress.transferred_bytes)
@@ -234,7 +234,7 @@ class Qemu:
     async def cancel_migration(self) -> None:
         """See ``MigrationSource.cancel_migration``."""
         migration = await self._run("query-migrate")
-        status = migration.optional_text("status") or ""
+        status = migration.optional_string("status") or ""
         if self._postcopy_asked or status.startswith("postcopy"):
             # Each QEMU has a part of the memory; without the other part the guest cannot run.
             raise RefusedError(f"{self._origin}: post-copy has begun, and cannot be cancelled")
@@ -243,13 +243,13 @@ class Qemu:
     async def figures(self) -> MigrationFigures | None:
         """See ``MigrationSource.figures``."""
         reply = await self._run("query-migrate")
-        if reply.optional_text("status") != "completed" or not reply.has("total-time"):
+        if reply.optional_string("status") != "completed" or not reply.has("total-time"):
             return None
         return MigrationFigures(
             total_ms=reply.integer("total-time"),
             downtime_ms=reply.optional_integer("downtime"),
             setup_ms=reply.optional_integer("setup-time"),
-            transferred_bytes=reply.member("ram").integer("transferred"),
+            transferred_bytes=reply.object("ram").integer("transferred"),
         )
 
     async def resume(self) -> None:
@@ -270,7 +270,7 @@ class Qemu:
         self, settings: MigrationSettings, parameters: dict[str, int]
     ) -> None:
         listed = await self._run("query-migrate-capabilities")
-        on = {item.text("capability") for item in listed.items() if item.boolean("state")}
+        on = {item.string("capability") for item in listed.items() if item.boolean("state")}
         left_on = on.intersection(settings.unwanted_capabilities)
         states = dict.fromkeys(settings.capabilities, True) | dict.fromkeys(left_on, False)
         self._capabilities_found = {name: name in on for name in states}
@@ -336,7 +336,7 @@ class Qemu:
 
     def _note(self, event: Event, *, vf: str | None = None) -> None:
         name = event.name
-        if name == "MIGRATION" and event.data.optional_text("status") == _POSTCOPY:
+        if name == "MIGRATION" and event.data.optional_string("status") == _POSTCOPY:
             name = "POSTCOPY"
         if vf is not None or name in {*_MOMENT_EVENTS, "POSTCOPY"}:
             self._moments.append(

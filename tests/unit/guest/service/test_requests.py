@@ -169,7 +169,7 @@ def test_a_hold_that_cannot_be_written_is_answered_with_the_reason(
     def full(path: Path, content: str, *, mode: int = 0) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("guestagent.guest.state.holds.write_whole", full)
+    monkeypatch.setattr("guestagent.guest.state.atomic_file.write_whole", full)
     with pytest.raises(GuestAgentError, match="No space left on device") as caught:
         ask(agent, "switch", to=to)
     assert "/run" in (caught.value.hint or "")

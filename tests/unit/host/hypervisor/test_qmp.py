@@ -32,7 +32,7 @@ def talk(directory: Path, conversation: Callable[[FakeQemu, Connection], Awaitab
 def test_a_command_returns_its_value(tmp_path: Path) -> None:
     async def conversation(_qemu: FakeQemu, connection: Connection) -> None:
         reply = await connection.execute("query-status", timeout_s=TIMEOUT_S)
-        assert reply.text("status") == "running"
+        assert reply.string("status") == "running"
 
     talk(tmp_path, conversation)
 
@@ -99,7 +99,7 @@ def test_answers_to_other_questions_are_passed_over(tmp_path: Path) -> None:
     async def conversation(qemu: FakeQemu, connection: Connection) -> None:
         qemu.faults = {"query-status": [Fault.OTHER_ID_FIRST]}
         reply = await connection.execute("query-status", timeout_s=TIMEOUT_S)
-        assert reply.text("status") == "running"
+        assert reply.string("status") == "running"
 
     talk(tmp_path, conversation)
 
@@ -108,8 +108,8 @@ def test_an_answer_of_another_type_names_the_command(tmp_path: Path) -> None:
     async def conversation(qemu: FakeQemu, connection: Connection) -> None:
         qemu.faults = {"query-status": [Fault.WRONG_TYPE]}
         reply = await connection.execute("query-status", timeout_s=TIMEOUT_S)
-        with pytest.raises(PeerError, match="query-status of QEMU: the text must be an object"):
-            reply.text("status")
+        with pytest.raises(PeerError, match="query-status of QEMU: the value must be an object"):
+            reply.string("status")
 
     talk(tmp_path, conversation)
 
@@ -125,7 +125,7 @@ def test_only_events_asked_for_arrive_and_with_both_times(tmp_path: Path) -> Non
             qemu.event("RESUME", reason="x")
             event = await events.next(TIMEOUT_S)
             assert event is not None
-            assert (event.name, event.data.text("reason")) == ("RESUME", "x")
+            assert (event.name, event.data.string("reason")) == ("RESUME", "x")
             assert before_s - 0.001 <= event.at_s <= event.received_s <= time.monotonic()
             assert await events.next(0.0) is None
 

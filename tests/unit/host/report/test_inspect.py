@@ -87,24 +87,24 @@ BEFORE_FIRMWARE = [
 
 async def answer(command: str, arguments: Mapping[str, object]) -> Reply:
     if command == "query-pci":
-        return Reply(PCI, command)
+        return Reply(PCI, origin=command)
     path = str(arguments["path"])
     if command == "qom-get":
-        return Reply(QOM[path][str(arguments["property"])], command)
+        return Reply(QOM[path][str(arguments["property"])], origin=command)
     if path in QOM:
         properties = [*QOM[path], "multifunction"] if "addr" in QOM[path] else [*QOM[path]]
-        return Reply([{"name": name, "type": "str"} for name in properties], command)
+        return Reply([{"name": name, "type": "str"} for name in properties], origin=command)
     children = [
         {"name": known.rpartition("/")[2], "type": f"child<{values['type']}>"}
         for known, values in QOM.items()
         if known.rpartition("/")[0] == path
     ]
-    return Reply([{"name": "type", "type": "string"}, *children], command)
+    return Reply([{"name": "type", "type": "string"}, *children], origin=command)
 
 
 async def early_answer(command: str, arguments: Mapping[str, object]) -> Reply:
     pci = command == "query-pci"
-    return Reply(BEFORE_FIRMWARE, command) if pci else await answer(command, arguments)
+    return Reply(BEFORE_FIRMWARE, origin=command) if pci else await answer(command, arguments)
 
 
 def topology() -> Topology:

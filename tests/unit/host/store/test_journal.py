@@ -236,3 +236,19 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
     journal.entered(FIRST)
     journal.close()
     assert read(journal.path).state == FIRST
+
+
+def test_a_line_that_read_would_refuse_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal.begin(tmp_path, BEGAN)
+    begun = journal.path.read_bytes()
+    monkeypatch.setattr("guestagent.host.store.journal.MAX_LINE_BYTES", 100)
+    with pytest.raises(SystemLacksError, match="no room for a line"):
+        journal.entered(FIRST)
+    monkeypatch.undo()
+    monkeypatch.setattr("guestagent.host.store.journal.MAX_BYTES", len(begun) + 50)
+    with pytest.raises(SystemLacksError, match="no room for a line"):
+        journal.entered(FIRST)
+    journal.close()
+    assert journal.path.read_bytes() == begun
