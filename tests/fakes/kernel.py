@@ -42,7 +42,7 @@ class FakeKernel:
     owned: dict[int, list[Address]] = field(default_factory=dict)
     routed: dict[int, list[Route]] = field(default_factory=dict)
     places: Places = field(default_factory=dict)
-    """Of routes of IPv4 with one key: which of them comes first; 0 where nothing is said."""
+    """Order of IPv4 routes with one key; 0 without an entry."""
     own_mtus: dict[int, int] = field(default_factory=dict)
     """MTU of each port before it joined, in the order of joining."""
     refusals: list[tuple[str, int]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Where the port to the host is looked for, and what is said when it may not be opened."""
+"""The port to the host: its path, its hosts, and a port that cannot be opened."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_system_s_devices_are_looked_at_before_the_private_ones(
         assert serial_port.port_path() == port
 
 
-def test_a_port_that_may_not_be_opened_is_told_and_tried_again_when_devices_change(
+def test_a_port_that_cannot_be_opened_is_logged_and_tried_again_when_devices_change(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tries = []
@@ -94,7 +94,7 @@ class Port:
         return parse_reply(await self._answers.get()).value["id"]
 
 
-def test_what_a_host_that_has_left_waits_for_keeps_no_other_waiting(
+def test_a_pending_request_of_a_host_that_left_does_not_delay_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     port = Port(encode_request("wait", ident=1), encode_request("hello", ident=2))
@@ -118,7 +118,7 @@ def test_what_a_host_that_has_left_waits_for_keeps_no_other_waiting(
     asyncio.run(asyncio.wait_for(story(), 10))
 
 
-def test_an_answer_that_is_under_way_when_its_host_leaves_disturbs_nobody(
+def test_an_unfinished_answer_to_a_host_that_left_does_not_reach_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     port = Port(encode_request("hello", ident=1), encode_request("hello", ident=2))

@@ -23,6 +23,6 @@ def test_at_boot_nothing_is_loaded_for_other_commands() -> None:
     assert offered("early") == {"run", "early", "hide"}
 
 
-def test_whatever_else_is_typed_is_told_of_all_commands() -> None:
+def test_an_unknown_command_gets_the_list_of_all_commands() -> None:
     for first in ("--help", "--config", "statsu", ""):
         assert offered(first) == offered()

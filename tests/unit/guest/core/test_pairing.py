@@ -140,7 +140,7 @@ def test_always_bonds_a_virtio_nic_that_never_had_a_vf() -> None:
     assert (pair.mac, pair.vf) == (MAC, None)
 
 
-def test_a_bond_name_that_is_taken_is_said() -> None:
+def test_a_bond_name_that_is_taken_is_refused_with_the_reason() -> None:
     kernel = FakeKernel()
     kernel.plug("ens2", MAC, driver="virtio_net")
     kernel.plug("ens3", MAC)
@@ -151,7 +151,7 @@ def test_a_bond_name_that_is_taken_is_said() -> None:
     assert "lan0" in refusal.reason
 
 
-def test_two_ordinary_nics_of_one_mac_are_nobodys_business() -> None:
+def test_two_ordinary_nics_with_one_mac_are_ignored() -> None:
     kernel = FakeKernel()
     kernel.plug("ens2", MAC, driver="e1000e")
     kernel.plug("ens3", MAC, driver="igb")

@@ -65,7 +65,7 @@ def test_the_nic_gets_its_network_back_and_the_vf_is_left_alone(begin: Begin) ->
     system, standby, vf = begin()
     undone(system)
     assert_apart(system, standby, vf)
-    assert system.sent, "the network is told"
+    assert system.sent, "the addresses are announced"
     outcome = system.engine().converge()
     assert outcome.plan.actions == ()
     assert [item.reason for item in outcome.plan.refusals] == ["taken apart by `guestagent undo`"]
@@ -80,7 +80,7 @@ def test_a_nic_whose_stack_makes_its_ipv6_addresses_gets_none_of_the_kernel() ->
     assert not system.kernel.table[standby].ipv6_addr_gen
 
 
-def test_the_vf_carries_until_the_nic_sends_by_itself() -> None:
+def test_the_vf_carries_the_traffic_until_the_nic_is_operational() -> None:
     system, standby, vf = on_the_vf()
     system.kernel.stalled.add(standby)
     system.undone.macs.add(MAC)
@@ -92,7 +92,7 @@ def test_the_vf_carries_until_the_nic_sends_by_itself() -> None:
     assert outcome.plan.waiting == (
         "ens2 takes the addresses of bond0 back once it has a carrier",
     )
-    assert system.stack.loaded != {}, "the stack is told when the NIC takes over"
+    assert system.stack.loaded != {}, "the files stay until the NIC takes over"
     system.kernel.stalled.clear()
     undone(system)
     assert_apart(system, standby, vf)
@@ -108,7 +108,7 @@ def test_a_nic_without_a_carrier_is_not_taken_out() -> None:
     assert system.kernel.table[standby].upper == system.kernel.table[vf].upper is not None
 
 
-def test_the_bond_stays_for_what_is_under_way() -> None:
+def test_the_bond_outlives_its_addresses_by_the_drain_time() -> None:
     system, _, vf = on_the_vf()
     system.undone.macs.add(MAC)
     system.engine().converge()

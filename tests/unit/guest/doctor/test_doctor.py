@@ -145,7 +145,7 @@ def test_a_healthy_guest_has_no_findings(bonded: Patient, alone: Patient) -> Non
         ),
     ],
 )
-def test_what_is_wrong_with_the_system_is_found(
+def test_each_fault_of_the_system_is_found(
     bonded: Patient, changed: dict[str, object], severity: str, about: str, seen: str
 ) -> None:
     finding = bonded.found(**changed)
@@ -153,7 +153,7 @@ def test_what_is_wrong_with_the_system_is_found(
     assert seen in finding.message
 
 
-def test_cloud_init_may_be_pending_while_no_mac_is_there_twice(alone: Patient) -> None:
+def test_a_pending_cloud_init_is_no_fault_without_a_duplicate_mac(alone: Patient) -> None:
     assert alone.findings(cloud_init=CloudInitState.PENDING) == ()
 
 
@@ -217,7 +217,7 @@ def test_nics_that_are_left_alone_are_reported_with_the_reason(
     assert ("net_failover" if failover else "3 NICs share this MAC") in finding.message
 
 
-def test_what_the_operator_excludes_is_no_fault(alone: Patient) -> None:
+def test_nics_that_the_operator_excludes_are_no_fault(alone: Patient) -> None:
     alone.plug("ens3")
     alone.policy = Policy(excluded=frozenset({MAC}))
     assert alone.found().severity is Severity.NOTE
@@ -230,7 +230,7 @@ def test_a_vlan_on_a_nic_of_the_pair_keeps_it_from_being_bonded(alone: Patient) 
     assert "ens2.7 sits on ens2" in alone.found().message
 
 
-def test_what_waits_for_the_boot_is_said_and_is_no_fault(alone: Patient) -> None:
+def test_a_step_that_waits_for_the_next_boot_is_a_note(alone: Patient) -> None:
     alone.plug("ens3")
     alone.system.engine().converge()
     alone.system.kernel.unplug(alone.nics["ens3"].ifindex)
@@ -261,7 +261,7 @@ def test_a_vf_that_was_given_another_mac_is_found(alone: Patient) -> None:
     assert (worst.subject, worst.severity) == ("ens3", Severity.ERROR)
 
 
-def test_a_bond_that_forgets_its_neighbours_at_each_switch_is_told(alone: Patient) -> None:
+def test_a_bond_that_forgets_its_neighbours_at_each_switch_is_reported(alone: Patient) -> None:
     alone.plug("ens3")
     alone.policy = Policy(options=BondOptions(fail_over_mac=FAIL_OVER_MAC_ACTIVE))
     assert (alone.found().subject, alone.found().severity) == (MAC, Severity.NOTE)
@@ -286,7 +286,7 @@ def test_a_port_with_another_mtu_than_the_bond_is_found(bonded: Patient) -> None
     assert "its MTU is 1400 and that of bond0 is 1500" in bonded.found().message
 
 
-def test_a_vf_that_sends_and_hears_nothing_is_found(bonded: Patient) -> None:
+def test_a_vf_that_transmits_and_receives_nothing_is_found(bonded: Patient) -> None:
     bonded.nic("ens3", received=0)
     assert "has sent 100 packets and received none" in bonded.found().message
     bonded.nic("ens3", received=0, sent=3)
@@ -325,7 +325,7 @@ def test_a_standby_without_carrier_is_found(bonded: Patient) -> None:
     ("changed", "seen"),
     [({"known_to_udev": False}, "no properties"), ({"marked": False}, "does not mark it")],
 )
-def test_a_vf_that_network_managers_are_not_told_of_is_found(
+def test_a_vf_without_a_udev_mark_is_found(
     bonded: Patient, changed: dict[str, object], seen: str
 ) -> None:
     bonded.nic("ens3", **changed)
@@ -340,7 +340,7 @@ def test_the_worst_comes_first_and_only_errors_count(bonded: Patient) -> None:
 
 
 @pytest.mark.parametrize(("last_error", "code"), [(None, 0), ("it burns", 1)])
-def test_the_exit_code_and_the_json_say_whether_has_error(
+def test_the_exit_code_and_the_json_tell_whether_there_is_an_error(
     bonded: Patient,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -362,7 +362,9 @@ RULES = ('iifname "ens2" tcp dport 22 accept', "-A INPUT -i ens2 -j ACCEPT", "ii
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_packet_filter_that_knows_the_nic_and_not_its_bond(bonded: Patient, rule: str) -> None:
+def test_a_packet_filter_that_names_the_nic_and_no_bond_is_found(
+    bonded: Patient, rule: str
+) -> None:
     finding = bonded.found(firewall=("table inet filter {", rule, "}"))
     assert (finding.severity, finding.subject) == (Severity.WARNING, "ens2")
     assert rule in finding.message
@@ -371,7 +373,7 @@ def test_a_packet_filter_that_knows_the_nic_and_not_its_bond(bonded: Patient, ru
     assert bonded.findings(firewall=(rule.replace("ens2", "ens25"),)) == ()
 
 
-def test_a_packet_filter_is_looked_at_before_the_first_vf_comes() -> None:
+def test_a_packet_filter_is_checked_before_the_first_vf_is_plugged() -> None:
     patient = Patient()
     patient.plug("ens2", "virtio_net")
     assert patient.found(firewall=RULES).severity is Severity.WARNING

@@ -51,7 +51,7 @@ def assert_has_everything(system: FakeSystem, name: str, rp_filter: str = "1") -
     assert Setting(key=RP_FILTER, value=rp_filter) in kernel.settings(name)
 
 
-def test_what_is_to_move_is_read_when_it_may_and_once_for_all_pairs(
+def test_settings_are_read_once_the_nics_are_settled_and_defaults_once_for_all_pairs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = FakeSystem()
@@ -96,7 +96,7 @@ def test_everything_that_a_nic_has_goes_to_the_bond_and_back() -> None:
         *("delete_rule", "delete_neighbour", "delete_address"),
     ],
 )
-def test_a_move_that_the_kernel_refuses_is_taken_back(method: str) -> None:
+def test_a_move_that_the_kernel_refuses_is_rolled_back(method: str) -> None:
     system = FakeSystem()
     standby, _ = in_use(system)
     system.kernel.refuse(method, errno.EINVAL)
@@ -191,7 +191,7 @@ def test_a_bond_that_is_made_at_boot_has_the_settings_of_its_nic() -> None:
 
 
 @pytest.mark.parametrize("rp_filter", ["1", "2"], ids=["strict", "loose"])
-def test_the_bond_of_a_nic_that_filters_takes_everything_until_the_routes_have_moved(
+def test_the_bond_has_no_rp_filter_until_the_routes_have_moved(
     rp_filter: str,
 ) -> None:
     system = FakeSystem()
@@ -207,7 +207,9 @@ def test_the_bond_of_a_nic_that_filters_takes_everything_until_the_routes_have_m
 
 
 @pytest.mark.parametrize("wanted", ["0", "1", "2"])
-def test_the_bond_hears_no_router_before_it_has_the_addresses(wanted: str) -> None:
+def test_the_bond_accepts_router_advertisements_only_once_it_has_the_addresses(
+    wanted: str,
+) -> None:
     system = FakeSystem()
     _, vf = in_use(system)
     system.kernel.tuned["ens2"] = {ACCEPT_RA: wanted}
@@ -219,7 +221,9 @@ def test_the_bond_hears_no_router_before_it_has_the_addresses(wanted: str) -> No
     assert Setting(key=ACCEPT_RA, value=wanted) in system.kernel.settings("bond0")
 
 
-def test_nor_afterwards_where_the_stack_makes_all_addresses() -> None:
+def test_the_bond_never_accepts_router_advertisements_where_the_stack_makes_all_addresses() -> (
+    None
+):
     system = FakeSystem()
     system.stack.autoconfigures = Autoconfiguration.STACK
     _, vf = in_use(system)

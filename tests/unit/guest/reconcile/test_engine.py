@@ -121,7 +121,7 @@ def test_a_hot_plugged_vf_makes_the_bond_before_the_addresses_move() -> None:
         (Autoconfiguration.STACK, True, False),
     ],
 )
-def test_what_the_stack_makes_of_ipv6_the_kernel_does_not_make_at_boot(
+def test_the_kernel_makes_no_ipv6_address_at_boot_that_the_stack_makes(
     by: Autoconfiguration, quiet: bool, hears_routers: bool
 ) -> None:
     system = FakeSystem()
@@ -267,7 +267,7 @@ def test_a_bond_of_somebody_else_keeps_its_name_and_its_ports() -> None:
     assert_on(system, vf, "bond1")
 
 
-def test_each_pair_gets_the_name_and_the_options_that_are_wanted_of_it() -> None:
+def test_each_pair_gets_the_bond_name_and_the_options_of_the_policy() -> None:
     system = FakeSystem()
     paired(system, MAC)
     paired(system, OTHER)

@@ -1,4 +1,4 @@
-"""The engine when something fails: what goes back, what goes on, and what is said."""
+"""The engine after failures: rollback, the other pairs, and the error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADDRESS = Address(family=socket.AF_INET, address="192.0.2.10", prefix_length=24)
 
 
 def deafen(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the network stack answer nothing when it is told of a bond that goes."""
+    """Have the network stack fail when it is to give a NIC back."""
 
     def silent(bond: str) -> None:
         raise PeerError(f"nmcli says nothing of {bond}")
@@ -30,7 +30,9 @@ def deafen(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system.stack, "give_back", silent)
 
 
-def test_a_pair_that_cannot_be_remembered_has_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_that_cannot_be_recorded_is_bonded_nevertheless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     system = FakeSystem()
     _, vf = paired(system, MAC)
 
@@ -70,7 +72,7 @@ def test_a_bond_that_no_port_could_join_is_taken_away_again() -> None:
     assert system.stack.disk == {}
 
 
-def test_a_vf_whose_driver_lets_nobody_write_its_mac_joins_a_bond_that_writes_none() -> None:
+def test_a_vf_whose_driver_refuses_mac_writes_joins_a_bond_that_writes_none() -> None:
     system = FakeSystem()
     _, vf = paired(system, MAC)
     system.kernel.refuse("set_upper", errno.EADDRNOTAVAIL)
@@ -97,7 +99,7 @@ def test_a_bond_that_has_a_port_goes_on_writing_macs_and_the_error_says_what_to_
     assert_on(system, standby)
 
 
-def test_a_stack_that_does_not_answer_hides_no_failure_and_keeps_no_pair_from_going_back(
+def test_a_silent_stack_hides_no_failure_and_prevents_no_rollback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = FakeSystem()
@@ -125,7 +127,7 @@ def test_a_bond_that_was_begun_before_a_crash_is_finished() -> None:
 
 
 @pytest.mark.parametrize("method", ["create_bond", "set_upper", "set_alias"])
-def test_what_one_pair_refuses_keeps_no_other_from_its_bond(method: str) -> None:
+def test_a_failure_of_one_pair_prevents_no_bond_of_another(method: str) -> None:
     system = FakeSystem()
     paired(system, MAC)
     _, vf = paired(system, OTHER)
@@ -154,7 +156,7 @@ def live(system: FakeSystem, mac: str) -> int:
     return standby
 
 
-def test_a_stack_that_is_told_of_one_bond_hears_nothing_of_another_that_failed(
+def test_a_stack_that_reloads_for_one_bond_finds_no_files_of_another_that_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = FakeSystem()
@@ -168,7 +170,7 @@ def test_a_stack_that_is_told_of_one_bond_hears_nothing_of_another_that_failed(
     assert system.kernel.addresses(stays) == (ADDRESS,)
 
 
-def test_a_stack_that_would_configure_the_bond_is_kept_off_it_before_there_is_one(
+def test_a_stack_is_kept_off_a_bond_before_the_bond_exists(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = FakeSystem()
@@ -187,7 +189,7 @@ def test_a_stack_that_would_configure_the_bond_is_kept_off_it_before_there_is_on
     assert system.stack.loaded == {"/run/bond0": f"bond0 {MAC}"}, "then it has it"
 
 
-def test_a_stack_that_was_kept_off_a_bond_that_could_not_be_made_knows_nothing_of_it() -> None:
+def test_a_bond_that_could_not_be_made_leaves_no_stack_file() -> None:
     system = FakeSystem()
     system.stack.pre_takeover = "nobody's"
     live(system, MAC)
@@ -196,7 +198,7 @@ def test_a_stack_that_was_kept_off_a_bond_that_could_not_be_made_knows_nothing_o
     assert system.stack.disk == {}
 
 
-def test_where_there_is_no_way_back_nothing_more_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_rollback_ends_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     system = FakeSystem()
     nics = {live(system, MAC), live(system, OTHER)}
 

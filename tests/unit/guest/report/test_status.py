@@ -82,7 +82,7 @@ def test_a_bond_without_a_carrier_is_no_switch(system: FakeSystem) -> None:
     assert history.note(pairs(system)) == ()
 
 
-def test_the_text_says_it_all_at_a_glance(
+def test_the_text_shows_the_whole_status(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.localtime", lambda _: (2026, 1, 2, 3, 4, 5, 0, 0, 0))
@@ -117,7 +117,7 @@ def test_colour_adds_nothing_but_colour(system: FakeSystem) -> None:
     assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
 
 
-def test_what_another_process_reports_is_read_whole_and_an_older_one_too(
+def test_the_status_of_this_and_of_an_older_version_is_read(
     system: FakeSystem,
 ) -> None:
     history = History()
@@ -159,7 +159,7 @@ def test_the_revisions_of_one_agent_are_none_of_another(agent: FakeAgent) -> Non
 
 
 class Script:
-    """An agent that answers as it is told; then somebody presses Ctrl-C."""
+    """An agent with prepared answers, followed by Ctrl-C."""
 
     def __init__(self, *answers: Status | Exception) -> None:
         self.answers = list(answers)
@@ -268,7 +268,7 @@ def test_the_metrics_file_is_replaced_as_a_whole(
     assert main(["metrics", "--output", str(tmp_path / "none" / "x")]) == 1
 
 
-def test_a_client_whose_agent_ends_is_told(tmp_path: Path) -> None:
+def test_a_client_whose_agent_ends_gets_an_error(tmp_path: Path) -> None:
     path = tmp_path / "socket"
 
     async def hang_up() -> None:

@@ -43,7 +43,7 @@ def served(system: FakeSystem, directory: Path, story: Callable[[Agent], Awaitab
     asyncio.run(asyncio.wait_for(both(), LIMIT_S))
 
 
-def test_who_asks_is_not_kept_waiting_by_what_failed_before(
+def test_a_request_does_not_wait_for_the_backoff_of_an_earlier_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent, "BACKOFF_S", (10 * LIMIT_S,))
@@ -59,7 +59,7 @@ def test_who_asks_is_not_kept_waiting_by_what_failed_before(
     assert system.kernel.named("bond0").complete
 
 
-def test_what_failed_before_is_not_what_keeps_the_system_from_being_looked_at(
+def test_a_failed_observation_reports_its_own_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = FakeSystem()
@@ -79,7 +79,7 @@ def test_what_failed_before_is_not_what_keeps_the_system_from_being_looked_at(
     served(system, tmp_path, story)
 
 
-def test_a_part_that_breaks_ends_the_service(tmp_path: Path) -> None:
+def test_a_failed_part_ends_the_service(tmp_path: Path) -> None:
     async def breaks() -> None:
         raise RuntimeError("the channel to the host")
 

@@ -1,4 +1,4 @@
-"""The bonds of a boot: what udev has not named in time is said, and left to the service."""
+"""The bonds of a boot: a NIC that udev has not named in time is left to the service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def system(monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
     ("words", "timeout_s"), [((), 2), (("--udev-timeout", "40"), 40), (("--udev-timeout", "0"), 0)]
 )
 @pytest.mark.parametrize("finished", [True, False])
-def test_udev_gets_its_time_and_the_bonds_are_made_all_the_same(
+def test_bonds_are_made_although_udev_does_not_finish_in_time(
     system: FakeSystem,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -45,12 +45,12 @@ def test_udev_gets_its_time_and_the_bonds_are_made_all_the_same(
     assert main.main(["early", *words]) == 0
     assert (tmp_path / "asked").read_text() == f"settle --timeout={timeout_s}\n"
     assert system.kernel.named("bond0").complete
-    said = capsys.readouterr().err
-    assert (f"udev has not finished within {timeout_s} s" in said) is not finished
+    output = capsys.readouterr().err
+    assert (f"udev has not finished within {timeout_s} s" in output) is not finished
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "soon"])
-def test_a_time_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_duration_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.main(["early", f"--udev-timeout={text}"])
     assert ended.value.code == 2

@@ -83,7 +83,7 @@ def test_the_vf_of_a_pair_is_hidden_and_its_standby_is_not(boot: Boot) -> None:
     assert boot.sight.hidden == [vf]
 
 
-def test_what_is_not_plainly_a_pair_is_left_alone() -> None:
+def test_nics_that_are_no_clear_pair_are_left_alone() -> None:
     nics = FakeKernel()
     for name in ("ens2", "ens3"):
         nics.plug(name, MAC)
@@ -126,7 +126,7 @@ def test_nothing_is_hidden_for_longer_than_the_limit(boot: Boot) -> None:
     assert not boot.hider.look()
 
 
-def test_a_vf_that_cannot_be_hidden_is_asked_for_once_and_keeps_nobody_from_the_others(
+def test_a_vf_that_cannot_be_hidden_is_tried_once_and_the_others_are_hidden(
     boot: Boot,
 ) -> None:
     odd = boot.sight.nics.plug("ens2", MAC)
@@ -142,6 +142,6 @@ def test_a_vf_that_cannot_be_hidden_is_asked_for_once_and_keeps_nobody_from_the_
     "content",
     ["", "{", "[]", '{"v1": 1}', '{"v1": {}}', '{"v1": {"init": {"finished": null}}}'],
 )
-def test_a_torn_or_unfinished_status_says_nothing(tmp_path: Path, content: str) -> None:
+def test_an_invalid_status_does_not_end_the_hiding(tmp_path: Path, content: str) -> None:
     (tmp_path / "status.json").write_text(content)
     assert not CloudInit(tmp_path).network_stage_is_over

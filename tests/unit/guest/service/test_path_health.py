@@ -68,7 +68,7 @@ def test_a_round_through_a_path_that_moved_meanwhile_is_not_judged() -> None:
     assert asyncio.run(run()) == frozenset()
 
 
-def test_another_vf_is_not_avoided_for_what_the_one_before_it_lacked() -> None:
+def test_another_vf_is_not_avoided_for_the_path_of_its_predecessor() -> None:
     vfs = [3]
 
     async def run() -> list[frozenset[str]]:

@@ -101,7 +101,7 @@ def test_switching_to_the_standby_holds_the_pair_and_says_what_was_seen(agent: F
     assert answer["pairs"][0]["held_s"] == DEFAULT_HOLD_S
 
 
-def test_the_standby_is_confirmed_when_the_vf_has_sent_what_it_was_given(
+def test_a_switch_to_the_standby_is_answered_once_the_vf_has_no_backlog(
     agent: FakeAgent,
 ) -> None:
     agent.system.kernel.tx_backlogs[agent.system.kernel.named("ens3").ifindex] = 3
@@ -109,7 +109,7 @@ def test_the_standby_is_confirmed_when_the_vf_has_sent_what_it_was_given(
     assert agent.polls == [3, 2, 1, 0]
 
 
-def test_a_vf_that_sends_nothing_any_more_does_not_keep_the_guest_on_it(
+def test_a_vf_that_has_stopped_transmitting_does_not_delay_the_switch_for_ever(
     agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("guestagent.guest.service.requests.DRAIN_TIMEOUT_S", 0.0)
@@ -149,7 +149,7 @@ def test_a_switch_that_the_kernel_refuses_leaves_no_hold(agent: FakeAgent) -> No
     assert agent.holds.current() == frozenset()
 
 
-def test_what_fails_for_another_pair_keeps_no_pair_from_the_standby(agent: FakeAgent) -> None:
+def test_a_failure_of_one_pair_prevents_no_switch_of_another(agent: FakeAgent) -> None:
     other = "52:54:00:00:00:00"
     agent.system.kernel.plug("ens8", other, driver="virtio_net")
     agent.system.kernel.plug("ens9", other)
@@ -206,7 +206,7 @@ def test_a_bad_request_is_refused_with_the_reason(
     assert active(agent) == "ens3"
 
 
-def test_waiting_for_what_is_there_returns_at_once_and_else_says_why_not(
+def test_a_wait_returns_at_once_in_the_wanted_state_and_else_with_the_reason(
     agent: FakeAgent,
 ) -> None:
     assert ask(agent, "wait", active="vf")["pairs"][0]["bond"] == "bond0"
@@ -237,7 +237,7 @@ def test_a_pair_can_be_named_by_bond_or_by_mac(agent: FakeAgent) -> None:
     assert agent.announced_macs == [MAC, MAC]
 
 
-def test_a_guest_without_a_pair_says_so(tmp_path: Path) -> None:
+def test_a_request_to_a_guest_without_a_pair_is_refused(tmp_path: Path) -> None:
     agent = FakeAgent(system=FakeSystem(), holds=Holds(tmp_path, lambda: 0.0))
     with pytest.raises(ConflictError, match="no pair"):
         ask(agent, "switch", to="standby")
@@ -265,7 +265,7 @@ def test_undo_of_a_bond_that_something_uses_changes_nothing(agent: FakeAgent) ->
 
 
 @pytest.mark.parametrize("request_name", ["undo", "adopt"])
-def test_a_name_that_means_nothing_is_refused(agent: FakeAgent, request_name: str) -> None:
+def test_an_unknown_name_is_refused(agent: FakeAgent, request_name: str) -> None:
     with pytest.raises(ConflictError, match="bond7"):
         ask(agent, request_name, bond="bond7")
     assert active(agent) == "ens3"

@@ -83,14 +83,14 @@ def test_an_error_names_the_file_and_the_key(tmp_path: Path, text: str, names: s
         ("bond = []", frozenset(), True),
     ],
 )
-def test_which_nics_are_bonded_has_a_short_form(
+def test_the_nics_to_bond_have_a_short_form(
     tmp_path: Path, text: str, only: frozenset[str] | None, unseen: bool
 ) -> None:
     policy = load(written(tmp_path, text))
     assert (policy.only, policy.unseen) == (only, unseen)
 
 
-def test_a_pair_has_the_options_of_all_pairs_but_for_its_own(tmp_path: Path) -> None:
+def test_the_options_of_one_pair_override_those_of_all_pairs(tmp_path: Path) -> None:
     path = written(
         tmp_path, "[bond]\nmiimon-ms = 50\n[pair.'52:54:00:AA:00:01']\nannouncements = 9\n"
     )

@@ -20,16 +20,16 @@ class Time:
         return self.now_s
 
 
-def test_a_hold_ends_by_itself(tmp_path: Path) -> None:
+def test_a_hold_expires(tmp_path: Path) -> None:
     clock = Time()
-    leases = Holds(tmp_path, clock)
-    leases.hold(MAC, 120)
+    holds = Holds(tmp_path, clock)
+    holds.hold(MAC, 120)
     clock.now_s += 119
-    assert leases.current() == {MAC}
-    assert leases.next_s == 1
+    assert holds.current() == {MAC}
+    assert holds.next_s == 1
     clock.now_s += 1
-    assert leases.current() == frozenset()
-    assert leases.next_s is None
+    assert holds.current() == frozenset()
+    assert holds.next_s is None
 
 
 def test_a_hold_outlives_a_restart_of_the_agent_but_not_its_time(tmp_path: Path) -> None:
@@ -41,28 +41,30 @@ def test_a_hold_outlives_a_restart_of_the_agent_but_not_its_time(tmp_path: Path)
     assert Holds(tmp_path, clock).current() == frozenset()
 
 
-def test_the_end_of_a_hold_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_end_of_a_hold_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     clock = Time()
-    leases = Holds(tmp_path, clock)
-    leases.hold(MAC, 10)
+    holds = Holds(tmp_path, clock)
+    holds.hold(MAC, 10)
     clock.now_s += 10
     with caplog.at_level("INFO"):
         for _ in range(2):
-            assert leases.current() == frozenset()
-            leases = Holds(tmp_path, clock)
+            assert holds.current() == frozenset()
+            holds = Holds(tmp_path, clock)
     assert len(caplog.records) == 1
 
 
-def test_asking_again_renews_a_hold_and_releasing_ends_it(tmp_path: Path) -> None:
+def test_a_second_request_renews_a_hold_and_an_end_is_final(tmp_path: Path) -> None:
     clock = Time()
-    leases = Holds(tmp_path, clock)
-    leases.hold(MAC, 10)
+    holds = Holds(tmp_path, clock)
+    holds.hold(MAC, 10)
     clock.now_s += 5
-    leases.hold(MAC, 10)
-    assert leases.remaining_s(MAC) == 10
-    leases.end(MAC)
-    leases.end(MAC)
-    assert leases.remaining_s(MAC) is None
+    holds.hold(MAC, 10)
+    assert holds.remaining_s(MAC) == 10
+    holds.end(MAC)
+    holds.end(MAC)
+    assert holds.remaining_s(MAC) is None
     assert Holds(tmp_path, clock).current() == frozenset()
 
 

@@ -1,4 +1,4 @@
-"""One writer: the second is told, or waits until the first has ended."""
+"""One writer: the second is refused, or waits until the first has ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from guestagent.errors import BusyError
 from guestagent.guest.state.lock import WriterLock
 
 
-def test_a_second_writer_is_told_and_may_wait(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_or_waits(tmp_path: Path) -> None:
     first, second = WriterLock(tmp_path), WriterLock(tmp_path)
     first.take()
     with pytest.raises(BusyError):

@@ -13,7 +13,7 @@ from guestagent.guest.state.undone_pairs import UndonePairs
 MAC = "52:54:00:00:00:01"
 
 
-def test_what_is_noted_is_known_to_everybody_until_it_is_taken_back(tmp_path: Path) -> None:
+def test_undone_pairs_are_seen_by_every_reader_until_they_are_removed(tmp_path: Path) -> None:
     assert UndonePairs(tmp_path).current() == frozenset()
     UndonePairs(tmp_path).add({MAC})
     UndonePairs(tmp_path).add({"other"})
@@ -23,13 +23,13 @@ def test_what_is_noted_is_known_to_everybody_until_it_is_taken_back(tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [b'{"released": 1}', b"\xff\xfe\x00"])
-def test_a_damaged_file_releases_nothing(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_file_means_no_undone_pair(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "released.json").write_bytes(content)
     assert UndonePairs(tmp_path).current() == frozenset()
 
 
 @pytest.mark.parametrize("content", [b'{"pairs": [{"mac": 5}]}', b"\xff\xfe\x00", b""])
-def test_a_damaged_file_remembers_nothing_and_is_written_anew(
+def test_a_damaged_file_means_no_remembered_pair_and_is_replaced(
     content: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / "pairs.json").write_bytes(content)
