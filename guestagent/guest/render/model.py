@@ -81,13 +81,7 @@ class StaticPair:
     networkd_source: str = ""
 
 
-def settings(
-    addresses: tuple[Address, ...],
-    routes: tuple[Route, ...],
-    *,
-    dns: tuple[str, ...] = (),
-    domains: tuple[str, ...] = (),
-) -> Settings:
+def settings(addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> Settings:
     """Separate static addresses and routes from those of DHCP and router advertisements.
 
     An address with a lifetime comes from one of the two. A route has its origin in its protocol
@@ -104,8 +98,6 @@ def settings(
         accept_ra=bool(v6) or (AF_INET6, RTPROT_RA) in origins,
         addresses=tuple(item for item in shown if item not in leased),
         routes=tuple(route for route in routes if _is_static(route, dhcp4=dhcp4)),
-        dns=dns,
-        domains=domains,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -37,13 +38,8 @@ def fingerprint_of(directories: Iterable[Path], suffix: str) -> Fingerprint:
 
     Take it before the files are read: a change in between then alters the next fingerprint.
     """
-    return tuple(
-        sorted(
-            entry
-            for directory in directories
-            for entry in _entries(str(directory), (suffix, f"{suffix}.d"))
-        )
-    )
+    suffixes = (suffix, f"{suffix}.d")
+    return tuple(sorted(chain.from_iterable(_entries(str(d), suffixes) for d in directories)))
 
 
 def _entries(

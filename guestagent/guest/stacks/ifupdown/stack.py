@@ -25,11 +25,8 @@ from guestagent.guest.stacks.files import read_user_file, standby_of
 _MAX_DEPTH = 5
 _UNIT_TIMEOUT_S = 60.0
 _HINT = "look at `journalctl -u 'guestagent-ifupdown@*'` and `ifquery --state`"
-
-
 _PORTS = {"bridge-ports", "bond-slaves", "slaves"}
 """bridge-utils-interfaces(5), ifenslave's README; either dash or underscore."""
-
 _NO_IPV6 = {"ipv4only", "noipv6", "noipv6rs"}
 
 

@@ -17,7 +17,7 @@ it a port.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,21 +61,23 @@ class Networkd(NetworkStack):
 
     def ownership(self, nic: Nic) -> Ownership:
         """Own the NICs that a file matches, and the bonds that have a file of the agent."""
-        configured = self._has_file_for(nic.bond) or self._configures(nic)
+        users = self._users_files()
+        configured = self._has_file_for(nic.bond) or _configures(_source(users, nic))
         return Ownership(
-            Strength.CONFIGURED if configured else Strength.NO, doubt=self._doubt(nic)
+            Strength.CONFIGURED if configured else Strength.NO, doubt=self._doubt(users, nic)
         )
 
     def conflict(self, nic: Nic) -> str | None:
         """Find a file that makes the NIC itself a port."""
-        source = self._source(nic)
+        source = _source(self._users_files(), nic)
         if source is None or source.controller is None:
             return None
         return f"is a port of {source.controller} in {source.path}"
 
     def autoconfiguration(self, nic: Nic) -> Autoconfiguration:
         """Tell that networkd hears the routers of each NIC that it configures."""
-        return Autoconfiguration.ROUTERS if self._configures(nic) else Autoconfiguration.KERNEL
+        configured = _configures(_source(self._users_files(), nic))
+        return Autoconfiguration.ROUTERS if configured else Autoconfiguration.KERNEL
 
     def files(self, nic: Nic, *, owned: bool) -> tuple[StackFile, ...]:
         """Return the file for the ports, and the one for the bond where the user has none.
@@ -84,16 +86,17 @@ class Networkd(NetworkStack):
         """
         path = self._runtime / f"{PREFIX}{nic.bond}-ports.network"
         ports = stack_file(path, bond_file.ports_unmanaged(nic))
-        source = self._source(nic)
+        users = self._users_files()
+        source = _source(users, nic)
         if source is None or not source.movable:
             return (ports,)
-        users = self._users_file(Matchable.bond(nic.bond, nic.mac))
-        if users is not None and users is not source:
+        of_bond = _first_match(users, Matchable.bond(nic.bond, nic.mac))
+        if of_bond is not None and of_bond is not source:
             return (ports,)
         # The NIC's file may match the bond too, by MAC address. It lacks the DHCP client's
         # identity, and networkd would not wait for the take-over: it would request the NIC's
         # addresses on the bond, and drop them when it reads the bond's file.
-        is_shared = users is source
+        is_shared = of_bond is source
         if is_shared and not source.dynamic:
             return (ports,)
         interface_id = self._ids.of(nic.mac, nic.link) if source.stable_privacy else None
@@ -115,18 +118,19 @@ class Networkd(NetworkStack):
         """
         if not owned:
             return ()
+        users = self._users_files()
         link = Matchable.nic(nic.link, nic.properties)
-        source = self._users_file(link)
+        source = _first_match(users, link)
         is_named_otherwise = source is None and self._has_file_for(nic.bond)
         if is_named_otherwise:
-            source = next((file for file in self._users_files() if file.is_of_mac(link)), None)
+            source = next((file for file in users if file.is_of_mac(link)), None)
         if source is None or not source.movable:
             return ()
         if not is_named_otherwise and not bond_file.keep_addresses(source):
             return ()
         path = self._runtime / f"{PREFIX}{nic.bond}-standby.network"
         file = stack_file(path, bond_file.for_nic(source, nic))
-        if self._users_file(Matchable.bond(nic.bond, nic.link.address)) is not source:
+        if _first_match(users, Matchable.bond(nic.bond, nic.link.address)) is not source:
             return (file,)
         # The file matches the bond too, by MAC address: until the bond has gone, networkd would
         # request an address there as another client.
@@ -156,16 +160,12 @@ class Networkd(NetworkStack):
 
     def first_match(self, link: Matchable) -> NetworkFile | None:
         """Return the file by which networkd configures a link, the agent's files included."""
-        return next((file for file in self._network_files.current() if file.matches(link)), None)
+        return _first_match(self._network_files.current(), link)
 
-    def _configures(self, nic: Nic) -> bool:
-        source = self._source(nic)
-        return source is not None and not source.unmanaged
-
-    def _doubt(self, nic: Nic) -> str | None:
+    def _doubt(self, users: Sequence[NetworkFile], nic: Nic) -> str | None:
         """Return the reason why it is unknown which file the NIC has: a condition in [Match]."""
         link = Matchable.nic(nic.link, nic.properties)
-        for file in self._users_files():
+        for file in users:
             key = file.condition(link)
             if key is not None and self._is_used():
                 return (
@@ -183,32 +183,38 @@ class Networkd(NetworkStack):
             any((self._root / place).glob(f"*.wants/{_UNIT}")) for place in units
         )
 
-    def _source(self, nic: Nic) -> NetworkFile | None:
-        """Return the NIC's .network file, or the one that matches its VF's name if it has none.
-
-        netplan's set-name goes by MAC address. If the VF is found first at a boot, chance decides
-        which of the two NICs gets the name, and the file matches MAC address and name.
-        """
-        link = Matchable.nic(nic.link, nic.properties)
-        own = self._users_file(link)
-        if own is None and nic.vf_name is not None:
-            own = self._users_file(replace(link, name=nic.vf_name))
-        return own
-
-    def _users_file(self, link: Matchable) -> NetworkFile | None:
-        """Return the file by which networkd would configure a link without the agent's files."""
-        return next((file for file in self._users_files() if file.matches(link)), None)
-
-    def _users_files(self) -> Iterator[NetworkFile]:
+    def _users_files(self) -> list[NetworkFile]:
+        """Return all files but those of the agent."""
         own = (PREFIX, LATER_PREFIX)
         files = self._network_files.current()
-        return (file for file in files if not file.path.name.startswith(own))
+        return [file for file in files if not file.path.name.startswith(own)]
 
     def _has_file_for(self, bond: str) -> bool:
         return self._bond_path(bond).exists()
 
     def _bond_path(self, bond: str) -> Path:
         return self._runtime / f"{PREFIX}{bond}.network"
+
+
+def _first_match(files: Sequence[NetworkFile], link: Matchable) -> NetworkFile | None:
+    return next((file for file in files if file.matches(link)), None)
+
+
+def _source(users: Sequence[NetworkFile], nic: Nic) -> NetworkFile | None:
+    """Return the NIC's .network file, or the one that matches its VF's name if it has none.
+
+    netplan's set-name goes by MAC address. If the VF is found first at a boot, chance decides
+    which of the two NICs gets the name, and the file matches MAC address and name.
+    """
+    link = Matchable.nic(nic.link, nic.properties)
+    own = _first_match(users, link)
+    if own is None and nic.vf_name is not None:
+        own = _first_match(users, replace(link, name=nic.vf_name))
+    return own
+
+
+def _configures(source: NetworkFile | None) -> bool:
+    return source is not None and not source.unmanaged
 
 
 def _read_network_files(directories: tuple[Path, ...]) -> Iterator[NetworkFile]:

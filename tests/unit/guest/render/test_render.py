@@ -25,7 +25,9 @@ GATEWAY = Route(family=2, destination=None, prefix_length=0, gateway="198.18.0.1
 GATEWAY6 = Route(
     family=10, destination=None, prefix_length=0, gateway="fe80::1", protocol=4, metric=1024
 )
-STATIC = settings((V4, V6), (GATEWAY, GATEWAY6), dns=("192.0.2.53",), domains=("example.org",))
+STATIC = replace(
+    settings((V4, V6), (GATEWAY, GATEWAY6)), dns=("192.0.2.53",), domains=("example.org",)
+)
 PAIR = StaticPair(
     bond="bond0",
     mac=MAC,
