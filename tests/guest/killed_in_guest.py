@@ -133,7 +133,7 @@ def child(run: Callable[[], int]) -> Iterator[int]:
 @contextmanager
 def qemus(vf: str, ending: Ending) -> Iterator[None]:
     """Run a source with a guest on ``vf``, and a destination that waits for it."""
-    ready, told = os.pipe()
+    ready, ready_writer = os.pipe()
 
     async def serve() -> None:
         source = VfioQemu(path=HOME / "source.sock", ending=ending)
@@ -142,7 +142,7 @@ def qemus(vf: str, ending: Ending) -> Iterator[None]:
         destination = VfioQemu(path=HOME / "destination.sock", run_state="inmigrate")
         source.peer = destination
         async with source.serving(), destination.serving():
-            os.write(told, b".")
+            os.write(ready_writer, b".")
             await asyncio.Event().wait()
 
     def run() -> int:
@@ -150,7 +150,7 @@ def qemus(vf: str, ending: Ending) -> Iterator[None]:
         return 0
 
     with child(run):
-        os.close(told)
+        os.close(ready_writer)
         try:
             if not os.read(ready, 1):
                 raise RuntimeError("the QEMUs do not start")

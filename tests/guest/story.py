@@ -276,25 +276,25 @@ def tell(guests: Guests, network: Network, flavour: Flavour) -> None:
     clients = {lease.client for lease in network.leases()}
 
     apart = _taken_apart_by(flavour)
-    told = {
+    commands = {
         "reload": lambda: guest.run(RELOADS[stack], timeout_s=SETTLED_S),
         "restart": lambda: guest.run(f"systemctl restart {UNITS[stack]}", timeout_s=SETTLED_S),
     }
     bare = {}
     for name in apart:
-        (bare[name],) = story.probed((f"{name} on the NIC", told[name], "bare")).values()
+        (bare[name],) = story.probed((f"{name} on the NIC", commands[name], "bare")).values()
         story.reboot("nic")  # what it left behind is not the bond's
 
     seen = story.probed(
         ("plug", guest.plug_vf, "vf"),
-        *((name, tell_it, "vf") for name, tell_it in told.items()),
+        *((name, tell_it, "vf") for name, tell_it in commands.items()),
         ("unplug", guest.unplug_vf, "standby"),
         ("re-plug", guest.plug_vf, "vf"),
     )
     if stack in LOSSLESS or not flavour.dhcp:
         assert seen["plug"].lost == 0, seen["plug"]
     assert seen["plug"].gap_ms <= GAP_MS, seen["plug"]
-    for name in told:
+    for name in commands:
         if name in bare:
             allowed_ms = SLOWER * bare[name].gap_ms + GAP_S * 1000
             assert seen[name].gap_ms <= allowed_ms, (seen[name], bare[name])

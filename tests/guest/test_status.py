@@ -57,10 +57,10 @@ def test_a_watch_shows_every_change_and_outlives_the_agent(guest: Machine) -> No
     wait_on_standby(guest)
     wait_seen(guest, reason="on the standby: the VF is away")
 
-    told = guest.run_json(
+    entry = guest.run_json(
         f"journalctl --boot --output=json --lines=1 MESSAGE_ID={JournalId.SWITCHED} SIDE=standby"
     )
-    assert (told["BOND"], told["PAIR"]) == ("bond0", "52:54:00:5a:00:00")
+    assert (entry["BOND"], entry["PAIR"]) == ("bond0", "52:54:00:5a:00:00")
 
     wait_converged(guest)
     guest.run("systemctl stop watch")

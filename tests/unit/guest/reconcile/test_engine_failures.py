@@ -162,11 +162,11 @@ def test_a_stack_that_reloads_for_one_bond_finds_no_files_of_another_that_failed
     system = FakeSystem()
     stays = live(system, MAC)
     live(system, OTHER)
-    told: set[str] = set()
-    monkeypatch.setattr(system.stack, "reload", lambda bond: told.update(system.stack.disk))
+    reloaded: set[str] = set()
+    monkeypatch.setattr(system.stack, "reload", lambda bond: reloaded.update(system.stack.disk))
     system.kernel.refuse("add_address", errno.EINVAL)
     assert system.engine().converge().failed == {"bond0"}
-    assert told == {"/run/bond1"}
+    assert reloaded == {"/run/bond1"}
     assert system.kernel.addresses(stays) == (ADDRESS,)
 
 

@@ -230,13 +230,13 @@ def test_networkmanager_leaves_a_nic_of_ifupdown_alone(system: System, interface
     assert system.places() == NETWORKD
 
 
-@pytest.mark.parametrize(("word", "told"), [("true", MANAGER), ("false", NETWORKD)])
+@pytest.mark.parametrize(("word", "loaded"), [("true", MANAGER), ("false", NETWORKD)])
 def test_the_state_file_of_networkmanager_decides_whether_it_manages_a_nic(
-    system: System, word: str, told: set[str]
+    system: System, word: str, loaded: set[str]
 ) -> None:
     system.put("usr/sbin/NetworkManager")
     system.put("run/NetworkManager/devices/2", f"[device]\nmanaged={word}\n")
-    assert system.places() == told
+    assert system.places() == loaded
 
 
 def test_a_bond_that_networkmanager_was_given_stays_with_it_although_the_nic_is_unmanaged(

@@ -114,7 +114,7 @@ def test_the_destination_may_have_another_vf_or_none(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "fragment"),
     [
         ("[source]", "[sources]", "source is missing"),
         ('qmp = "/a.sock"', 'qmpp = "/a.sock"', "source.qmp is missing"),
@@ -137,13 +137,13 @@ def test_the_destination_may_have_another_vf_or_none(
         ("[source]", "[source", "not TOML"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, told: str) -> None:
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, fragment: str) -> None:
     assert old in LEAST
-    assert told in str(complaint(tmp_path, LEAST.replace(old, new)))
+    assert fragment in str(complaint(tmp_path, LEAST.replace(old, new)))
 
 
 @pytest.mark.parametrize(
-    ("addition", "told"),
+    ("addition", "fragment"),
     [
         ("destination_vf = true", "pair[0].destination_vf must be a table, or false"),
         ("destination_vf = { bsu = 'x', bus = 1 }", "pair[0].destination_vf.bus is 1"),
@@ -163,8 +163,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, told: str) -
         ("[timeouts]\ncommand_s = inf", "timeouts.command_s is inf"),
     ],
 )
-def test_what_is_wrong_further_down_is_named(tmp_path: Path, addition: str, told: str) -> None:
-    assert told in str(complaint(tmp_path, f"{LEAST}{addition}\n"))
+def test_what_is_wrong_further_down_is_named(tmp_path: Path, addition: str, fragment: str) -> None:
+    assert fragment in str(complaint(tmp_path, f"{LEAST}{addition}\n"))
 
 
 def test_one_id_for_two_devices_is_refused(tmp_path: Path) -> None:

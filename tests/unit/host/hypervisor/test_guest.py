@@ -166,7 +166,7 @@ def nic(name: str, *addresses: str) -> dict[str, Any]:
     return {"name": name, "hardware-address": MAC.upper(), "ip-addresses": listed}
 
 
-def told_without_agent(
+def error_without_agent(
     path: Path, qga: FakeGuestAgent, talk: Callable[[GuestAgentClient], Awaitable[None]]
 ) -> str:
     """Talk to a guest that has no channel; return what the error says."""
@@ -189,9 +189,9 @@ def told_without_agent(
 def test_where_guest_exec_is_blocked_qemu_ga_tells_what_the_guest_has(tmp_path: Path) -> None:
     interfaces = [{"name": "lo"}, nic("bond0", "198.18.0.10"), nic("enp1s0")]
     qga = FakeGuestAgent(path=tmp_path / "qga.sock", interfaces=interfaces)
-    told = told_without_agent(tmp_path, qga, to_standby)
-    assert "guest-exec has been disabled" in told
-    assert f"the guest has bond0 (198.18.0.10/24), enp1s0 with {MAC}" in told
+    message = error_without_agent(tmp_path, qga, to_standby)
+    assert "guest-exec has been disabled" in message
+    assert f"the guest has bond0 (198.18.0.10/24), enp1s0 with {MAC}" in message
 
 
 def test_a_vf_that_was_plugged_is_given_time_to_be_listed(tmp_path: Path) -> None:
@@ -201,18 +201,18 @@ def test_a_vf_that_was_plugged_is_given_time_to_be_listed(tmp_path: Path) -> Non
         return [nic("bond0"), nic("enp1s0"), *([nic("enp2s0")] if qga.listed > 1 else [])]
 
     qga.interfaces = listed
-    told = told_without_agent(tmp_path, qga, lambda guest: guest.to_vf((MAC,), timeout_s=5))
-    assert "bond0, enp1s0, enp2s0 with" in told
+    message = error_without_agent(tmp_path, qga, lambda guest: guest.to_vf((MAC,), timeout_s=5))
+    assert "bond0, enp1s0, enp2s0 with" in message
     assert qga.listed == 2
 
 
 def test_a_guest_cannot_make_the_list_endless(tmp_path: Path) -> None:
     many = [nic(f"n{number}" + "\x1b" * 1000, *["198.18.0.1"] * 50) for number in range(100)]
     qga = FakeGuestAgent(path=tmp_path / "qga.sock", interfaces=many)
-    told = told_without_agent(tmp_path, qga, to_standby)
-    assert "and 92 more" in told
-    assert told.isprintable()
-    assert len(told) < 5000
+    message = error_without_agent(tmp_path, qga, to_standby)
+    assert "and 92 more" in message
+    assert message.isprintable()
+    assert len(message) < 5000
 
 
 def test_a_silent_qemu_ga_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

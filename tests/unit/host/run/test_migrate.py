@@ -191,11 +191,11 @@ def test_of_two_vfs_with_its_mac_the_guest_has_the_one_that_a_process_has_open(
         host.states[used] = host.states[left]
         host.users[used] = Process(pid=1, name="qemu")
 
-        def let_go(command: str) -> None:
+        def close_vf(command: str) -> None:
             if command == "device_del":
                 host.users.clear()
 
-        stage.source.on_command = let_go
+        stage.source.on_command = close_vf
         assert (await stage.drive()).state.phase is Phase.DONE
         assert host.states[used] == CLEAN
         assert set(host.leases) == {left}

@@ -105,7 +105,7 @@ def test_a_paused_post_copy_is_reported_at_once_and_followed(
         outcome = await stage.drive()
         assert (outcome.state.phase, outcome.state.warnings[1:]) == (Phase.DONE, ())
         assert asked == 3
-        (told,) = [line for line in caplog.messages if "paused" in line]
-        assert "migrate-recover" in told
+        (message,) = [line for line in caplog.messages if "paused" in line]
+        assert "migrate-recover" in message
 
     play(tmp_path, scenario)
