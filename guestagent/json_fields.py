@@ -25,7 +25,7 @@ class JsonError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Bounds:
     """Bounds of one document: levels, values in all, and characters of all strings and keys."""
 
     depth: int = 64
@@ -51,7 +51,7 @@ class Range:
         return " and ".join(bound for bound in (least, most) if bound)
 
 
-def check(value: object, limits: Limits = Limits()) -> None:
+def check(value: object, limits: Bounds = Bounds()) -> None:
     """Hold a parsed document to its limits. Raises JsonError, in bounded time."""
     _Check(limits).value(value, "", 1)
 
@@ -59,7 +59,7 @@ def check(value: object, limits: Limits = Limits()) -> None:
 class _Check:
     """The walk through one document, with what is left of its limits."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Bounds) -> None:
         self._limits = limits
         self._values = limits.values
         self._text = limits.text
@@ -126,7 +126,7 @@ class Obj:
     path: str = ""
 
     @classmethod
-    def parse(cls, text: str | bytes, limits: Limits = Limits()) -> Self:
+    def parse(cls, text: str | bytes, limits: Bounds = Bounds()) -> Self:
         """Parse a text that must be one JSON object within ``limits``. Raises JsonError."""
         try:
             value = json.loads(

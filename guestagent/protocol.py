@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guestagent.errors import EXIT_TRY_AGAIN, GuestAgentError
-from guestagent.json_fields import JsonError, Limits, Obj
+from guestagent.json_fields import Bounds, JsonError, Obj
 
 SOCKET = Path("/run/guestagent/control.sock")
 VERSION = 1
@@ -102,7 +102,7 @@ def _parse(line: bytes) -> Obj:
     if len(line) > MAX_LINE_BYTES:
         raise WireError(f"a line may have {MAX_LINE_BYTES} bytes, this has {len(line)}")
     try:
-        return Obj.parse(line, Limits(depth=MAX_DEPTH))
+        return Obj.parse(line, Bounds(depth=MAX_DEPTH))
     except JsonError as error:
         raise WireError(str(error)) from error
 
