@@ -40,7 +40,7 @@ class FakeStack(NetworkStack):
 
     directories: tuple[Path, ...] = (Path("/run"),)
     strengths: dict[str, Strength] | None = None
-    """Strength of its claim by the name of the NIC; None if it has every NIC."""
+    """Strength of its answer by the name of the NIC; None if it has every NIC."""
     disk: dict[str, str] = field(default_factory=dict)
     loaded: dict[str, str] = field(default_factory=dict)
     detached: list[str] = field(default_factory=list)

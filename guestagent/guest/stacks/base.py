@@ -60,7 +60,7 @@ class Ownership:
 class NetworkStack(Protocol):
     """A network stack of the guest. ``directories`` and ``ownership`` have no default.
 
-    ``owned`` is True for the stacks whose claim on the NIC is the strongest. Two stacks that are
+    ``owned`` is True for the stacks that give the strongest answer. Two stacks that are
     configured for one NIC both act on their files, so both own it; the first of them in the
     registry decides who makes the IPv6 addresses.
     """
@@ -107,14 +107,14 @@ class NetworkStack(Protocol):
     def reload(self, bond: str) -> None:
         """Make the stack act on the files of a bond as they are now. Raises PeerError, OSError.
 
-        It configures the bond from then on. What is on the bond already stays. Without files of
-        the bond nothing of the bond changes.
+        It configures the bond from then on. Addresses on the bond stay. Without files of the
+        bond nothing changes on the bond.
         """
         return
 
     def give_back(self, bond: str) -> None:
         """Remove the files of a bond and have its NIC configured again. Raises PeerError, OSError.
 
-        May be repeated: what a failure has left is done the next time.
+        May be repeated: a repetition completes a request that failed.
         """
         return

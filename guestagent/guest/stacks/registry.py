@@ -1,6 +1,6 @@
 """The network stacks that the agent knows: one line for each.
 
-The order counts among claims of equal strength (``Strength``): a stanza of ifupdown names the
+The order counts among answers of equal strength (``Strength``): a stanza of ifupdown names the
 NIC, while a file of networkd may match it by a pattern. NetworkManager never ties with these two:
 either its running service manages the NIC, or it takes the NICs that no other stack has.
 """

@@ -13,7 +13,7 @@ from guestagent.guest.stacks.base import NetworkStack, Nic, Strength
 
 
 class Stacks:
-    """The stacks of one system, in order of precedence among claims of equal strength."""
+    """The stacks of one system, in order of precedence among answers of equal strength."""
 
     def __init__(self, stacks: Sequence[NetworkStack]) -> None:
         self._stacks = stacks
@@ -41,19 +41,21 @@ class Stacks:
         by then disturb them. NetworkManager and dhcpcd leave them beside their own. networkd drops
         them, and with them the route to a router that it hears at that moment (252).
         """
-        for stack, owned in self._claims(nic):
+        for stack, owned in self._ownerships(nic):
             if owned:
                 return stack.autoconfiguration(nic)
         return Autoconfiguration.KERNEL
 
     def files(self, nic: Nic) -> tuple[StackFile, ...]:
         """Return the files that must be on disk for a pair."""
-        files = (stack.files(nic, owned=owned) for stack, owned in self._claims(nic))
+        files = (stack.files(nic, owned=owned) for stack, owned in self._ownerships(nic))
         return tuple(chain.from_iterable(files))
 
     def files_for_return(self, nic: Nic) -> tuple[StackFile, ...]:
         """Return the files that must be on disk when a NIC gets its addresses back."""
-        files = (stack.files_for_return(nic, owned=owned) for stack, owned in self._claims(nic))
+        files = (
+            stack.files_for_return(nic, owned=owned) for stack, owned in self._ownerships(nic)
+        )
         return tuple(chain.from_iterable(files))
 
     def write(self, path: str, content: str) -> None:
@@ -78,8 +80,8 @@ class Stacks:
         """Remove the files of a bond and have its NIC configured again."""
         self._each(lambda stack: stack.give_back(bond))
 
-    def _claims(self, nic: Nic) -> Iterator[tuple[NetworkStack, bool]]:
-        """Yield each stack, and whether it owns the NIC: its claim is the strongest."""
+    def _ownerships(self, nic: Nic) -> Iterator[tuple[NetworkStack, bool]]:
+        """Yield each stack, and whether it owns the NIC: its answer is the strongest."""
         strengths = [stack.ownership(nic).strength for stack in self._stacks]
         strongest = max(strengths, default=Strength.NO)
         for stack, strength in zip(self._stacks, strengths, strict=True):

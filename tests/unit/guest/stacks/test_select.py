@@ -290,7 +290,7 @@ NO, DEFAULT, CONFIGURED, CONFIRMED = tuple(Strength)
         ((CONFIGURED, CONFIGURED), (0, 1)),
     ],
 )
-def test_the_strongest_claims_own_a_nic_and_the_first_of_them_makes_its_ipv6_addresses(
+def test_the_strongest_answers_own_a_nic_and_the_first_of_them_makes_its_ipv6_addresses(
     strengths: tuple[Strength, ...], owners: tuple[int, ...]
 ) -> None:
     made = (Autoconfiguration.ROUTERS, Autoconfiguration.STACK)
