@@ -15,7 +15,7 @@ from guestagent.host.model import End, Endpoint, Vm
 
 
 def endpoint(vm: Vm, end: End) -> Endpoint:
-    """Return the sockets of one side. Raises ConfigurationError where none are described."""
+    """Return the sockets at one end. Raises ConfigurationError where none are described."""
     if end is End.SOURCE:
         return vm.source
     if vm.destination is None:
@@ -27,7 +27,7 @@ def endpoint(vm: Vm, end: End) -> Endpoint:
 
 
 def hypervisor(vm: Vm, end: End) -> Qemu:
-    """Return the QEMU of one side, which is on this host; it connects at the first command."""
+    """Return the QEMU at one end, which is on this host; it connects at the first command."""
     return Qemu(endpoint(vm, end).qmp, end, timeout_s=vm.timeouts.command_s)
 
 

@@ -25,11 +25,14 @@ async def gather_facts(
     other_operation: Finding | None = None,
 ) -> PreflightFacts:
     """Query everything; a failed query is part of the facts."""
-    sides = await asyncio.gather(
-        *(_end(hypervisors[end], pools.get(end)) for end in sorted(hypervisors, reverse=True))
+    ends = await asyncio.gather(
+        *(
+            _facts_of_end(hypervisors[end], pools.get(end))
+            for end in sorted(hypervisors, reverse=True)
+        )
     )
-    by_side = {facts.view.end: facts for facts in sides}
-    source = by_side[End.SOURCE]
+    by_end = {facts.view.end: facts for facts in ends}
+    source = by_end[End.SOURCE]
     pairs, silent = None, None
     if guest is not None and source.view.running:
         try:
@@ -38,14 +41,14 @@ async def gather_facts(
             silent = str(error)
     return PreflightFacts(
         source=source,
-        destination=by_side.get(End.DESTINATION),
+        destination=by_end.get(End.DESTINATION),
         guest=pairs,
         guest_silent=silent,
         other_operation=other_operation,
     )
 
 
-async def _end(hypervisor: Hypervisor, pool: VfPool | None) -> EndFacts:
+async def _facts_of_end(hypervisor: Hypervisor, pool: VfPool | None) -> EndFacts:
     view = await hypervisor.look()
     if view.unreachable is not None:
         return EndFacts(view=view)

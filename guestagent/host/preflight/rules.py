@@ -50,7 +50,7 @@ def _findings(vm: Vm, state: State, facts: PreflightFacts) -> Iterator[Finding]:
             break
     else:
         yield ok("guest", str(facts.source.view))
-    for end in _sides(facts):
+    for end in _ends(facts):
         yield from (warning("qemu", why, None) for why in end.unknown)
         yield from _capable(vm, end)
         yield from _lockable(vm, end)
@@ -61,7 +61,7 @@ def _findings(vm: Vm, state: State, facts: PreflightFacts) -> Iterator[Finding]:
     yield from _agent(vm, facts)
 
 
-def _sides(facts: PreflightFacts) -> Iterator[EndFacts]:
+def _ends(facts: PreflightFacts) -> Iterator[EndFacts]:
     yield facts.source
     if facts.destination is not None and facts.destination.view.unreachable is None:
         yield facts.destination
@@ -129,7 +129,7 @@ def _pins_memory(vf: Device) -> bool:
 
 
 def _pair(pair: PairConfig, facts: PreflightFacts) -> Iterator[Finding]:
-    for end in _sides(facts):
+    for end in _ends(facts):
         if end.topology is not None:
             yield from _standby(pair, end, end.topology)
             yield from _port(pair, end, end.topology)
@@ -215,7 +215,7 @@ def _same_addresses(
             "start the destination with the ports in the same order, or with the same addr=",
         )
     elif both_on_root:
-        yield ok("guest address", f"{here.id} and {there.id} are {here.address} on both sides")
+        yield ok("guest address", f"{here.id} and {there.id} are {here.address} at both ends")
 
 
 # --- the guest ------------------------------------------------------------------------------

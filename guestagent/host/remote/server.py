@@ -60,7 +60,7 @@ class Server:
                     return
                 write(await self._answer(line))
         finally:
-            await self._end()
+            await self._close()
 
     async def _answer(self, line: bytes) -> bytes:
         ident: int | None = None
@@ -94,7 +94,7 @@ class Server:
             **({} if guest is None else dict.fromkeys(rpc.GUEST, guest)),
         }
 
-    async def _end(self) -> None:
+    async def _close(self) -> None:
         with self._lock:
             if self._qemu is not None:
                 await self._qemu.close()

@@ -201,7 +201,9 @@ def as_text(vm: str, line: Timeline) -> str:
     head = (
         f"{vm}: {line.command} number {line.number}, {line.began:%Y-%m-%d %H:%M:%S} UTC: {result}"
     )
-    return "\n".join([head, *(text for _, text in sorted(rows, key=lambda r: r[0])), *_end(line)])
+    return "\n".join(
+        [head, *(text for _, text in sorted(rows, key=lambda r: r[0])), *_summary(line)]
+    )
 
 
 def _row(each: Stretch, length_s: float) -> str:
@@ -214,7 +216,7 @@ def _row(each: Stretch, length_s: float) -> str:
     return f"{each.begin_s:9.3f} s  {name:<16} |{bar}| {each.end_s - each.begin_s:8.3f} s{end}"
 
 
-def _end(line: Timeline) -> Iterator[str]:
+def _summary(line: Timeline) -> Iterator[str]:
     if line.figures is not None:
         stop = "?" if line.figures.downtime_ms is None else line.figures.downtime_ms
         yield f"moved {size(line.figures.transferred_bytes)}, the guest stood still for {stop} ms"

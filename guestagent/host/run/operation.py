@@ -255,9 +255,9 @@ class _Connections:
 
 @asynccontextmanager
 async def _connections(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Connections]:
-    sides = {state.home, state.target}
-    far = remote(vm) if End.DESTINATION in sides else None
-    here = sides if far is None else sides - {End.DESTINATION}
+    concerned = {state.home, state.target}
+    far = remote(vm) if End.DESTINATION in concerned else None
+    here = concerned if far is None else concerned - {End.DESTINATION}
     source = connect.hypervisor(vm, End.SOURCE) if End.SOURCE in here else None
     destination: MigrationDestination | None = None
     if far is not None:

@@ -256,7 +256,7 @@ def _nothing(_event: Message) -> bool:
 def _cause_of(error: BaseException) -> str:
     match error:
         case EOFError():
-            return "the other side hung up"
+            return "the other end closed it"
         case OSError():
             return error.strerror or str(error)
         case QMPError() | UnicodeDecodeError():

@@ -52,8 +52,8 @@ def test_a_refusal_carries_the_words_of_qemu(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (Fault.HANG_UP_BEFORE, "hung up"),
-        (Fault.HANG_UP_AFTER, "hung up"),
+        (Fault.HANG_UP_BEFORE, "the other end closed it"),
+        (Fault.HANG_UP_AFTER, "the other end closed it"),
         (Fault.GARBAGE, "not QMP"),
         (Fault.NOT_UTF8, "not QMP"),
         (Fault.HUGE, "longer than 4 MiB"),
@@ -220,7 +220,7 @@ def test_a_peer_that_hangs_up_at_once_is_no_qemu(tmp_path: Path) -> None:
         async with await asyncio.start_unix_server(serve, tmp_path / "s"):
             await Connection.open(tmp_path / "s", origin="QEMU", timeout_s=TIMEOUT_S)
 
-    with pytest.raises(PeerError, match="hung up"):
+    with pytest.raises(PeerError, match="the other end closed it"):
         asyncio.run(scenario())
 
 
