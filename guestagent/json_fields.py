@@ -11,13 +11,10 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NoReturn, Self
 
 LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**64 - 1
 """Integers of 64 bits, with or without a sign: QEMU and the kernel have both."""
-MAX_FILE_BYTES = 1024 * 1024
-"""Of a file that is read whole, such as a lease; the journal has limits of its own."""
 
 
 class JsonError(ValueError):
@@ -48,7 +45,7 @@ class Range:
     def __str__(self) -> str:
         least = "" if self.least is None else f"at least {self.least:.15g}"
         most = "" if self.most is None else f"at most {self.most:.15g}"
-        return " and ".join(bound for bound in (least, most) if bound)
+        return " and ".join(bound for bound in (least, most) if bound) or "any size"
 
 
 def check(value: object, limits: Bounds = Bounds()) -> None:
@@ -103,15 +100,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number")  # Python reads more than JSON has
-
-
-def read_file(path: Path, most_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """Return the content of a file. Raises OSError, and JsonError when it is longer."""
-    with path.open("rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise JsonError(f"is longer than {most_bytes} bytes")
-    return content
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,13 @@
 """The agent's protocol: one JSON object a line, the same on the socket and the serial port.
 
-A request names the protocol version, what is asked and its arguments; ``id``
-comes back unchanged::
+A request has the protocol version, its name and its arguments; the answer repeats ``id``::
 
     {"v": 1, "id": 7, "request": "status"}
     {"v": 1, "id": 7, "ok": true, "result": {…}}
     {"v": 1, "id": 7, "ok": false, "error": {"code": "failed", "message": …, "hint": …}}
 
-Whatever comes is bounded: MAX_LINE_BYTES a line, MAX_DEPTH levels. What is not
-a request is answered with an error object and the conversation goes on.
+Input is bounded: MAX_LINE_BYTES a line, MAX_DEPTH levels. The answer to an invalid request is an
+error object, and the connection stays open. Answers obey the same limits.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ MAX_DEPTH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request that has the right form; whether it is known is the receiver's to say."""
+    """A request of a valid form; the receiver decides whether it knows the name."""
 
     id: int | str | None
     name: str
@@ -37,7 +36,7 @@ class Request:
 
 
 class WireError(GuestAgentError):
-    """A line is not a request or a reply. ``ident`` is the request's id, where it was readable."""
+    """A line is not a request or a reply; ``ident`` is the request's id if it was readable."""
 
     def __init__(self, message: str, *, ident: int | str | None = None) -> None:
         super().__init__(message, hint=f"send one JSON object a line, protocol version {VERSION}")
@@ -56,7 +55,7 @@ def parse_request(line: bytes) -> Request:
     except JsonError as error:
         raise WireError(str(error), ident=ident) from error
     if version != VERSION:
-        raise WireError(f"version {version} is asked for, this is {VERSION}", ident=ident)
+        raise WireError(f"version {version} was requested, this is version {VERSION}", ident=ident)
     return Request(id=ident, name=name, arguments=arguments)
 
 

@@ -9,12 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from guestagent.codec import wire
 from guestagent.host.sriov.core.model import Provision
+from guestagent.json_fields import Range
 
 PropertyValue = str | int | bool
+Seconds = Annotated[float, Range(0.001)]
+
+# The most that QEMU takes (Q: migration/options.c, migrate_params_check); it would refuse more
+# only once the guest has lost its VF.
+MOST_DOWNTIME_MS = 2_000_000
+MOST_CHANNELS = 255
+MOST_BANDWIDTH_MIB_PER_S = 2**43 - 1
 
 
 class End(StrEnum):
@@ -99,12 +107,12 @@ class MigrationSettings:
     that writes faster than its memory is sent; ``multifd_channels`` of None is one connection.
     """
 
-    downtime_limit_ms: int = 300
-    bandwidth_limit_mib_per_s: int | None = None
+    downtime_limit_ms: Annotated[int, Range(1, MOST_DOWNTIME_MS)] = 300
+    bandwidth_limit_mib_per_s: Annotated[int, Range(1, MOST_BANDWIDTH_MIB_PER_S)] | None = None
     postcopy: bool = False
     auto_converge: bool = False
-    multifd_channels: int | None = None
-    timeout_s: float = 1800.0
+    multifd_channels: Annotated[int, Range(1, MOST_CHANNELS)] | None = None
+    timeout_s: Seconds = 1800.0
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -136,12 +144,13 @@ class MigrationSettings:
 class Timeouts:
     """Limits of the time for each answer, and of the number of attempts."""
 
-    command_s: float = 10.0
-    unplug_s: float = 10.0
-    unplug_requests: int = 3
-    attach_s: float = 120.0
-    attach_tries: int = 3
-    guest_s: float = 30.0
+    command_s: Seconds = 10.0
+    unplug_s: Annotated[float, Range(5.0)] = 10.0
+    """At least 5: a second request within the 5 s of pciehp may cancel the first."""
+    unplug_requests: Annotated[int, Range(1)] = 3
+    attach_s: Seconds = 120.0
+    attach_tries: Annotated[int, Range(1)] = 3
+    guest_s: Seconds = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

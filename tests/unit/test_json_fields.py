@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from guestagent.codec import members, plain, typed
 from guestagent.errors import PeerError
+from guestagent.files import read_file
 from guestagent.host.hypervisor.reply import Reply
-from guestagent.json_fields import Bounds, JsonError, Obj, Range, check, read_file
+from guestagent.json_fields import Bounds, JsonError, Obj, Range, check
 
 SMALL = Bounds(depth=4, values=40, text=60)
 

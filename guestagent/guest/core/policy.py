@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from guestagent.json_fields import Range
 
 FAIL_OVER_MAC_NONE, FAIL_OVER_MAC_ACTIVE = 0, 1  # include/uapi/linux/if_link.h
 
@@ -11,13 +14,13 @@ FAIL_OVER_MAC_NONE, FAIL_OVER_MAC_ACTIVE = 0, 1  # include/uapi/linux/if_link.h
 class BondOptions:
     """Options of a new bond. Planned switches were measured with the defaults."""
 
-    miimon_ms: int = 100
+    miimon_ms: Annotated[int, Range(10, 10_000)] = 100
     fail_over_mac: int = FAIL_OVER_MAC_NONE
     """With ``FAIL_OVER_MAC_ACTIVE`` the bond forgets all neighbours at each switch, and packets
     wait for them (K: drivers/net/bonding/bond_main.c, bond_do_fail_over_mac (6.12))."""
-    announcements: int = 3
+    announcements: Annotated[int, Range(0, 255)] = 3
     """Number of announcements of each address after a switch, by the kernel or by the agent."""
-    announcement_spacing_ms: int = 100
+    announcement_spacing_ms: Annotated[int, Range(10, 10_000)] = 100
     """Time between two announcements of the agent; the kernel's are ``miimon_ms`` apart."""
 
 

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 
 from guestagent.clock import Clock, Deadline
 from guestagent.errors import GuestAgentError
+from guestagent.files import read_file
 from guestagent.guest.core.link import Link
 from guestagent.guest.core.pairing import pair_up
 from guestagent.guest.core.policy import Policy
 from guestagent.guest.core.snapshot import Snapshot
 from guestagent.guest.service import sd_notify
-from guestagent.json_fields import JsonError, Obj, read_file
+from guestagent.json_fields import JsonError, Obj
 
 if TYPE_CHECKING:
     from guestagent.guest.kernel.namespace import HidingKernel

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from guestagent.json_fields import MAX_FILE_BYTES
+from guestagent.files import MAX_FILE_BYTES
 
 
 def write_whole(path: Path, content: str, *, mode: int = 0o644) -> None:
@@ -30,7 +30,7 @@ def write_document(
 ) -> None:
     """Replace a JSON file, in a directory that is made if need be.
 
-    Raises OSError, also when the file would be longer than ``json_fields.read_file`` reads.
+    Raises OSError, also when the file would be longer than ``files.read_file`` reads.
     """
     content = json.dumps(document, indent=indent) + "\n"
     if len(content) > MAX_FILE_BYTES:

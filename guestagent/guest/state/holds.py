@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 from guestagent.clock import Clock
+from guestagent.files import read_file
 from guestagent.guest.core.journal_ids import JournalId, fields
 from guestagent.guest.state.atomic_file import write_document
-from guestagent.json_fields import JsonError, Obj, read_file
+from guestagent.json_fields import JsonError, Obj
 
 RUNTIME_DIR = Path("/run/guestagent")
 DEFAULT_HOLD_S = 120.0

@@ -15,9 +15,10 @@ import logging
 from pathlib import Path
 
 from guestagent.codec import members
+from guestagent.files import read_file
 from guestagent.guest.core.snapshot import RememberedPair
 from guestagent.guest.state.atomic_file import write_document
-from guestagent.json_fields import JsonError, Obj, read_file
+from guestagent.json_fields import JsonError, Obj
 
 STATE_DIR = Path("/var/lib/guestagent")
 _log = logging.getLogger("guestagent.remembered")

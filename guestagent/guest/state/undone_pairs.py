@@ -14,9 +14,10 @@ import logging
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
+from guestagent.files import read_file
 from guestagent.guest.state.atomic_file import write_document
 from guestagent.guest.state.holds import RUNTIME_DIR
-from guestagent.json_fields import JsonError, Obj, read_file
+from guestagent.json_fields import JsonError, Obj
 
 _log = logging.getLogger("guestagent.released")
 

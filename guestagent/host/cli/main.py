@@ -19,7 +19,13 @@ from guestagent.host.config import description
 from guestagent.host.hypervisor import connect
 from guestagent.host.hypervisor.base import Hypervisor
 from guestagent.host.migration.state import Goal, Order
-from guestagent.host.model import End, Vm
+from guestagent.host.model import (
+    MOST_BANDWIDTH_MIB_PER_S,
+    MOST_CHANNELS,
+    MOST_DOWNTIME_MS,
+    End,
+    Vm,
+)
 from guestagent.host.remote.client import remote_destination, ssh_command
 from guestagent.host.remote.connect import remote
 from guestagent.host.remote.server import serve_stdio
@@ -198,9 +204,9 @@ def _add_migration_options(command: argparse.ArgumentParser) -> None:
     """Add the options that override a key of [migration]."""
     group = command.add_argument_group("in place of the description's [migration]")
     for option, most, metavar, text in (
-        ("--bandwidth", description.MOST_BANDWIDTH_MIB_PER_S, "MIB", "MiB/s at most"),
-        ("--downtime", description.MOST_DOWNTIME_MS, "MS", "limit of the stop, ms"),
-        ("--multifd", description.MOST_CHANNELS, "N", "connections in parallel"),
+        ("--bandwidth", MOST_BANDWIDTH_MIB_PER_S, "MIB", "MiB/s at most"),
+        ("--downtime", MOST_DOWNTIME_MS, "MS", "limit of the stop, ms"),
+        ("--multifd", MOST_CHANNELS, "N", "connections in parallel"),
     ):
         group.add_argument(option, type=partial(_positive, most=most), metavar=metavar, help=text)
     group.add_argument("--postcopy", action="store_true", default=None, help="run there early")

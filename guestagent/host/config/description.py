@@ -1,20 +1,19 @@
 """The VM description: one TOML file per VM, read strictly.
 
-A key that is not known, missing or of another type is an error that names the
-file and the key, for a typing mistake in a timeout must not be found out
-during a migration.
+An unknown key, a missing key or a value of another type is an error that names the file and the
+key: a mistake in a timeout must show before a migration, not during one.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
+from guestagent import strict_toml
 from guestagent.errors import ConfigurationError
 from guestagent.host.config import sriov
-from guestagent.host.config.toml import Table
 from guestagent.host.model import (
     Destination,
     Device,
@@ -27,6 +26,7 @@ from guestagent.host.model import (
 from guestagent.host.remote.client import ssh_command
 from guestagent.host.sriov.core.model import Provision
 from guestagent.host.sriov.records import DIRECTORY as LEASES
+from guestagent.strict_toml import Table
 
 STATE_DIR = Path("/var/lib/guestagent-host")
 """Where locks and leases are, the same for all helpers of a host."""
@@ -82,12 +82,7 @@ guest_s = 30                        # for the guest to use a VF that it was give
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-# What QEMU takes (Q: migration/options.c, migrate_params_check), for it would refuse more only
-# once the guest has lost its VF.
-MOST_DOWNTIME_MS = 2_000_000
-MOST_CHANNELS = 255
-MOST_BANDWIDTH_MIB_PER_S = 2**43 - 1
-_MIN_UNPLUG_S = 5.0  # a second request within pciehp's 5 s may cancel the first
+_Settings = TypeVar("_Settings", MigrationSettings, Timeouts)
 
 
 def load(path: Path) -> Vm:
@@ -95,16 +90,8 @@ def load(path: Path) -> Vm:
 
     Raises ConfigurationError, which names the file and the key.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: {error.strerror}", hint="give the path of a VM description; see --help"
-        ) from error
-    # ValueError: no TOML, no UTF-8, or a number of thousands of digits.
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path}: not TOML: {error}") from error
-    return _vm(Table(raw, path), path)
+    raw = strict_toml.read(path, hint="give the path of a VM description; see --help")
+    return _vm(Table(raw, path, hint="see the example in --help"), path)
 
 
 def _vm(table: Table, path: Path) -> Vm:
@@ -113,7 +100,7 @@ def _vm(table: Table, path: Path) -> Vm:
         raise table.wrong(
             "name",
             f"is {name!r}, must be letters, digits and any of _.+@-, at most 64",
-            hint="give the description a name, for its file's name is none",
+            hint="set name in the description: its default, the file's name, is not valid",
         )
     if name == LEASES:
         raise table.wrong("name", f"must not be {LEASES!r}", hint="the leases on VFs are there")
@@ -122,8 +109,8 @@ def _vm(table: Table, path: Path) -> Vm:
         source=_source(table.table("source")),
         destination=_destination(table.table("destination")) if table.has("destination") else None,
         pairs=tuple(_pair(pair) for pair in table.tables("pair")),
-        migration=_migration(table.optional_table("migration")),
-        timeouts=_timeouts(table.optional_table("timeouts")),
+        migration=_filled(table.optional_table("migration"), MigrationSettings),
+        timeouts=_filled(table.optional_table("timeouts"), Timeouts),
         guest_must_agree=table.boolean("guest_must_agree", default=False),
     )
     table.finish()
@@ -132,21 +119,13 @@ def _vm(table: Table, path: Path) -> Vm:
 
 
 def _source(table: Table) -> Endpoint:
-    endpoint = _endpoint(table)
+    endpoint = table.fill(Endpoint)
     table.finish()
     return endpoint
 
 
-def _endpoint(table: Table) -> Endpoint:
-    return Endpoint(
-        qmp=table.socket("qmp"),
-        qga=table.optional_socket("qga"),
-        agent=table.optional_socket("agent"),
-    )
-
-
 def _destination(table: Table) -> Destination:
-    endpoint = _endpoint(table)
+    endpoint = table.fill(Endpoint)
     uri = _uri(table, "uri")
     listen = _uri(table, "listen") if table.has("listen") else uri
     host = table.optional_text("host")
@@ -187,7 +166,7 @@ def _pair(table: Table) -> PairConfig:
         laid_over = _lay_over(table, raw, other)
         provided = _lay_over_sriov(table, raw_sriov, other_sriov)
         if provided and "pf" in provided and "host" not in _keys(other):
-            # Which VF it is on the source says nothing here.
+            # The address of the source's VF does not apply to the destination.
             laid_over = {key: value for key, value in laid_over.items() if key != "host"}
         destination_vf = _device(table, "destination_vf", laid_over, mac)
         destination_sriov = _provision(table, "destination_sriov", provided, destination_vf, mac)
@@ -249,40 +228,14 @@ def _device(pair: Table, key: str, raw: object, mac: str) -> Device:
     return device
 
 
-def _migration(table: Table) -> MigrationSettings:
-    default = MigrationSettings()
-    settings = MigrationSettings(
-        downtime_limit_ms=table.integer(
-            "downtime_limit_ms", default.downtime_limit_ms, most=MOST_DOWNTIME_MS
-        ),
-        bandwidth_limit_mib_per_s=table.optional_integer(
-            "bandwidth_limit_mib_per_s", most=MOST_BANDWIDTH_MIB_PER_S
-        ),
-        postcopy=table.boolean("postcopy", default=default.postcopy),
-        auto_converge=table.boolean("auto_converge", default=default.auto_converge),
-        multifd_channels=table.optional_integer("multifd_channels", most=MOST_CHANNELS),
-        timeout_s=table.number("timeout_s", default.timeout_s),
-    )
+def _filled(table: Table, kind: type[_Settings]) -> _Settings:
+    settings = table.fill(kind)
     table.finish()
     return settings
 
 
-def _timeouts(table: Table) -> Timeouts:
-    default = Timeouts()
-    timeouts = Timeouts(
-        command_s=table.number("command_s", default.command_s),
-        unplug_s=table.number("unplug_s", default.unplug_s, least=_MIN_UNPLUG_S),
-        unplug_requests=table.integer("unplug_requests", default.unplug_requests),
-        attach_s=table.number("attach_s", default.attach_s),
-        attach_tries=table.integer("attach_tries", default.attach_tries),
-        guest_s=table.number("guest_s", default.guest_s),
-    )
-    table.finish()
-    return timeouts
-
-
 def _check_unique(table: Table, vm: Vm) -> None:
-    """Refuse what would make two devices one: ids, MACs and ports are used once."""
+    """Refuse an id, a MAC or a port that is used twice."""
     for what, used in (
         ("mac", [pair.mac for pair in vm.pairs]),
         ("id", [pair.standby for pair in vm.pairs] + [pair.vf.id for pair in vm.pairs]),

@@ -5,17 +5,8 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-from guestagent.host.config.toml import Table
-from guestagent.host.sriov.core.model import (
-    LinkState,
-    OnRefusal,
-    PortProfile,
-    Provision,
-    Standby,
-    VfSettings,
-    VlanProtocol,
-    Want,
-)
+from guestagent.host.sriov.core.model import PortProfile, Provision, Standby, VfSettings, Want
+from guestagent.strict_toml import Table
 
 EXAMPLE = """\
 # With this table the VF is claimed, so that no other helper takes it, programmed through its
@@ -43,7 +34,6 @@ standby_link = "tap-web1-new"
 """
 
 _PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_LAST_VLAN = 4094
 
 
 def provision(table: Table, *, mac: str, host: str | None) -> Provision:
@@ -53,31 +43,17 @@ def provision(table: Table, *, mac: str, host: str | None) -> Provision:
     """
     if host is not None and not _PCI.fullmatch(host):
         raise table.wrong("", f"needs a VF whose host is written as 0000:3b:02.1, not {host!r}")
-    vlan = table.integer("vlan", 0, least=0, most=_LAST_VLAN)
     names = table.texts("pf") if table.has("pf") else ()
     if host is None and not names:
         raise table.wrong("pf", "is missing, and vf has no host", hint="say which VF will do")
-    want = Want(
-        pfs=() if host is not None else names,
-        vf=host,
-        vlan=vlan,
-        mtu=table.optional_integer("mtu", least=68),
-    )
     standby = table.optional_text("standby_link")
-    settings = VfSettings(
+    settings = table.fill(
+        VfSettings,
         mac=mac,
-        vlan=vlan,
-        qos=table.integer("qos", 0, least=0, most=7),
-        vlan_protocol=table.choice("vlan_protocol", VlanProtocol) or VlanProtocol.DOT1Q,
-        trust=table.optional_boolean("trust"),
-        spoof_check=table.optional_boolean("spoof_check"),
-        link_state=table.choice("link_state", LinkState),
-        min_rate_mbit_per_s=table.optional_integer("min_rate_mbit_per_s", least=0),
-        max_rate_mbit_per_s=table.optional_integer("max_rate_mbit_per_s", least=0),
         port_profile=_port_profile(table),
-        on_refusal=table.choice("on_refusal", OnRefusal) or OnRefusal.WARN,
         standby=None if standby is None else Standby(link=standby, mac=mac),
     )
+    want = table.fill(Want, pfs=() if host is not None else names, vf=host, vlan=settings.vlan)
     table.finish()
     return Provision(want=want, settings=settings)
 

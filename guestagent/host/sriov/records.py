@@ -21,9 +21,10 @@ from typing import Any
 from guestagent.clock import Clock, Deadline
 from guestagent.codec import members
 from guestagent.errors import BusyError, ConflictError, SystemLacksError
+from guestagent.files import read_file
 from guestagent.host.sriov.base import NotLeasedError
 from guestagent.host.sriov.core.model import Lease
-from guestagent.json_fields import JsonError, Obj, read_file
+from guestagent.json_fields import JsonError, Obj
 
 DIRECTORY = "vfs"
 """Of the leases below the state directory, beside those of the VMs."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from guestagent.json_fields import Range
+
+Vlan = Annotated[int, Range(0, 4094)]
 NO_MAC = "00:00:00:00:00:00"
 CLEARED_MAC = "02:00:00:00:00:00"
 """Stands for no MAC with a driver that refuses zeros."""
@@ -80,8 +83,8 @@ class Want:
 
     pfs: tuple[str, ...] = ()
     vf: str | None = None
-    vlan: int = 0
-    mtu: int | None = None
+    vlan: Vlan = 0
+    mtu: Annotated[int, Range(68)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +114,14 @@ class VfSettings:
     """
 
     mac: str
-    vlan: int = 0
-    qos: int = 0
+    vlan: Vlan = 0
+    qos: Annotated[int, Range(0, 7)] = 0
     vlan_protocol: VlanProtocol = VlanProtocol.DOT1Q
     trust: bool | None = None
     spoof_check: bool | None = None
     link_state: LinkState | None = None
-    min_rate_mbit_per_s: int | None = None
-    max_rate_mbit_per_s: int | None = None
+    min_rate_mbit_per_s: Annotated[int, Range(0)] | None = None
+    max_rate_mbit_per_s: Annotated[int, Range(0)] | None = None
     port_profile: PortProfile | None = None
     on_refusal: OnRefusal = OnRefusal.WARN
     standby: Standby | None = None

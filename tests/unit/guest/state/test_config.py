@@ -111,3 +111,29 @@ def test_the_options_of_one_pair_override_those_of_all_pairs(tmp_path: Path) -> 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="does not exist"):
         load(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("bond = 3", 'bond is 3, must be a table, "pairs", "always", or a list'),
+        ("[bond]\nmiimon-ms = 9", "miimon-ms is 9, must be a whole number of at least 10 and"),
+        ("[bond]\nfail-over-mac = ''", 'fail-over-mac is \'\', must be "active" or "none"'),
+        ("[health]\ninterval-s = 1.5", "interval-s is 1.5, must be a whole number of at least 1"),
+        ("x = 1", "unknown key x"),
+    ],
+)
+def test_an_error_names_the_value_and_what_is_valid(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(written(tmp_path, text))
+    assert problem in str(caught.value)
+
+
+def test_an_unknown_key_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(written(tmp_path, "[bond]\nmiimon = 5"))
+    hint = str(caught.value.hint)
+    for key in ("nics", "miimon-ms", "fail-over-mac", "announcements", "announcement-spacing-ms"):
+        assert key in hint

@@ -86,7 +86,7 @@ def test_what_qemu_would_refuse_only_when_it_migrates_is_refused_here(
     tmp_path: Path, key: str, most: int
 ) -> None:
     read(tmp_path, f"{LEAST}[migration]\n{key} = {most}")
-    assert f"migration.{key} is {most + 1}, must be a whole number of at most {most}" in str(
+    assert f"{key} is {most + 1}, must be a whole number of at least 1 and at most {most}" in str(
         complaint(tmp_path, f"{LEAST}[migration]\n{key} = {most + 1}")
     )
 
@@ -118,13 +118,13 @@ def test_the_destination_may_have_another_vf_or_none(
     [
         ("[source]", "[sources]", "source is missing"),
         ('qmp = "/a.sock"', 'qmpp = "/a.sock"', "source.qmp is missing"),
-        ('qmp = "/a.sock"', 'qmp = "/a.sock"\nqag = "/b"', "source.qag is not a known key"),
+        ('qmp = "/a.sock"', 'qmp = "/a.sock"\nqag = "/b"', "unknown key source.qag"),
         ('qmp = "/a.sock"', 'qmp = "a.sock"', "source.qmp is 'a.sock', must be an absolute path"),
         ('qmp = "/a.sock"', "qmp = 7", "source.qmp is 7, must be a text"),
         ("[[pair]]", "[pair]", "pair must be written as [[pair]]"),
         ("52:54:00:AA:00:01", "52:54:00:AA:00", "pair[0].mac is '52:54:00:aa:00'"),
         ('standby = "net0"', "", "pair[0].standby is missing"),
-        ('standby = "net0"', 'standby = "net0"\nvff = 1', "pair[0].vff is not a known key"),
+        ('standby = "net0"', 'standby = "net0"\nvff = 1', "unknown key pair[0].vff"),
         ('driver = "vfio-pci", ', "", "pair[0].vf.driver is missing"),
         ('host = "0000:3b:02.1"', "host = [1]", "pair[0].vf.host is [1]"),
         (
@@ -132,7 +132,7 @@ def test_the_destination_may_have_another_vf_or_none(
             'mac = "52:54:00:aa:00:02"',
             "pair[0].vf.mac is '52:54:00:aa:00:02'",
         ),
-        ("\n[source]", "\ntimeout = 1\n[source]", "timeout is not a known key"),
+        ("\n[source]", "\ntimeout = 1\n[source]", "unknown key timeout"),
         ("\n[source]", '\nname = "../x"\n[source]', "name is '../x'"),
         ("[source]", "[source", "not TOML"),
     ],
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, fragment: st
         ('[destination]\nqmp = "/b"\nuri = "ssh:x"', "destination.uri is 'ssh:x'"),
         ("[migration]\ndowntime_limit_ms = 0.5", "migration.downtime_limit_ms is 0.5"),
         ("[migration]\ntimeout_s = -1", "migration.timeout_s is -1"),
-        ("[migration]\nmultifd = true", "migration.multifd is not a known key"),
+        ("[migration]\nmultifd = true", "unknown key migration.multifd"),
         ("[timeouts]\nunplug_s = 2", "timeouts.unplug_s is 2, must be a number of at least 5"),
         ("[timeouts]\nattach_tries = true", "timeouts.attach_tries is True"),
         (f"[timeouts]\ncommand_s = 0x{'f' * 5000}", "command_s is a number of thousands"),

@@ -129,8 +129,11 @@ def test_every_value_can_be_described(tmp_path: Path) -> None:
         (NAMED + '[pair.sriov]\nlink_state = "on"\n', "must be one of: auto, enable, disable"),
         (NAMED + '[pair.sriov]\nport_host = "x"\n', "must be a UUID"),
         (NAMED + f'[pair.sriov]\nport_host = "{"0" * 32}"\n', "port_profile is missing"),
-        (NAMED + "[pair.sriov]\nvlans = 7\n", "pair[0].sriov.vlans is not a known key"),
-        (NAMED + "[pair.destination_sriov]\nvlans = 7\n", "destination_sriov.vlans is not"),
+        (NAMED + "[pair.sriov]\nvlans = 7\n", "unknown key pair[0].sriov.vlans"),
+        (
+            NAMED + "[pair.destination_sriov]\nvlans = 7\n",
+            "destination_sriov.vlans",
+        ),
         (NAMED.replace("0000:3b:02.1", "3b:2.1") + "[pair.sriov]\nvlan = 7\n", "'3b:2.1'"),
         (NAMED + "sriov = 1\n", "sriov must be a table"),
     ],
