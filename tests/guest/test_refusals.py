@@ -173,7 +173,10 @@ def test_a_broken_configuration_stops_the_agent_and_nothing_else(
     assert set(shown.split()) == {"Result=exit-code", "ExecMainStatus=2", "NRestarts=0"}
     said = wait_for_log(guest, "unknown key")
     assert "/etc/guestagent/guestagent.toml: unknown key bond.miimon" in said
-    assert "bond.miimon-ms" in guest.execute("guestagent plan").stderr
+    assert (
+        "known keys of bond: nics, fail-over-mac, miimon-ms"
+        in guest.execute("guestagent plan").stderr
+    )
     assert guest.execute("guestagent early").code == 2
     assert configuration(guest) == before
 
