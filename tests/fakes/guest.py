@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from guestagent.host.model import GuestPair
+from tests.fakes.serving import close
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class FakeChannel:
         try:
             yield self
         finally:
-            server.close()
+            await close(server)
             await asyncio.gather(*conversations)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from tests.fakes.serving import close
+
 MOST_FLOOD_BYTES = 64 * 1024 * 1024
 _SLICE = 64 * 1024
-_TURNS = 10
 
 
 class Harm(StrEnum):
@@ -54,9 +55,7 @@ class Wire:
         try:
             yield self
         finally:
-            server.close()
-            for _ in range(_TURNS):  # who has just been accepted is served, and ended, as well
-                await asyncio.sleep(0)
+            await close(server)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.serving import close
+
 INTERFACES = [
     {
         "name": "bond0",
@@ -50,7 +52,7 @@ class FakeGuestAgent:
         try:
             yield self
         finally:
-            server.close()
+            await close(server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         text = ""

@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.fakes.faults import INSTEAD, Ending, Fault, Guest
 from tests.fakes.pcitree import PciTree
+from tests.fakes.serving import close
 
 __all__ = ["GREETING", "Ending", "FakeQemu", "Fault", "Guest"]
 
@@ -75,6 +76,8 @@ class FakeQemu:
         try:
             yield self
         finally:
+            if self._server is not None:
+                await close(self._server)
             self.end()
             await asyncio.sleep(0)
 
