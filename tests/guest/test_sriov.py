@@ -45,6 +45,7 @@ IN_GUEST = (
     "fakes/faults.py",
     "fakes/pcitree.py",
     "fakes/qmp.py",
+    "fakes/serving.py",
     "guest/killed_in_guest.py",
     "vm/mortal.py",
 )
