@@ -49,20 +49,16 @@ class Hypervisor(Protocol):
     @property
     def moments(self) -> tuple[Moment, ...]:
         """The events so far, in order, the newest 256."""
-        ...
 
     async def look(self) -> QemuState:
         """Query the state of the guest; a failure to query is part of the result, not raised."""
-        ...
 
     async def topology(self) -> Topology:
         """Read every PCI device and port that the guest sees."""
-        ...
 
     @wire_name("means")
     async def capabilities(self) -> QemuCapabilities:
         """Read the abilities of this QEMU for a migration, and its limit of locked memory."""
-        ...
 
     async def unplug(self, device_id: str, timeout_s: float) -> None:
         """Ask the guest to release a device and wait until it has gone.
@@ -71,24 +67,19 @@ class Hypervisor(Protocol):
         there when last queried, but a request that reached the guest stays with it: the guest
         may still release the device later.
         """
-        ...
 
     async def plug(self, device: Device, timeout_s: float) -> None:
         """Add a device to the running guest."""
-        ...
 
     @wire_name("proceed")
     async def resume(self) -> None:
         """Let the stopped guest run again."""
-        ...
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Return when the guest stopped, resumed or a migration progressed, or after the time."""
-        ...
 
     async def close(self) -> None:
         """Close the connection; the guest keeps running."""
-        ...
 
 
 class MigrationSource(Hypervisor, Protocol):
@@ -96,7 +87,6 @@ class MigrationSource(Hypervisor, Protocol):
 
     async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
         """Begin to send the guest to ``uri``; returns when it has begun."""
-        ...
 
     def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
         """Yield the progress of the outgoing migration until it has ended, completed or not.
@@ -104,18 +94,15 @@ class MigrationSource(Hypervisor, Protocol):
         The permitted downtime is raised meanwhile, up to the limit in ``settings``: a migration
         that is not followed may not come to an end.
         """
-        ...
 
     async def cancel_migration(self) -> None:
         """Request the end of the outgoing migration; ``follow_migration`` shows the outcome.
 
         Raises RefusedError once post-copy has begun: the guest would be lost.
         """
-        ...
 
     async def figures(self) -> MigrationFigures | None:
         """Return the figures of the outgoing migration, None if none has completed."""
-        ...
 
 
 class MigrationDestination(Hypervisor, Protocol):
@@ -123,7 +110,6 @@ class MigrationDestination(Hypervisor, Protocol):
 
     async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
         """Listen on ``uri`` for a guest that arrives."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,12 +145,9 @@ class Guest(Protocol):
 
     async def to_standby(self, macs: tuple[str, ...], *, hold_s: float) -> None:
         """Have these pairs leave their VF for at most ``hold_s``; return when they have."""
-        ...
 
     async def pairs(self) -> tuple[GuestPair, ...]:
         """Return the pairs that the agent sees, at most 64."""
-        ...
 
     async def to_vf(self, macs: tuple[str, ...], *, timeout_s: float) -> None:
         """Have these pairs use their VF; return when they do."""
-        ...

@@ -210,7 +210,6 @@ class _RemoteDestination(Forwarder):
         self._command_s = command_s
 
     async def look(self) -> QemuState:
-        """See ``Hypervisor.look``."""
         call = rpc.DESTINATION["look"]
         try:
             try:
@@ -222,7 +221,6 @@ class _RemoteDestination(Forwarder):
         return cast("QemuState", state)
 
     async def close(self) -> None:
-        """See ``Hypervisor.close``."""
         await self._remote.close()
 
     async def _ask(self, name: str, call: Call, arguments: tuple[object, ...]) -> object:

@@ -53,7 +53,6 @@ class Greeting(Protocol):
 
     async def hello(self, hello: Hello) -> None:
         """Name the VM, before any other call."""
-        ...
 
 
 GREETING = calls_of(Greeting)

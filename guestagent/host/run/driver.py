@@ -71,15 +71,12 @@ class Recorder(Protocol):
 
     def entered(self, state: State) -> None:
         """Record that the effect of ``state`` begins; durable on return."""
-        ...
 
     def effect_ended(self, event: Event) -> None:
         """Record the result of the effect."""
-        ...
 
     def observed(self, moments: Sequence[Moment], figures: MigrationFigures | None) -> None:
         """Record QEMU's events and figures of the whole operation."""
-        ...
 
 
 class ProgressListener(Protocol):
@@ -87,11 +84,9 @@ class ProgressListener(Protocol):
 
     def entered(self, state: State) -> None:
         """The effect of ``state`` begins."""
-        ...
 
     def progressed(self, progress: Progress) -> None:
         """The migration has progressed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

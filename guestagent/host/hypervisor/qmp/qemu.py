@@ -54,7 +54,10 @@ _ALREADY_ASKED = "already in the process of unplug"
 
 
 class Qemu:
-    """One QEMU; connects at the first command, and again after a connection was lost."""
+    """One QEMU; connects at the first command, and again after a connection was lost.
+
+    Its methods are documented in ``MigrationSource`` and ``MigrationDestination``.
+    """
 
     def __init__(self, socket: Path, end: End, *, timeout_s: float) -> None:
         self._socket = socket
@@ -73,12 +76,10 @@ class Qemu:
 
     @property
     def moments(self) -> tuple[Moment, ...]:
-        """See ``Hypervisor.moments``."""
         self._note_changes()
         return tuple(self._moments)
 
     async def look(self) -> QemuState:
-        """See ``Hypervisor.look``."""
         try:
             return await self._view()
         except GoneError as gone:
@@ -106,11 +107,9 @@ class Qemu:
         )
 
     async def topology(self) -> Topology:
-        """See ``Hypervisor.topology``."""
         return await read_topology(self._run)
 
     async def capabilities(self) -> QemuCapabilities:
-        """See ``Hypervisor.capabilities``."""
         listed = await self._run("query-migrate-capabilities")
         memory = await self._run("query-memory-size-summary")
         version = (await self._run("query-version")).object("qemu")
@@ -124,7 +123,6 @@ class Qemu:
         )
 
     async def wait_for_change(self, timeout_s: float) -> None:
-        """See ``Hypervisor.wait_for_change``."""
         await self._connected()
         if self._changes is not None:
             event = await self._changes.next(timeout_s)
@@ -134,7 +132,6 @@ class Qemu:
     # --- devices ----------------------------------------------------------------------------
 
     async def unplug(self, device_id: str, timeout_s: float) -> None:
-        """See ``Hypervisor.unplug``."""
         connection = await self._connected()
         deadline = Deadline.after(timeout_s)
         # The stream is opened before the request: the event may come before the answer.
@@ -159,7 +156,6 @@ class Qemu:
             )
 
     async def plug(self, device: Device, timeout_s: float) -> None:
-        """See ``Hypervisor.plug``."""
         arguments = {
             "driver": device.driver,
             "id": device.id,
@@ -175,12 +171,10 @@ class Qemu:
     # --- migration --------------------------------------------------------------------------
 
     async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
-        """See ``MigrationDestination.expect_migration``."""
         await self._set_up_migration(settings, {"downtime-limit": settings.downtime_limit_ms})
         await self._run("migrate-incoming", {"uri": uri})
 
     async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
-        """See ``MigrationSource.start_migration``."""
         parameters = {"downtime-limit": first_limit_ms(settings.downtime_limit_ms)}
         if settings.bandwidth_limit_mib_per_s is not None:
             present = await self._run("query-migrate-parameters")
@@ -196,7 +190,6 @@ class Qemu:
             raise
 
     async def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
-        """See ``MigrationSource.follow_migration``."""
         last: tuple[float, int] | None = None
         warned_paused = False
         present = await self._run("query-migrate-parameters")
@@ -232,7 +225,6 @@ class Qemu:
             await self.wait_for_change(_POLL_S)
 
     async def cancel_migration(self) -> None:
-        """See ``MigrationSource.cancel_migration``."""
         migration = await self._run("query-migrate")
         status = migration.optional_string("status") or ""
         if self._postcopy_asked or status.startswith("postcopy"):
@@ -241,7 +233,6 @@ class Qemu:
         await self._run("migrate_cancel")
 
     async def figures(self) -> MigrationFigures | None:
-        """See ``MigrationSource.figures``."""
         reply = await self._run("query-migrate")
         if reply.optional_string("status") != "completed" or not reply.has("total-time"):
             return None
@@ -253,11 +244,9 @@ class Qemu:
         )
 
     async def resume(self) -> None:
-        """See ``Hypervisor.resume``."""
         await self._run("cont")
 
     async def close(self) -> None:
-        """See ``Hypervisor.close``."""
         self._note_changes()
         self._streams.close()
         if self._connection is not None:
