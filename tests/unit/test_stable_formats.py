@@ -26,7 +26,8 @@ from guestagent.guest.state.holds import Holds
 from guestagent.guest.state.known_pairs import PairStore
 from guestagent.guest.state.undone_pairs import UndonePairs
 from guestagent.host.config import description
-from guestagent.host.migration.state import Event, Phase, State
+from guestagent.host.migration.events import Event
+from guestagent.host.migration.state import Phase, State
 from guestagent.host.model import GuestInterface, QemuState, Topology, Vm
 from guestagent.host.remote import rpc
 from guestagent.host.report import check, inspect, result, timeline, vf_result

@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from guestagent.host.migration.ends import failure_phase, finish, plug, query_ends, warned
-from guestagent.host.migration.state import (
-    Cancel,
-    OutcomeUnknown,
-    Phase,
-    Rejected,
-    State,
-    Succeeded,
-)
+from guestagent.host.migration.events import Cancel, OutcomeUnknown, Rejected, Succeeded
+from guestagent.host.migration.state import Phase, State
 
 
 def programmed(state: State, _: Succeeded) -> State:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from guestagent.findings import Finding
 from guestagent.host.migration.ends import end_unproved, fail, plug, warned
+from guestagent.host.migration.events import BothViews
 from guestagent.host.migration.guest_location import GuestLocation, location_of
-from guestagent.host.migration.state import BothViews, Goal, Order, Phase, State
+from guestagent.host.migration.state import Goal, Order, Phase, State
 from guestagent.host.model import End, QemuState
 
 CANCELLED = Finding(message="cancelled by the operator", hint="repeat the command later")

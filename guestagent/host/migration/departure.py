@@ -5,29 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from guestagent.findings import Finding
+from guestagent.host.migration import ends, events
 from guestagent.host.migration.decision import CANCELLED
-from guestagent.host.migration.ends import (
-    end_unproved,
-    fail,
-    fail_and_restore,
-    finish,
-    plug,
-    query_ends,
-    warned,
-)
 from guestagent.host.migration.readiness import not_ready
-from guestagent.host.migration.state import (
-    BothViews,
-    Cancel,
-    Goal,
-    NoVfAvailable,
-    OutcomeUnknown,
-    Phase,
-    Rejected,
-    State,
-    Succeeded,
-    TimedOut,
-)
+from guestagent.host.migration.state import Goal, Phase, State
 
 SEE_VFS = "guestagent-host vf list shows the owner of each VF"
 _TRY_AGAIN = "as far as could be seen nothing was left half done: inspect, then try again"
@@ -35,7 +16,7 @@ _TRY_AGAIN = "as far as could be seen nothing was left half done: inspect, then 
 # --- PREPARE and RESERVE --------------------------------------------------------------------
 
 
-def prepared(state: State, seen: BothViews) -> State:
+def prepared(state: State, seen: events.BothViews) -> State:
     """Check that the goal can be begun, and claim VFs where any is managed by this program."""
     home_has = seen.home.devices
     present = tuple(vf for vf in state.home_vfs if vf in home_has)
@@ -47,17 +28,17 @@ def prepared(state: State, seen: BothViews) -> State:
     )
     problem = not_ready(state, seen)
     if problem is not None:
-        return fail(state, problem)
+        return ends.fail(state, problem)
     match state.goal:
         case Goal.ATTACH:
             missing = tuple(vf for vf in state.target_vfs if vf not in home_has)
             return _reserve(replace(state, todo=missing), missing)
         case Goal.MIGRATE if not state.target_vfs:
-            state = warned(
+            state = ends.warned(
                 state, "the destination describes no VF: the guest runs un-accelerated there"
             )
         case Goal.DETACH if not present:
-            state = warned(state, f"{state.home}: the guest has none of the described VFs")
+            state = ends.warned(state, f"{state.home}: the guest has none of the described VFs")
     concerned = present if state.goal is Goal.DETACH else (*present, *state.target_vfs)
     return _reserve(replace(state, todo=present), concerned)
 
@@ -68,10 +49,10 @@ def _reserve(state: State, vfs: tuple[str, ...]) -> State:
     return claimed(state)
 
 
-def claimed(state: State, _: Succeeded | None = None) -> State:
+def claimed(state: State, _: events.Succeeded | None = None) -> State:
     """Make the first change to the guest."""
     if state.goal is Goal.ATTACH:
-        return plug(replace(state, phase=Phase.ATTACH))
+        return ends.plug(replace(state, phase=Phase.ATTACH))
     if state.todo and state.home in state.reachable:
         return replace(state, phase=Phase.SWITCH)
     if state.todo:
@@ -79,38 +60,40 @@ def claimed(state: State, _: Succeeded | None = None) -> State:
     return _detach(replace(state, phase=Phase.DETACH))
 
 
-def claimed_in_part(state: State, event: NoVfAvailable) -> State:
+def claimed_in_part(state: State, event: events.NoVfAvailable) -> State:
     """Continue without the VFs that are not available at the target."""
     if state.goal is Goal.ATTACH:
         todo = tuple(vf for vf in state.todo if vf not in event.vfs)
-        return claimed(warned(replace(state, todo=todo, not_attached=event.vfs), event.detail))
+        return claimed(
+            ends.warned(replace(state, todo=todo, not_attached=event.vfs), event.detail)
+        )
     left = tuple(vf for vf in state.target_vfs if vf not in event.vfs)
     warning = f"the guest will run un-accelerated at the destination: {event.detail}"
-    return claimed(warned(replace(state, target_vfs=left), warning))
+    return claimed(ends.warned(replace(state, target_vfs=left), warning))
 
 
-def not_claimed(state: State, event: Rejected | OutcomeUnknown) -> State:
+def not_claimed(state: State, event: events.Rejected | events.OutcomeUnknown) -> State:
     """Fail before anything was changed in the guest."""
-    return fail(state, Finding(message=event.detail, hint=SEE_VFS))
+    return ends.fail(state, Finding(message=event.detail, hint=SEE_VFS))
 
 
 # --- SWITCH, DETACH and WITHDRAW ------------------------------------------------------------
 
 
-def switched(state: State, _: Succeeded) -> State:
+def switched(state: State, _: events.Succeeded) -> State:
     """Unplug the VFs: the guest does not use them any more."""
     return replace(state, phase=Phase.DETACH, switched=True)
 
 
-def not_switched(state: State, event: Rejected | OutcomeUnknown) -> State:
+def not_switched(state: State, event: events.Rejected | events.OutcomeUnknown) -> State:
     """Unplug the VFs all the same, unless the guest refused and has to agree."""
-    if isinstance(event, Rejected) and state.limits.guest_must_agree:
+    if isinstance(event, events.Rejected) and state.limits.guest_must_agree:
         refusal = Finding(
             message=event.detail,
             hint="see `guestagent status` in the guest, or set guest_must_agree = false to"
             " continue without its agreement",
         )
-        return fail_and_restore(replace(state, switched=False), refusal)
+        return ends.fail_and_restore(replace(state, switched=False), refusal)
     return _detach_unprepared(state, event.detail)
 
 
@@ -119,18 +102,18 @@ def _detach_unprepared(state: State, detail: str) -> State:
         "the guest could not be asked to leave the VF first, so packets that its driver drops"
         f" while the VF is removed are lost: {detail}"
     )
-    return replace(warned(state, warning), phase=Phase.DETACH, switched=False)
+    return replace(ends.warned(state, warning), phase=Phase.DETACH, switched=False)
 
 
-def unplugged(state: State, _: Succeeded) -> State:
+def unplugged(state: State, _: events.Succeeded) -> State:
     """Unplug the next VF; an interrupted operation asks first where the guest is."""
     gone = state.todo[0]
     attached = tuple(vf for vf in state.attached if vf != gone)
     state = replace(state, attached=attached, todo=state.todo[1:], tries=0)
-    return query_ends(state) if state.rollback_is_success else _detach(state)
+    return ends.query_ends(state) if state.rollback_is_success else _detach(state)
 
 
-def unplug_refused(state: State, event: Rejected) -> State:
+def unplug_refused(state: State, event: events.Rejected) -> State:
     """Ask the guest once more, up to the limit."""
     state = _with_unplug_pending(replace(state, tries=state.tries + 1))
     if state.tries < state.limits.unplug_requests:
@@ -140,12 +123,14 @@ def unplug_refused(state: State, event: Rejected) -> State:
         hint="find out what uses the device in the guest, or whether the guest hangs; once it"
         " works again it may still release the VF: inspect, and attach if it has gone",
     )
-    return query_ends(state, problem)
+    return ends.query_ends(state, problem)
 
 
-def unplug_unknown(state: State, event: OutcomeUnknown) -> State:
+def unplug_unknown(state: State, event: events.OutcomeUnknown) -> State:
     """Ask both ends; the guest may still release the VF."""
-    return query_ends(_with_unplug_pending(state), Finding(message=event.detail, hint=_TRY_AGAIN))
+    return ends.query_ends(
+        _with_unplug_pending(state), Finding(message=event.detail, hint=_TRY_AGAIN)
+    )
 
 
 def _with_unplug_pending(state: State) -> State:
@@ -162,50 +147,50 @@ def _detach(state: State) -> State:
     return vfs_reset(state)
 
 
-def vfs_reset(state: State, _: Succeeded | None = None) -> State:
+def vfs_reset(state: State, _: events.Succeeded | None = None) -> State:
     """Move the guest, or let the program that ordered the preparation move it."""
     if state.goal is Goal.MIGRATE:
         return replace(state, phase=Phase.PREPARED if state.orchestrated else Phase.LAUNCH)
-    return finish(state, Phase.DONE)
+    return ends.finish(state, Phase.DONE)
 
 
-def vfs_not_reset(state: State, event: Rejected | OutcomeUnknown) -> State:
+def vfs_not_reset(state: State, event: events.Rejected | events.OutcomeUnknown) -> State:
     """Ask both ends, and so give the VFs back."""
-    return query_ends(state, Finding(message=event.detail, hint=SEE_VFS))
+    return ends.query_ends(state, Finding(message=event.detail, hint=SEE_VFS))
 
 
 # --- LAUNCH, MIGRATE and CANCEL -------------------------------------------------------------
 
 
-def launched(state: State, _: Succeeded) -> State:
+def launched(state: State, _: events.Succeeded) -> State:
     """Follow the migration."""
     return replace(state, phase=Phase.MIGRATE, sent=True)
 
 
-def not_launched(state: State, event: Rejected | OutcomeUnknown) -> State:
+def not_launched(state: State, event: events.Rejected | events.OutcomeUnknown) -> State:
     """Ask both ends; after a lost answer the migration may be under way."""
-    sent = state.sent or isinstance(event, OutcomeUnknown)
+    sent = state.sent or isinstance(event, events.OutcomeUnknown)
     problem = Finding(
         message=f"the migration did not begin: {event.detail}",
         hint="check uri and listen in [destination]; a destination QEMU accepts one attempt only",
     )
-    return query_ends(replace(state, sent=sent), problem)
+    return ends.query_ends(replace(state, sent=sent), problem)
 
 
-def asked(state: State, _: Succeeded) -> State:
+def asked(state: State, _: events.Succeeded) -> State:
     """Ask both ends where the guest is now."""
-    return query_ends(state)
+    return ends.query_ends(state)
 
 
-def asked_with_warning(state: State, event: Rejected | OutcomeUnknown) -> State:
+def asked_with_warning(state: State, event: events.Rejected | events.OutcomeUnknown) -> State:
     """Ask both ends where the guest is now; the failure itself is only a warning."""
-    return query_ends(warned(state, event.detail))
+    return ends.query_ends(ends.warned(state, event.detail))
 
 
-def migration_timed_out(state: State, event: TimedOut) -> State:
+def migration_timed_out(state: State, event: events.TimedOut) -> State:
     """Cancel the migration; a cancelled one that does not end leaves the guest unproved."""
     if state.cancelling:
-        return end_unproved(state, f"the migration does not end: {event.detail}")
+        return ends.end_unproved(state, f"the migration does not end: {event.detail}")
     problem = Finding(
         message=event.detail,
         hint="raise timeout_s, downtime_limit_ms or bandwidth_limit_mib_per_s in [migration]",
@@ -213,36 +198,36 @@ def migration_timed_out(state: State, event: TimedOut) -> State:
     return replace(state, phase=Phase.CANCEL, cancelling=True, problem=problem)
 
 
-def cancel_sent(state: State, _: Succeeded) -> State:
+def cancel_sent(state: State, _: events.Succeeded) -> State:
     """Follow the migration to its end."""
     return replace(state, phase=Phase.MIGRATE)
 
 
-def cancel_refused(state: State, event: Rejected) -> State:
+def cancel_refused(state: State, event: events.Rejected) -> State:
     """Follow the migration, which QEMU does not cancel any more."""
-    return replace(warned(state, event.detail), phase=Phase.MIGRATE, cancel_refused=True)
+    return replace(ends.warned(state, event.detail), phase=Phase.MIGRATE, cancel_refused=True)
 
 
 # --- the operator cancels -------------------------------------------------------------------
 
 
-def cancel_unchanged(state: State, _: Cancel) -> State:
+def cancel_unchanged(state: State, _: events.Cancel) -> State:
     """Fail: nothing was changed in the guest yet."""
-    return fail(state, CANCELLED)
+    return ends.fail(state, CANCELLED)
 
 
-def cancel_before_move(state: State, _: Cancel) -> State:
+def cancel_before_move(state: State, _: events.Cancel) -> State:
     """Ask both ends, and so restore the beginning."""
-    return query_ends(replace(state, cancelled=True), CANCELLED)
+    return ends.query_ends(replace(state, cancelled=True), CANCELLED)
 
 
-def cancel_migration(state: State, _: Cancel) -> State:
+def cancel_migration(state: State, _: events.Cancel) -> State:
     """Cancel the migration, unless it is being cancelled already."""
     if state.cancelling:
         return state
     return replace(state, phase=Phase.CANCEL, cancelled=True, cancelling=True)
 
 
-def cancel_decision(state: State, _: Cancel) -> State:
+def cancel_decision(state: State, _: events.Cancel) -> State:
     """Record the cancellation; the guest's location decides what it leads to."""
     return replace(state, cancelled=True)

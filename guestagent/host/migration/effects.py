@@ -1,25 +1,119 @@
-"""The effect of a state, which follows from the state alone. Pure."""
+"""The effects of the state machine: requests to the driver, and which one a state has. Pure."""
 
 from __future__ import annotations
 
-from guestagent.host.migration.state import (
-    CancelMigration,
-    ClaimVfs,
-    Cleanup,
-    ConfigureVf,
-    Effect,
-    FailbackToVf,
-    FailoverToStandby,
-    FollowMigration,
-    Goal,
-    Phase,
-    Plug,
-    PollState,
-    ResetVfs,
-    ResumeGuest,
-    StartMigration,
-    State,
-    Unplug,
+from dataclasses import dataclass
+
+from guestagent.host.migration.state import Goal, Phase, State
+from guestagent.host.model import End
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneVfEffect:
+    """An effect on one VF of ``end``, which begins after ``after_s``."""
+
+    end: End
+    vf: str
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollState:
+    """Query the ends that the goal concerns, after ``after_s`` or as soon as an event arrives."""
+
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimVfs:
+    """Take the leases on the VFs in use at home, and claim VFs for the target."""
+
+    in_use: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetVfs:
+    """Clear these unplugged VFs of home, and forward traffic to the standbys."""
+
+    vfs: tuple[str, ...]
+
+
+class ConfigureVf(OneVfEffect):
+    """Make the VF ready to be plugged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleanup:
+    """Release every VF but ``used``: the guest stays at ``end`` and uses those."""
+
+    end: End
+    used: tuple[str, ...]
+
+
+class Unplug(OneVfEffect):
+    """Ask the guest to release the VF."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailoverToStandby:
+    """Ask the guest at ``end`` to move its traffic from these VFs to their standbys."""
+
+    end: End
+    vfs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailbackToVf:
+    """Ask the guest at ``end`` to use these VFs, and wait until it confirms that."""
+
+    end: End
+    vfs: tuple[str, ...]
+
+
+class Plug(OneVfEffect):
+    """Plug the VF into the guest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartMigration:
+    """Make the destination listen and the source send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowMigration:
+    """Watch the migration until it has ended, completed or not.
+
+    ``grace_s`` is the time for the end after a cancellation; None until then.
+    """
+
+    grace_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelMigration:
+    """Ask the source to stop sending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeGuest:
+    """Let the stopped guest at ``end`` run."""
+
+    end: End
+
+
+PoolEffect = ClaimVfs | ResetVfs | ConfigureVf | Cleanup
+Effect = (
+    PoolEffect
+    | PollState
+    | FailoverToStandby
+    | Unplug
+    | Plug
+    | FailbackToVf
+    | StartMigration
+    | FollowMigration
+    | CancelMigration
+    | ResumeGuest
 )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from guestagent.findings import Finding
+from guestagent.host.migration.events import BothViews
 from guestagent.host.migration.guest_location import GuestLocation, location_of
-from guestagent.host.migration.state import BothViews, Goal, State
+from guestagent.host.migration.state import Goal, State
 from guestagent.host.model import QemuState
 
 

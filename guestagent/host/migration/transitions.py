@@ -20,18 +20,17 @@ from typing import Any
 from guestagent.errors import InternalError
 from guestagent.host.migration import arrival, departure
 from guestagent.host.migration.decision import decide
-from guestagent.host.migration.state import (
+from guestagent.host.migration.events import (
     BothViews,
     Cancel,
     Event,
     NoVfAvailable,
     OutcomeUnknown,
-    Phase,
     Rejected,
-    State,
     Succeeded,
     TimedOut,
 )
+from guestagent.host.migration.state import Phase, State
 
 P = Phase
 Phases = frozenset[Phase]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from guestagent.findings import Finding, error, ok, warning
+from guestagent.host.migration.events import BothViews
 from guestagent.host.migration.readiness import not_ready
-from guestagent.host.migration.state import BothViews, State
+from guestagent.host.migration.state import State
 from guestagent.host.model import Device, PairConfig, PciPort, Topology, Vm
 from guestagent.host.preflight.findings import EndFacts, PreflightFacts
 from guestagent.host.preflight.vf_rules import vf_findings

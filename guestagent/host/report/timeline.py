@@ -13,18 +13,8 @@ from datetime import UTC, datetime
 from json import dumps
 from xml.sax.saxutils import escape
 
-from guestagent.host.migration.state import (
-    BothViews,
-    Cancel,
-    Event,
-    NoVfAvailable,
-    OutcomeUnknown,
-    Phase,
-    Rejected,
-    State,
-    Succeeded,
-    TimedOut,
-)
+from guestagent.host.migration import events
+from guestagent.host.migration.state import Phase, State
 from guestagent.host.model import MigrationFigures
 from guestagent.host.store.journal import Began, EffectEnded, Entered, Observed, Operation
 from guestagent.host.terminal import size
@@ -136,17 +126,17 @@ def _add(
     )
 
 
-def _result(event: Event) -> str:
+def _result(event: events.Event) -> str:
     match event:
-        case BothViews(home=home, away=away):
+        case events.BothViews(home=home, away=away):
             return "; ".join(str(view) for view in (home, away) if view is not None)
-        case NoVfAvailable(detail=detail) | Rejected(detail=detail):
+        case events.NoVfAvailable(detail=detail) | events.Rejected(detail=detail):
             return f"refused: {detail}"
-        case OutcomeUnknown(detail=detail) | TimedOut(detail=detail):
+        case events.OutcomeUnknown(detail=detail) | events.TimedOut(detail=detail):
             return f"unclear: {detail}"
-        case Succeeded():
+        case events.Succeeded():
             return "done"
-        case Cancel():
+        case events.Cancel():
             return "cancel"
 
 

@@ -10,49 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from guestagent.clock import Clock, Deadline
-from guestagent.errors import (
-    GuestAgentError,
-    InternalError,
-    PeerError,
-    UnknownOutcomeError,
-)
+from guestagent.errors import GuestAgentError, InternalError, PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import Ends, Guest
-from guestagent.host.migration.effects import effect_of
-from guestagent.host.migration.state import (
-    BothViews,
-    Cancel,
-    CancelMigration,
-    ClaimVfs,
-    Cleanup,
-    ConfigureVf,
-    Effect,
-    Event,
-    FailbackToVf,
-    FailoverToStandby,
-    FollowMigration,
-    Goal,
-    Limits,
-    OutcomeUnknown,
-    Phase,
-    Plug,
-    PollState,
-    Rejected,
-    ResetVfs,
-    ResumeGuest,
-    StartMigration,
-    State,
-    TimedOut,
-    Unplug,
-)
+from guestagent.host.migration import effects, events
+from guestagent.host.migration.state import Goal, Limits, Phase, State
 from guestagent.host.migration.transitions import step
-from guestagent.host.model import (
-    Device,
-    End,
-    MigrationFigures,
-    Moment,
-    Progress,
-    Vm,
-)
+from guestagent.host.model import Device, End, MigrationFigures, Moment, Progress, Vm
 from guestagent.host.run.events import event_of
 from guestagent.host.run.vf_steps import VfProvisioner
 
@@ -72,7 +35,7 @@ class Recorder(Protocol):
     def entered(self, state: State) -> None:
         """Record that the effect of ``state`` begins; durable on return."""
 
-    def effect_ended(self, event: Event) -> None:
+    def effect_ended(self, event: events.Event) -> None:
         """Record the result of the effect."""
 
     def observed(self, moments: Sequence[Moment], figures: MigrationFigures | None) -> None:
@@ -120,7 +83,7 @@ class Driver:
         *,
         observer: ProgressListener,
         recorder: Recorder,
-        provisioner: VfProvisioner | None = None,
+        provisioner: VfProvisioner,
         clock: Clock,
     ) -> None:
         self._vm = vm
@@ -140,7 +103,7 @@ class Driver:
 
     async def run(self, state: State) -> OperationResult:
         """Continue from a state whose effect has not begun; failures are part of the result."""
-        while (effect := effect_of(state)) is not None:
+        while (effect := effects.effect_of(state)) is not None:
             self._recorder.entered(state)
             self._observer.entered(state)
             start_s = self._clock()
@@ -159,56 +122,47 @@ class Driver:
             state=state, spans=tuple(self._spans), moments=moments, figures=figures
         )
 
-    async def _perform_or_cancel(self, effect: Effect, state: State) -> Event:
+    async def _perform_or_cancel(self, effect: effects.Effect, state: State) -> events.Event:
         if not self._cancel.is_set():
             event = await self._perform(effect, state)
             if event is not None:
                 return event
         self._cancel.clear()
-        return Cancel()
+        return events.Cancel()
 
     async def _perform(  # noqa: C901 - one case for each effect
-        self, effect: Effect, state: State
-    ) -> Event | None:
+        self, effect: effects.Effect, state: State
+    ) -> events.Event | None:
         """Perform an effect and return its result; None if it was cancelled first."""
         match effect:
-            case PollState(after_s=after_s):
+            case effects.PollState(after_s=after_s):
                 await self._await_change(state.target, after_s)
                 return None if self._cancel.is_set() else await self._look(state)
-            case FollowMigration(grace_s=grace_s):
+            case effects.FollowMigration(grace_s=grace_s):
                 return await self._follow(grace_s)
-            case (
-                Unplug(after_s=after_s) | Plug(after_s=after_s) | ConfigureVf(after_s=after_s)
-            ) if await self._paused(after_s):
+            case effects.OneVfEffect() if await self._paused(effect.after_s):
                 return None
-            case ClaimVfs() | ResetVfs() | ConfigureVf() | Cleanup():
-                return await self._provide(effect, state)
-            case Unplug(end=end, vf=vf):
+            case effects.Unplug(end=end, vf=vf):
                 timeout_s = self._vm.timeouts.unplug_s
                 return await event_of(self._ends.at(end).unplug(vf, timeout_s))
-            case FailoverToStandby(end=end, vfs=vfs):
+            case effects.FailoverToStandby(end=end, vfs=vfs):
                 return await event_of(self._to_standby(end, vfs, state))
-            case FailbackToVf(end=end, vfs=vfs):
+            case effects.FailbackToVf(end=end, vfs=vfs):
                 timeout_s = self._vm.timeouts.guest_s
                 return await event_of(
                     self._guests[end].to_vf(self._macs(end, vfs), timeout_s=timeout_s)
                 )
-            case Plug(end=end, vf=vf):
+            case effects.Plug(end=end, vf=vf):
                 return await event_of(self._plug(end, vf, state))
-            case StartMigration():
+            case effects.StartMigration():
                 self._migration_end = Deadline.after(self._vm.migration.timeout_s, self._clock)
                 return await event_of(self._start_migration())
-            case CancelMigration():
+            case effects.CancelMigration():
                 return await event_of(self._ends.migration()[0].cancel_migration())
-            case ResumeGuest(end=end):
+            case effects.ResumeGuest(end=end):
                 return await event_of(self._ends.at(end).resume())
-
-    async def _provide(
-        self, effect: ClaimVfs | ResetVfs | ConfigureVf | Cleanup, state: State
-    ) -> Event:
-        if self._provisioner is None:
-            raise InternalError("a managed VF without a pool")
-        return await self._provisioner.perform(effect, state)
+            case _:
+                return await self._provisioner.perform(effect, state)
 
     async def _to_standby(self, end: End, vfs: tuple[str, ...], state: State) -> None:
         """Forward traffic to the standbys, and then have the guest use them.
@@ -216,24 +170,23 @@ class Driver:
         The macvtap of a standby is down while the VF is in use, and would drop the guest's
         packets.
         """
-        if self._provisioner is not None:
-            await self._provisioner.open_standbys(end)
+        await self._provisioner.open_standbys(end)
         macs = self._macs(end, vfs)
         await self._guests[end].to_standby(macs, hold_s=self._hold_s(state.limits))
 
     async def _plug(self, end: End, vf: str, state: State) -> None:
         device = self._device(end, vf)
-        if vf in state.programmed and self._provisioner is not None:
+        if vf in state.programmed:
             device = device.on_vf(await self._provisioner.address(end, vf, state.operation))
         await self._ends.at(end).plug(device, self._vm.timeouts.attach_s)
 
-    async def _look(self, state: State) -> BothViews:
+    async def _look(self, state: State) -> events.BothViews:
         if state.goal is not Goal.MIGRATE:
-            return BothViews(home=await self._ends.at(state.home).look(), away=None)
+            return events.BothViews(home=await self._ends.at(state.home).look(), away=None)
         home, away = await asyncio.gather(
             self._ends.at(state.home).look(), self._ends.at(state.target).look()
         )
-        return BothViews(home=home, away=away)
+        return events.BothViews(home=home, away=away)
 
     async def _start_migration(self) -> None:
         destination = self._vm.destination
@@ -244,7 +197,7 @@ class Driver:
         await receiver.expect_migration(destination.listen, settings)
         await sender.start_migration(destination.uri, settings)
 
-    async def _follow(self, grace_s: float | None) -> Event | None:
+    async def _follow(self, grace_s: float | None) -> events.Event | None:
         end = self._migration_end
         if grace_s is not None:
             end = Deadline.after(grace_s, self._clock)
@@ -263,11 +216,13 @@ class Driver:
         if not watching.cancelled():
             event = watching.result()
             # The refused command was a query or an adjustment: the migration may continue.
-            return OutcomeUnknown(detail=event.detail) if isinstance(event, Rejected) else event
+            if isinstance(event, events.Rejected):
+                return events.OutcomeUnknown(detail=event.detail)
+            return event
         if not cancelled.cancelled():
             return None
         limit_s = self._vm.migration.timeout_s if grace_s is None else grace_s
-        return TimedOut(detail=f"the migration has not ended within {limit_s:g} s")
+        return events.TimedOut(detail=f"the migration has not ended within {limit_s:g} s")
 
     async def _watch(self) -> None:
         source, _ = self._ends.migration()
@@ -304,8 +259,8 @@ class Driver:
     def _device(self, end: End, vf: str) -> Device:
         return next(device for device in self._vm.vfs_on(end) if device.id == vf)
 
-    def _record(self, phase: Phase, effect: Effect, start_s: float) -> None:
-        vf = effect.vf if isinstance(effect, Unplug | Plug | ConfigureVf) else None
+    def _record(self, phase: Phase, effect: effects.Effect, start_s: float) -> None:
+        vf = effect.vf if isinstance(effect, effects.OneVfEffect) else None
         last = self._spans[-1] if self._spans else None
         if last is not None and (last.phase, last.vf) == (phase, vf):
             start_s = self._spans.pop().start_s

@@ -13,7 +13,7 @@ from guestagent.errors import (
     UnknownOutcomeError,
 )
 from guestagent.host.hypervisor.base import RefusedError
-from guestagent.host.migration.state import Event, OutcomeUnknown, Rejected, Succeeded
+from guestagent.host.migration.events import Event, OutcomeUnknown, Rejected, Succeeded
 from guestagent.host.sriov.base import VfRefusedError
 
 REFUSED = (

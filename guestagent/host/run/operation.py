@@ -228,7 +228,7 @@ async def _drive(
             connections.guests,
             observer=observer,
             recorder=journal,
-            provisioner=VfProvisioner(vm, connections.pools) if connections.pools else None,
+            provisioner=VfProvisioner(vm, connections.pools),
             clock=time.monotonic,
         )
         loop = asyncio.get_running_loop()

@@ -13,16 +13,9 @@ from enum import Enum, auto
 
 from guestagent.errors import GuestAgentError
 from guestagent.host.hypervisor.base import RefusedError
-from guestagent.host.migration.state import (
-    ClaimVfs,
-    Cleanup,
-    ConfigureVf,
-    Event,
-    NoVfAvailable,
-    ResetVfs,
-    State,
-    Succeeded,
-)
+from guestagent.host.migration.effects import ClaimVfs, Cleanup, ConfigureVf, PoolEffect, ResetVfs
+from guestagent.host.migration.events import Event, NoVfAvailable, Succeeded
+from guestagent.host.migration.state import State
 from guestagent.host.model import End, PairConfig, Vm
 from guestagent.host.run.events import FAILED, event_of
 from guestagent.host.sriov.base import NoVfError, VfPool
@@ -95,9 +88,7 @@ class VfProvisioner:
         self._vm = vm
         self._pools = pools
 
-    async def perform(
-        self, effect: ClaimVfs | ResetVfs | ConfigureVf | Cleanup, state: State
-    ) -> Event:
+    async def perform(self, effect: PoolEffect, state: State) -> Event:
         """Perform an effect and return its result; may be repeated."""
         match effect:
             case ClaimVfs():
@@ -116,8 +107,11 @@ class VfProvisioner:
     async def open_standbys(self, end: End) -> None:
         """Have the host at ``end`` forward traffic between its network and the standbys.
 
-        A failure is only a warning: ResetVfs does it again.
+        A failure is only a warning: ResetVfs does it again. Does nothing where this program
+        manages no VF.
         """
+        if end not in self._pools:
+            return
         try:
             await self._open_standbys(end)
         except FAILED as error:

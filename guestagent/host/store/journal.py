@@ -23,7 +23,8 @@ from typing import Any, ClassVar
 from guestagent.codec import one_of, plain
 from guestagent.errors import ConflictError, SystemLacksError
 from guestagent.files import read_file
-from guestagent.host.migration.state import Event, Phase, State
+from guestagent.host.migration.events import Event
+from guestagent.host.migration.state import Phase, State
 from guestagent.host.migration.transitions import step
 from guestagent.host.model import MigrationFigures, Moment
 from guestagent.json_fields import JsonError, Obj

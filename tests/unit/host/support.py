@@ -11,7 +11,8 @@ from pathlib import Path
 
 from guestagent.host.hypervisor.base import Ends, Guest, MigrationDestination
 from guestagent.host.hypervisor.qmp.qemu import Qemu
-from guestagent.host.migration.state import Event, Goal, Limits, Phase, State
+from guestagent.host.migration.events import Event
+from guestagent.host.migration.state import Goal, Limits, Phase, State
 from guestagent.host.migration.transitions import step
 from guestagent.host.model import (
     Destination,

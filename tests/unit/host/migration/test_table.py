@@ -6,22 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from random import Random
 
-from guestagent.host.migration.recovery import ordered, resumed
-from guestagent.host.migration.state import (
+from guestagent.host.migration.events import (
     BothViews,
     Cancel,
     Event,
-    Goal,
-    Limits,
     NoVfAvailable,
-    Order,
     OutcomeUnknown,
-    Phase,
     Rejected,
-    State,
     Succeeded,
     TimedOut,
 )
+from guestagent.host.migration.recovery import ordered, resumed
+from guestagent.host.migration.state import Goal, Limits, Order, Phase, State
 from guestagent.host.migration.transitions import TRANSITIONS, step
 from guestagent.host.model import End, QemuState
 

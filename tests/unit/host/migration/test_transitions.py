@@ -8,35 +8,34 @@ import pytest
 
 from guestagent.errors import InternalError
 from guestagent.findings import Finding
-from guestagent.host.migration.effects import effect_of
-from guestagent.host.migration.state import (
-    BothViews,
-    Cancel,
+from guestagent.host.migration.effects import (
     CancelMigration,
     ClaimVfs,
     Cleanup,
     ConfigureVf,
     Effect,
-    Event,
     FailbackToVf,
     FailoverToStandby,
     FollowMigration,
-    Goal,
-    Limits,
-    NoVfAvailable,
-    OutcomeUnknown,
-    Phase,
     Plug,
     PollState,
-    Rejected,
     ResetVfs,
     ResumeGuest,
     StartMigration,
-    State,
+    Unplug,
+    effect_of,
+)
+from guestagent.host.migration.events import (
+    BothViews,
+    Cancel,
+    Event,
+    NoVfAvailable,
+    OutcomeUnknown,
+    Rejected,
     Succeeded,
     TimedOut,
-    Unplug,
 )
+from guestagent.host.migration.state import Goal, Limits, Phase, State
 from guestagent.host.migration.transitions import step
 from guestagent.host.model import End, QemuState
 

@@ -9,7 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from guestagent.host.migration.state import Phase, Rejected, Succeeded
+from guestagent.host.migration.events import Rejected, Succeeded
+from guestagent.host.migration.state import Phase
 from guestagent.host.model import End, MigrationFigures, Moment
 from guestagent.host.report.timeline import Timeline, as_json, as_svg, as_text, timeline
 from guestagent.host.store.journal import Began, Journal, Record, operation, read

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from guestagent.host.migration.events import BothViews, OutcomeUnknown
 from guestagent.host.migration.recovery import resumed
-from guestagent.host.migration.state import BothViews, Goal, OutcomeUnknown, Phase
+from guestagent.host.migration.state import Goal, Phase
 from guestagent.host.migration.transitions import step
 from guestagent.host.model import End, QemuState
 from guestagent.host.run.driver import OperationResult

@@ -11,19 +11,16 @@ import pytest
 from guestagent import codec
 from guestagent.errors import ConflictError, SystemLacksError
 from guestagent.findings import Finding
-from guestagent.host.migration.state import (
+from guestagent.host.migration.events import (
     BothViews,
     Cancel,
     Event,
-    Goal,
-    Limits,
     OutcomeUnknown,
-    Phase,
     Rejected,
-    State,
     Succeeded,
     TimedOut,
 )
+from guestagent.host.migration.state import Goal, Limits, Phase, State
 from guestagent.host.model import End, MigrationFigures, Moment, QemuState
 from guestagent.host.store.journal import (
     KEPT_OPERATIONS,
