@@ -166,6 +166,12 @@ class Vm:
     guest_must_agree: bool = False
     """Whether a refusal of the guest to leave its VF ends the operation."""
 
+    def with_destination_host(self, host: str | None) -> Vm:
+        """Return this VM with its destination on ``host``; the same where it has none."""
+        if self.destination is None:
+            return self
+        return replace(self, destination=replace(self.destination, host=host))
+
     def vfs_on(self, end: End) -> tuple[Device, ...]:
         """Return the VFs described for ``end``, in the order of the pairs."""
         return tuple(vf for pair in self.pairs if (vf := pair.vf_on(end)) is not None)

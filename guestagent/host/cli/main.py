@@ -14,20 +14,14 @@ from pathlib import Path
 
 from guestagent import __version__, log
 from guestagent.errors import EXIT_DONE, EXIT_FAILED, GuestAgentError, SystemLacksError
+from guestagent.host import model
 from guestagent.host.cli import vf as vf_commands
 from guestagent.host.config import description
 from guestagent.host.hypervisor import connect
 from guestagent.host.hypervisor.base import Hypervisor
 from guestagent.host.migration.state import Goal, Order
-from guestagent.host.model import (
-    MOST_BANDWIDTH_MIB_PER_S,
-    MOST_CHANNELS,
-    MOST_DOWNTIME_MS,
-    End,
-    Vm,
-)
-from guestagent.host.remote.client import remote_destination, ssh_command
-from guestagent.host.remote.connect import remote
+from guestagent.host.model import End, Vm
+from guestagent.host.remote.client import remote_destination, remote_of, ssh_command
 from guestagent.host.remote.server import serve_stdio
 from guestagent.host.report import check, inspect, result, timeline
 from guestagent.host.report.progress import ProgressView
@@ -204,9 +198,9 @@ def _add_migration_options(command: argparse.ArgumentParser) -> None:
     """Add the options that override a key of [migration]."""
     group = command.add_argument_group("in place of the description's [migration]")
     for option, most, metavar, text in (
-        ("--bandwidth", MOST_BANDWIDTH_MIB_PER_S, "MIB", "MiB/s at most"),
-        ("--downtime", MOST_DOWNTIME_MS, "MS", "limit of the stop, ms"),
-        ("--multifd", MOST_CHANNELS, "N", "connections in parallel"),
+        ("--bandwidth", model.MOST_BANDWIDTH_MIB_PER_S, "MIB", "MiB/s at most"),
+        ("--downtime", model.MOST_DOWNTIME_MS, "MS", "limit of the stop, ms"),
+        ("--multifd", model.MOST_CHANNELS, "N", "connections in parallel"),
     ):
         group.add_argument(option, type=partial(_positive, most=most), metavar=metavar, help=text)
     group.add_argument("--postcopy", action="store_true", default=None, help="run there early")
@@ -243,7 +237,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     vm = description.load(arguments.vm)
     if arguments.command in _WITH_DEST and arguments.dest is not None:
-        vm = _to(vm, arguments.dest)
+        ssh_command(arguments.dest)
+        vm = vm.with_destination_host(arguments.dest)
     match arguments.command:
         case "inspect":
             seen = asyncio.run(_inspect(vm, arguments.on))
@@ -269,13 +264,6 @@ def _run(arguments: argparse.Namespace) -> int:
     return result.exit_code(outcome)
 
 
-def _to(vm: Vm, host: str) -> Vm:
-    ssh_command(host)
-    if vm.destination is None:
-        return vm
-    return replace(vm, destination=replace(vm.destination, host=host))
-
-
 def _operate(vm: Vm, arguments: argparse.Namespace) -> OperationResult | None:
     """Run a command that changes something; None if there was nothing to recover."""
     state_dir: Path = arguments.state_dir
@@ -295,10 +283,10 @@ def _operate(vm: Vm, arguments: argparse.Namespace) -> OperationResult | None:
 
 
 async def _inspect(vm: Vm, end: End) -> inspect.Inspection:
-    far = remote(vm) if end is End.DESTINATION else None
+    far = remote_of(vm) if end is End.DESTINATION else None
     hypervisor: Hypervisor = connect.hypervisor(vm, end)
     if far is not None:
-        hypervisor = remote_destination(far, command_s=vm.timeouts.command_s)
+        hypervisor = remote_destination(far)
     try:
         guest = None if far is not None else connect.qemu_ga(vm, end)
         return await inspect.inspect(vm, hypervisor, guest)

@@ -6,9 +6,8 @@ import argparse
 import asyncio
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from guestagent.errors import EXIT_DONE, ConfigurationError, GuestAgentError
@@ -18,8 +17,7 @@ from guestagent.host.report import vf_result
 from guestagent.host.sriov.base import VfPool
 from guestagent.host.sriov.core.model import Inventory, Lease, LeaseOwner, Macvtap
 from guestagent.host.sriov.pool import host_pool
-from guestagent.host.store.journal import must_be_free
-from guestagent.host.store.lock import vm_lock
+from guestagent.host.store.journal import lock_of_idle_vm
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
                     f"{vm.name}: --macvtap is for one pair, and {len(pairs)} would be claimed for",
                     hint="name the pair with --mac, and claim for one pair at a time",
                 )
-            with _nothing_under_way(arguments.state_dir, vm.name):
+            with lock_of_idle_vm(arguments.state_dir, vm.name):
                 claimed = asyncio.run(_claim(vm, pairs, arguments))
             print((vf_result.claimed_as_json if arguments.json else vf_result.claimed)(claimed))
         case _:
@@ -153,22 +151,22 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-@contextmanager
-def _nothing_under_way(state_dir: Path, vm: str) -> Iterator[None]:
-    """Hold the lock of a VM; refuse while an unfinished operation depends on its leases."""
-    with vm_lock(state_dir, vm):
-        must_be_free(state_dir / vm)
-        yield
+@asynccontextmanager
+async def _pool(
+    state_dir: Path, *, close_timeout_s: float = LETTING_GO_S
+) -> AsyncIterator[VfPool]:
+    pool = host_pool(state_dir, close_timeout_s=close_timeout_s)
+    try:
+        yield pool
+    finally:
+        await pool.close()
 
 
 async def _list(state_dir: Path) -> Inventory:
     if os.geteuid() != 0:
         log.warning("not run as root: a VF that another user's process has open is shown as free")
-    pool = host_pool(state_dir)
-    try:
+    async with _pool(state_dir) as pool:
         return await pool.inventory()
-    finally:
-        await pool.close()
 
 
 def _pairs(vm: Vm, end: End, mac: str | None) -> tuple[PairConfig, ...]:
@@ -190,31 +188,25 @@ def _pairs(vm: Vm, end: End, mac: str | None) -> tuple[PairConfig, ...]:
 async def _claim(
     vm: Vm, pairs: Sequence[PairConfig], arguments: argparse.Namespace
 ) -> tuple[vf_result.Claimed, ...]:
-    pool = host_pool(arguments.state_dir, close_timeout_s=arguments.wait)
-    try:
+    async with _pool(arguments.state_dir, close_timeout_s=arguments.wait) as pool:
         return await claim_all(
-            pool,
-            vm,
-            pairs,
-            arguments.on,
-            how=Claiming(reserve=arguments.reserve, macvtap=arguments.macvtap),
+            pool, vm, pairs, arguments.on, reserve=arguments.reserve, macvtap=arguments.macvtap
         )
-    finally:
-        await pool.close()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claiming:
-    """The options of a claim by hand; ``reserve`` does not program the VF."""
-
-    reserve: bool = False
-    macvtap: str | None = None
 
 
 async def claim_all(
-    pool: VfPool, vm: Vm, pairs: Sequence[PairConfig], end: End, *, how: Claiming
+    pool: VfPool,
+    vm: Vm,
+    pairs: Sequence[PairConfig],
+    end: End,
+    *,
+    reserve: bool = False,
+    macvtap: str | None = None,
 ) -> tuple[vf_result.Claimed, ...]:
-    """Claim a VF for each pair; on failure release those that this call claimed."""
+    """Claim a VF for each pair; on failure release those that this call claimed.
+
+    ``reserve`` does not program the VF.
+    """
     before = {lease.vf: lease for lease in await pool.leases(vm.name)}
     users = {vf.address: vf.user for pf in (await pool.inventory()).pfs for vf in pf.vfs}
     done: list[vf_result.Claimed] = []
@@ -225,10 +217,10 @@ async def claim_all(
             if lease.vf not in before:
                 taken.append(lease)
             made: Macvtap | None = None
-            if how.macvtap is not None:
-                made = await pool.create_macvtap(lease, how.macvtap, pair.mac)
+            if macvtap is not None:
+                made = await pool.create_macvtap(lease, macvtap, pair.mac)
             provision, user = pair.sriov_on(end), users.get(lease.vf)
-            if provision is not None and not how.reserve:
+            if provision is not None and not reserve:
                 settings = provision.settings
                 is_so = user is not None and lease.settings == settings
                 lease = lease if is_so else await pool.program(lease, settings)
@@ -267,18 +259,15 @@ def _release(
     released: list[vf_result.Released] = []
     failures: list[GuestAgentError] = []
     for vm in dict.fromkeys(lease.owner.vm for lease in leases):
-        with _nothing_under_way(arguments.state_dir, vm):
+        with lock_of_idle_vm(arguments.state_dir, vm):
             mine = [lease for lease in leases if lease.owner.vm == vm]
             asyncio.run(_release_all(arguments, mine, released, failures))
     return tuple(released), tuple(failures)
 
 
 async def _find(state_dir: Path, vm: str | None, vf: str | None) -> tuple[Lease, ...]:
-    pool = host_pool(state_dir)
-    try:
+    async with _pool(state_dir) as pool:
         leases = await pool.leases(vm)
-    finally:
-        await pool.close()
     return tuple(lease for lease in leases if vf in {None, lease.vf})
 
 
@@ -288,8 +277,7 @@ async def _release_all(
     released: list[vf_result.Released],
     failures: list[GuestAgentError],
 ) -> None:
-    pool = host_pool(arguments.state_dir, close_timeout_s=arguments.wait)
-    try:
+    async with _pool(arguments.state_dir, close_timeout_s=arguments.wait) as pool:
         for lease in leases:
             try:
                 warnings = await pool.release(lease)
@@ -297,5 +285,3 @@ async def _release_all(
                 failures.append(error)
             else:
                 released.append(vf_result.Released(lease=lease, warnings=warnings))
-    finally:
-        await pool.close()

@@ -12,18 +12,7 @@ from typing import Protocol
 
 from guestagent.errors import InternalError, PeerError, UnknownOutcomeError
 from guestagent.forwarding import wire_name
-from guestagent.host.model import (
-    Device,
-    End,
-    GuestPair,
-    MigrationFigures,
-    MigrationSettings,
-    Moment,
-    Progress,
-    QemuCapabilities,
-    QemuState,
-    Topology,
-)
+from guestagent.host import model
 
 
 class RefusedError(PeerError):
@@ -47,17 +36,17 @@ class Hypervisor(Protocol):
     """
 
     @property
-    def moments(self) -> tuple[Moment, ...]:
+    def moments(self) -> tuple[model.Moment, ...]:
         """The events so far, in order, the newest 256."""
 
-    async def look(self) -> QemuState:
+    async def look(self) -> model.QemuState:
         """Query the state of the guest; a failure to query is part of the result, not raised."""
 
-    async def topology(self) -> Topology:
+    async def topology(self) -> model.Topology:
         """Read every PCI device and port that the guest sees."""
 
     @wire_name("means")
-    async def capabilities(self) -> QemuCapabilities:
+    async def capabilities(self) -> model.QemuCapabilities:
         """Read the abilities of this QEMU for a migration, and its limit of locked memory."""
 
     async def unplug(self, device_id: str, timeout_s: float) -> None:
@@ -68,7 +57,7 @@ class Hypervisor(Protocol):
         may still release the device later.
         """
 
-    async def plug(self, device: Device, timeout_s: float) -> None:
+    async def plug(self, device: model.Device, timeout_s: float) -> None:
         """Add a device to the running guest."""
 
     @wire_name("proceed")
@@ -85,10 +74,10 @@ class Hypervisor(Protocol):
 class MigrationSource(Hypervisor, Protocol):
     """The end that sends a guest."""
 
-    async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
+    async def start_migration(self, uri: str, settings: model.MigrationSettings) -> None:
         """Begin to send the guest to ``uri``; returns when it has begun."""
 
-    def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
+    def follow_migration(self, settings: model.MigrationSettings) -> AsyncIterator[model.Progress]:
         """Yield the progress of the outgoing migration until it has ended, completed or not.
 
         The permitted downtime is raised meanwhile, up to the limit in ``settings``: a migration
@@ -101,14 +90,14 @@ class MigrationSource(Hypervisor, Protocol):
         Raises RefusedError once post-copy has begun: the guest would be lost.
         """
 
-    async def figures(self) -> MigrationFigures | None:
+    async def figures(self) -> model.MigrationFigures | None:
         """Return the figures of the outgoing migration, None if none has completed."""
 
 
 class MigrationDestination(Hypervisor, Protocol):
     """The end that receives a guest."""
 
-    async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
+    async def expect_migration(self, uri: str, settings: model.MigrationSettings) -> None:
         """Listen on ``uri`` for a guest that arrives."""
 
 
@@ -120,12 +109,12 @@ class Ends:
     destination: MigrationDestination | None = None
 
     @property
-    def connected(self) -> Mapping[End, Hypervisor]:
+    def connected(self) -> Mapping[model.End, Hypervisor]:
         """The ends that the operation concerns."""
-        both = {End.SOURCE: self.source, End.DESTINATION: self.destination}
+        both = {model.End.SOURCE: self.source, model.End.DESTINATION: self.destination}
         return {end: hypervisor for end, hypervisor in both.items() if hypervisor is not None}
 
-    def at(self, end: End) -> Hypervisor:
+    def at(self, end: model.End) -> Hypervisor:
         """Return the hypervisor at ``end``."""
         return self.connected[end]
 
@@ -146,7 +135,7 @@ class Guest(Protocol):
     async def to_standby(self, macs: tuple[str, ...], *, hold_s: float) -> None:
         """Have these pairs leave their VF for at most ``hold_s``; return when they have."""
 
-    async def pairs(self) -> tuple[GuestPair, ...]:
+    async def pairs(self) -> tuple[model.GuestPair, ...]:
         """Return the pairs that the agent sees, at most 64."""
 
     async def to_vf(self, macs: tuple[str, ...], *, timeout_s: float) -> None:

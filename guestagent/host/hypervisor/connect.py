@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from guestagent.errors import ConfigurationError
-from guestagent.host.hypervisor.guest.agent import (
-    AgentTransport,
-    GuestAgentClient,
-    QgaExecTransport,
-    SerialTransport,
-)
+from guestagent.host.hypervisor.guest import agent
 from guestagent.host.hypervisor.guest.qga import QemuGuestAgent
 from guestagent.host.hypervisor.qmp.qemu import Qemu
 from guestagent.host.model import End, Endpoint, Vm
@@ -37,19 +32,19 @@ def qemu_ga(vm: Vm, end: End) -> QemuGuestAgent | None:
     return None if path is None else QemuGuestAgent(path, timeout_s=vm.timeouts.command_s)
 
 
-def guest(vm: Vm, end: End) -> GuestAgentClient | None:
+def guest(vm: Vm, end: End) -> agent.GuestAgentClient | None:
     """Return the guest's agent, by the described transports; None if there is none."""
     return agent_of(endpoint(vm, end), vm.timeouts.command_s)
 
 
-def agent_of(sockets: Endpoint, command_s: float) -> GuestAgentClient | None:
+def agent_of(sockets: Endpoint, command_s: float) -> agent.GuestAgentClient | None:
     """Return the agent behind a QEMU's sockets; None if there is no socket to it."""
-    transports: list[AgentTransport] = []
+    transports: list[agent.AgentTransport] = []
     if sockets.agent is not None:
-        transports.append(SerialTransport(sockets.agent))
+        transports.append(agent.SerialTransport(sockets.agent))
     qga_fallback = (
         None if sockets.qga is None else QemuGuestAgent(sockets.qga, timeout_s=command_s)
     )
     if qga_fallback is not None:
-        transports.append(QgaExecTransport(qga_fallback))
-    return GuestAgentClient(transports, qga_fallback=qga_fallback) if transports else None
+        transports.append(agent.QgaExecTransport(qga_fallback))
+    return agent.GuestAgentClient(transports, qga_fallback=qga_fallback) if transports else None

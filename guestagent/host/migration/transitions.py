@@ -86,9 +86,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Event], Transition]] = {
     P.SWITCH: {
         Succeeded: _to(departure.switched, {P.DETACH}),
         Rejected: _to(
-            departure.not_switched,
-            {P.DETACH, P.RETURN},
-            "RETURN if the guest must agree",
+            departure.not_switched, {P.DETACH, P.RETURN}, "RETURN if the guest must agree"
         ),
         OutcomeUnknown: _to(departure.not_switched, {P.DETACH}),
         Cancel: _to(departure.cancel_before_move, {P.DECIDE}),

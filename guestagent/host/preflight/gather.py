@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from guestagent.errors import (
-    GuestAgentError,
-    PeerError,
-    UnknownOutcomeError,
-)
+from guestagent.errors import GuestAgentError, PeerError, UnknownOutcomeError
 from guestagent.findings import Finding
 from guestagent.host.hypervisor.base import Guest, Hypervisor
 from guestagent.host.model import End

@@ -16,18 +16,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
+from guestagent import errors
 from guestagent.clock import Deadline
-from guestagent.errors import (
-    BusyError,
-    ConfigurationError,
-    GuestAgentError,
-    PeerError,
-    UnknownOutcomeError,
-)
 from guestagent.forwarding import Call, Forwarder
 from guestagent.host.hypervisor.base import ConnectionLostError, Guest, MigrationDestination
 from guestagent.host.hypervisor.reply import shown
-from guestagent.host.model import End, Moment, QemuState
+from guestagent.host.model import End, Moment, QemuState, Vm
 from guestagent.host.remote import rpc
 from guestagent.host.remote.rpc import Hello
 from guestagent.host.sriov.base import VfPool
@@ -56,7 +50,7 @@ def ssh_command(url: str, program: Sequence[str] = ("guestagent-host", "serve"))
     """
     match = _URL.fullmatch(url)
     if match is None:
-        raise ConfigurationError(
+        raise errors.ConfigurationError(
             f"{url!r} is no URL of a host", hint="write it as ssh://host, or ssh://user@host:port"
         )
     user, host, port = match.groups()
@@ -72,6 +66,7 @@ class Remote:
 
     def __init__(self, command: Sequence[str], hello: Hello, *, origin: str) -> None:
         self.origin = origin
+        self.command_s = hello.command_s
         self._command = command
         self._hello = hello
         self._process: asyncio.subprocess.Process | None = None
@@ -113,7 +108,7 @@ class Remote:
         while True:
             try:
                 await self._connect()
-            except BusyError:
+            except errors.BusyError:
                 if deadline.expired:
                     raise
                 await asyncio.sleep(_RECONNECT_POLL_S)
@@ -132,19 +127,21 @@ class Remote:
                 start_new_session=True,  # Ctrl-C is for this process, which cancels in order
             )
         except OSError as error:
-            raise PeerError(f"{self.origin}: {self._command[0]}: {error.strerror}") from error
+            raise errors.PeerError(
+                f"{self.origin}: {self._command[0]}: {error.strerror}"
+            ) from error
         self._process = process
         self._last_lines.clear()
         self._listener = asyncio.create_task(self._listen(process.stderr))
         try:
             await self._exchange("hello", (self._hello,), CONNECT_S)
-        except UnknownOutcomeError as error:
+        except errors.UnknownOutcomeError as error:
             output = "; ".join(self._last_lines) or str(error)
-            raise PeerError(
+            raise errors.PeerError(
                 f"{self.origin}: guestagent-host does not answer there: {output}",
                 hint="check that ssh reaches it without a password, as a user that may run it",
             ) from error
-        except GuestAgentError:
+        except errors.GuestAgentError:
             await self._drop()
             raise
 
@@ -159,7 +156,7 @@ class Remote:
     async def _exchange(self, name: str, arguments: tuple[object, ...], timeout_s: float) -> Any:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
-            raise PeerError(f"{self.origin}: not connected")
+            raise errors.PeerError(f"{self.origin}: not connected")
         self._ident += 1
         try:
             async with asyncio.timeout(timeout_s):
@@ -170,7 +167,7 @@ class Remote:
             return rpc.read_answer(line, self._ident, name, self.origin)
         except TimeoutError as error:
             await self._drop()
-            raise UnknownOutcomeError(
+            raise errors.UnknownOutcomeError(
                 f"{self.origin}: no answer to {name} within {timeout_s:g} s"
             ) from error
         except (asyncio.IncompleteReadError, OSError) as error:
@@ -179,8 +176,10 @@ class Remote:
             raise ConnectionLostError(f"{self.origin}: connection lost after {name}") from error
         except asyncio.LimitOverrunError as error:
             await self._drop()
-            raise UnknownOutcomeError(f"{self.origin}: {name}: the answer is too long") from error
-        except UnknownOutcomeError:
+            raise errors.UnknownOutcomeError(
+                f"{self.origin}: {name}: the answer is too long"
+            ) from error
+        except errors.UnknownOutcomeError:
             await self._drop()  # the next line may answer this call
             raise
 
@@ -204,10 +203,9 @@ class _RemoteDestination(Forwarder):
 
     moments: tuple[Moment, ...] = ()
 
-    def __init__(self, remote: Remote, command_s: float) -> None:
+    def __init__(self, remote: Remote) -> None:
         super().__init__(rpc.DESTINATION, self._ask)
         self._remote = remote
-        self._command_s = command_s
 
     async def look(self) -> QemuState:
         call = rpc.DESTINATION["look"]
@@ -216,7 +214,7 @@ class _RemoteDestination(Forwarder):
                 state = await self._ask("look", call, ())
             except ConnectionLostError:
                 state = await self._ask("look", call, ())
-        except GuestAgentError as error:
+        except errors.GuestAgentError as error:
             return QemuState(end=End.DESTINATION, unreachable=str(error))
         return cast("QemuState", state)
 
@@ -224,15 +222,24 @@ class _RemoteDestination(Forwarder):
         await self._remote.close()
 
     async def _ask(self, name: str, call: Call, arguments: tuple[object, ...]) -> object:
-        limit_s = _COMMANDS.get(name, 0) * self._command_s + _timeout_s(call, arguments)
+        limit_s = _COMMANDS.get(name, 0) * self._remote.command_s + _timeout_s(call, arguments)
         if name == "unplug":
             limit_s *= 2
         return await self._remote.call(name, *arguments, timeout_s=limit_s)
 
 
-def remote_destination(remote: Remote, *, command_s: float) -> MigrationDestination:
+def remote_of(vm: Vm) -> Remote | None:
+    """Return the far end if the destination is on another host; it connects at the first call."""
+    if vm.destination is None or vm.destination.host is None:
+        return None
+    host = vm.destination.host
+    hello = Hello(vm=vm.name, sockets=vm.destination.endpoint, command_s=vm.timeouts.command_s)
+    return Remote(ssh_command(host), hello, origin=host)
+
+
+def remote_destination(remote: Remote) -> MigrationDestination:
     """Return the QEMU of the far host."""
-    return cast("MigrationDestination", _RemoteDestination(remote, command_s))
+    return cast("MigrationDestination", _RemoteDestination(remote))
 
 
 def remote_guest(remote: Remote) -> Guest:

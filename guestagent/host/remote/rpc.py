@@ -17,16 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from guestagent import errors
 from guestagent.codec import plain, value_of
-from guestagent.errors import (
-    BusyError,
-    ConflictError,
-    DeadlineError,
-    GuestAgentError,
-    PeerError,
-    SystemLacksError,
-    UnknownOutcomeError,
-)
 from guestagent.forwarding import Call, calls_of
 from guestagent.host.hypervisor.base import Guest, MigrationDestination, RefusedError
 from guestagent.host.hypervisor.reply import shown
@@ -62,17 +54,17 @@ VFS = {f"vf.{name}": call for name, call in calls_of(VfPool).items()}
 CALLS: Mapping[str, Call] = {**GREETING, **DESTINATION, **GUEST, **VFS}
 
 # The first class that fits names an error; so the special ones come first.
-_KINDS: Mapping[str, type[GuestAgentError]] = {
+_KINDS: Mapping[str, type[errors.GuestAgentError]] = {
     "refused": RefusedError,
     "no-vf": NoVfError,
     "not-leased": NotLeasedError,
     "vf-refused": VfRefusedError,
-    "busy": BusyError,
-    "deadline": DeadlineError,
-    "unknown-outcome": UnknownOutcomeError,
-    "lacks": SystemLacksError,
-    "conflict": ConflictError,
-    "peer": PeerError,
+    "busy": errors.BusyError,
+    "deadline": errors.DeadlineError,
+    "unknown-outcome": errors.UnknownOutcomeError,
+    "lacks": errors.SystemLacksError,
+    "conflict": errors.ConflictError,
+    "peer": errors.PeerError,
 }
 
 
@@ -80,7 +72,9 @@ def request(ident: int, name: str, arguments: tuple[object, ...]) -> bytes:
     """Return the line of a call. Raises PeerError when the other end would refuse its length."""
     line = _line({"id": ident, "call": name, "arguments": plain(arguments)})
     if len(line) > MAX_LINE_BYTES:
-        raise PeerError(f"{name}: a call may have {MAX_LINE_BYTES} bytes, this has {len(line)}")
+        raise errors.PeerError(
+            f"{name}: a call may have {MAX_LINE_BYTES} bytes, this has {len(line)}"
+        )
     return line
 
 
@@ -106,11 +100,13 @@ def answer(ident: int, value: object) -> bytes:
     """
     line = _line({"id": ident, "ok": True, "value": plain(value)})
     if len(line) > MAX_LINE_BYTES:
-        raise UnknownOutcomeError(f"an answer may have {MAX_LINE_BYTES} bytes, not {len(line)}")
+        raise errors.UnknownOutcomeError(
+            f"an answer may have {MAX_LINE_BYTES} bytes, not {len(line)}"
+        )
     return line
 
 
-def failure(ident: int | None, error: GuestAgentError) -> bytes:
+def failure(ident: int | None, error: errors.GuestAgentError) -> bytes:
     """Return the line for a call that failed."""
     kind = next((name for name, each in _KINDS.items() if isinstance(error, each)), "peer")
     body = {"kind": kind, "message": error.message[:_MAX_TEXT], "hint": error.hint}
@@ -129,10 +125,14 @@ def read_answer(line: bytes, ident: int, name: str, origin: str) -> Any:
         if mine and value.boolean("ok"):
             return value_of(CALLS[name].result, value.value.get("value"))
         body = value.object("error")
-        kind = _KINDS.get(body.string("kind"), PeerError) if mine else UnknownOutcomeError
+        kind = (
+            _KINDS.get(body.string("kind"), errors.PeerError)
+            if mine
+            else errors.UnknownOutcomeError
+        )
         message, hint = body.string("message"), body.optional_string("hint")
     except JsonError as error:
-        raise UnknownOutcomeError(
+        raise errors.UnknownOutcomeError(
             f"{origin}: {name}: {shown(str(error))}",
             hint="check that the far host has guestagent-host of the same version",
         ) from error

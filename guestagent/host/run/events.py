@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from guestagent.errors import (
-    BusyError,
-    ConflictError,
-    DeadlineError,
-    PeerError,
-    SystemLacksError,
-    UnknownOutcomeError,
-)
+from guestagent import errors
 from guestagent.host.hypervisor.base import RefusedError
 from guestagent.host.migration.events import Event, OutcomeUnknown, Rejected, Succeeded
 from guestagent.host.sriov.base import VfRefusedError
@@ -19,13 +12,13 @@ from guestagent.host.sriov.base import VfRefusedError
 REFUSED = (
     RefusedError,
     VfRefusedError,
-    BusyError,
-    ConflictError,
-    DeadlineError,
-    SystemLacksError,
+    errors.BusyError,
+    errors.ConflictError,
+    errors.DeadlineError,
+    errors.SystemLacksError,
 )
 """Errors of a request that did not run; all but the first come from VF pools or the far host."""
-FAILED = (*REFUSED, PeerError, UnknownOutcomeError)
+FAILED = (*REFUSED, errors.PeerError, errors.UnknownOutcomeError)
 """All errors of an effect; after PeerError and UnknownOutcomeError it may have run."""
 
 

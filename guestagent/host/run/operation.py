@@ -22,8 +22,7 @@ from guestagent.host.model import End, Vm
 from guestagent.host.preflight.findings import PreflightFacts, combined
 from guestagent.host.preflight.gather import gather_facts
 from guestagent.host.preflight.rules import check_facts
-from guestagent.host.remote.client import remote_destination, remote_guest, remote_pool
-from guestagent.host.remote.connect import remote
+from guestagent.host.remote import client
 from guestagent.host.run.driver import Driver, OperationResult, ProgressListener
 from guestagent.host.run.vf_steps import VfProvisioner
 from guestagent.host.sriov.base import VfPool
@@ -32,7 +31,7 @@ from guestagent.host.store.journal import (
     Began,
     Journal,
     Operation,
-    must_be_free,
+    lock_of_idle_vm,
     newest,
     unfinished,
 )
@@ -54,9 +53,7 @@ def operate(
     earlier operation has not finished.
     """
     command = "prepare" if orchestrated else str(goal)
-    directory = state_dir / vm.name
-    with vm_lock(state_dir, vm.name):
-        must_be_free(directory)
+    with lock_of_idle_vm(state_dir, vm.name):
         state = _first(vm, goal, home, orchestrated=orchestrated)
         if goal is Goal.MIGRATE:
             facts = asyncio.run(_look(vm, state, state_dir, ask_guest=False))
@@ -64,7 +61,7 @@ def operate(
             if problem is not None:
                 state = _not_begun(state, problem, facts)
                 return OperationResult(state=state, spans=(), moments=(), figures=None)
-        with closing(Journal.begin(directory, _began(vm, command))) as journal:
+        with closing(Journal.begin(state_dir / vm.name, _began(vm, command))) as journal:
             state = replace(state, operation=journal.path.stem)
             return asyncio.run(_drive(vm, state, journal, state_dir, observer))
 
@@ -76,8 +73,8 @@ def check(vm: Vm, state_dir: Path) -> tuple[Finding, ...]:
     state = _first(vm, goal, End.SOURCE)
     other = None
     try:
-        with vm_lock(state_dir, vm.name):
-            must_be_free(state_dir / vm.name)
+        with lock_of_idle_vm(state_dir, vm.name):
+            pass
     except (BusyError, ConflictError) as error:
         other = Finding(message=str(error), hint=error.hint)
     facts = asyncio.run(_look(vm, state, state_dir, ask_guest=True, other=other))
@@ -108,7 +105,11 @@ def _first(vm: Vm, goal: Goal, home: End, *, orchestrated: bool = False) -> Stat
         home=home,
         home_vfs=tuple(vf.id for vf in vm.vfs_on(home)),
         target_vfs=tuple(vf.id for vf in vm.vfs_on(target)),
-        limits=_limits(vm),
+        limits=Limits(
+            unplug_requests=vm.timeouts.unplug_requests,
+            attach_tries=vm.timeouts.attach_tries,
+            guest_must_agree=vm.guest_must_agree,
+        ),
         reachable=frozenset(s for s in {home, target} if connect.guest(vm, s) is not None),
         orchestrated=orchestrated,
         home_managed=vm.managed_on(home),
@@ -176,7 +177,9 @@ def _resume(
     state_dir: Path,
     observer: ProgressListener,
 ) -> OperationResult:
-    vm = _on_its_host(vm, operation)
+    # The host takes precedence over the description, as --dest did: on another host nothing
+    # listens for this guest, which would count as the end of its QEMU.
+    vm = vm.with_destination_host(operation.host)
     _must_describe(vm, state)
     with closing(Journal.resume(operation, _began(vm, command))) as journal:
         return asyncio.run(_drive(vm, state, journal, state_dir, observer))
@@ -197,15 +200,6 @@ def _must_describe(vm: Vm, state: State) -> None:
                 " description does not contain",
                 hint="recover with the description that the operation was started with",
             )
-
-
-def _limits(vm: Vm) -> Limits:
-    """Return the numbers of attempts of the description."""
-    return Limits(
-        unplug_requests=vm.timeouts.unplug_requests,
-        attach_tries=vm.timeouts.attach_tries,
-        guest_must_agree=vm.guest_must_agree,
-    )
 
 
 async def _look(
@@ -256,12 +250,12 @@ class _Connections:
 @asynccontextmanager
 async def _connections(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Connections]:
     concerned = {state.home, state.target}
-    far = remote(vm) if End.DESTINATION in concerned else None
+    far = client.remote_of(vm) if End.DESTINATION in concerned else None
     here = concerned if far is None else concerned - {End.DESTINATION}
     source = connect.hypervisor(vm, End.SOURCE) if End.SOURCE in here else None
     destination: MigrationDestination | None = None
     if far is not None:
-        destination = remote_destination(far, command_s=vm.timeouts.command_s)
+        destination = client.remote_destination(far)
     elif End.DESTINATION in here:
         destination = connect.hypervisor(vm, End.DESTINATION)
     ends = Ends(source=source, destination=destination)
@@ -272,9 +266,9 @@ async def _connections(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_
     pools: dict[End, VfPool] = {} if pool is None else dict.fromkeys(End, pool)
     if far is not None:
         if End.DESTINATION in state.reachable:
-            guests[End.DESTINATION] = remote_guest(far)
+            guests[End.DESTINATION] = client.remote_guest(far)
         if pool is not None:
-            pools[End.DESTINATION] = remote_pool(far)
+            pools[End.DESTINATION] = client.remote_pool(far)
     try:
         yield _Connections(ends=ends, guests=guests, pools=pools)
     finally:
@@ -282,14 +276,3 @@ async def _connections(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_
             await hypervisor.close()
         if pool is not None:
             await pool.close()
-
-
-def _on_its_host(vm: Vm, operation: Operation) -> Vm:
-    """Return the description with the destination's host that the operation began with.
-
-    It takes precedence over the description, as ``--dest`` did: on another host nothing listens
-    for this guest, which would count as the end of its QEMU.
-    """
-    if vm.destination is None:
-        return vm
-    return replace(vm, destination=replace(vm.destination, host=operation.host))

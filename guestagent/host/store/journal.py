@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from guestagent.host.migration.events import Event
 from guestagent.host.migration.state import Phase, State
 from guestagent.host.migration.transitions import step
 from guestagent.host.model import MigrationFigures, Moment
+from guestagent.host.store.lock import vm_lock
 from guestagent.json_fields import JsonError, Obj
 
 VERSION = 1
@@ -223,6 +225,17 @@ def must_be_free(directory: Path) -> None:
     last = newest(directory)
     if last is not None and not last.finished:
         raise unfinished(last)
+
+
+@contextmanager
+def lock_of_idle_vm(state_dir: Path, vm: str) -> Iterator[None]:
+    """Hold the lock of a VM that has no unfinished operation.
+
+    Raises as ``vm_lock`` does, and ConflictError when the last operation has not finished.
+    """
+    with vm_lock(state_dir, vm):
+        must_be_free(state_dir / vm)
+        yield
 
 
 def operations(directory: Path) -> list[int]:

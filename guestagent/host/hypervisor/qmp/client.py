@@ -17,17 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from qemu.qmp import (
-    ConnectError,
-    EventListener,
-    ExecInterruptedError,
-    ExecuteError,
-    Message,
-    QMPClient,
-    QMPError,
-    Runstate,
-    StateError,
-)
+from qemu import qmp
 
 from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import ConnectionLostError, GoneError, RefusedError
@@ -40,7 +30,7 @@ _CLOSE_TIMEOUT_S = 2.0
 # The errors with which garbage ends the library's reader task: not JSON or not an
 # object (QMPError), not UTF-8 or too long (ValueError), nested too deeply
 # (RecursionError), a member of a type it cannot use (TypeError, KeyError).
-_READER_ERRORS = (QMPError, OSError, EOFError, ValueError, RecursionError, TypeError, KeyError)
+_READER_ERRORS = (qmp.QMPError, OSError, EOFError, ValueError, RecursionError, TypeError, KeyError)
 
 
 class CommandRefusedError(RefusedError):
@@ -66,16 +56,16 @@ class Event:
     received_s: float
 
 
-class EventStream(EventListener):
+class EventStream(qmp.EventListener):
     """The newest 256 events of some names, from when it was opened; see ``Connection.events``."""
 
     def __init__(self, connection: Connection, names: frozenset[str]) -> None:
         super().__init__(names=names)
         self._connection = connection
-        self._kept: deque[tuple[Message, float]] = deque(maxlen=_MAX_KEPT_EVENTS)
+        self._kept: deque[tuple[qmp.Message, float]] = deque(maxlen=_MAX_KEPT_EVENTS)
         self._changed = asyncio.Event()
 
-    async def put(self, event: Message) -> None:
+    async def put(self, event: qmp.Message) -> None:
         """Accept an event from the library; the base class would keep it without limit."""
         if self.accept(event):
             self._kept.append((event, time.monotonic()))
@@ -106,7 +96,7 @@ class EventStream(EventListener):
         while self._kept:
             yield self._read(*self._kept.popleft())
 
-    def _read(self, message: Message, received_s: float) -> Event:
+    def _read(self, message: qmp.Message, received_s: float) -> Event:
         event = Reply.received(dict(message), f"{self._connection.origin}, event")
         stamp = event.object("timestamp")
         stamp_s = stamp.integer("seconds") + stamp.integer("microseconds") / 1e6
@@ -123,7 +113,7 @@ class EventStream(EventListener):
 class Connection:
     """A connection to a QMP (or guest agent) socket; made by ``open``."""
 
-    def __init__(self, client: QMPClient, origin: str) -> None:
+    def __init__(self, client: qmp.QMPClient, origin: str) -> None:
         self.origin = origin
         self._client = client
         self._cause = "it was closed here"
@@ -141,7 +131,7 @@ class Connection:
         Raises GoneError when nothing listens there, PeerError when what
         listens does not speak QMP in time.
         """
-        client = QMPClient(readbuflen=_MAX_ANSWER_BYTES)
+        client = qmp.QMPClient(readbuflen=_MAX_ANSWER_BYTES)
         client.await_greeting = client.negotiate = greets
         client.events.event_filter = _nothing
         try:
@@ -153,7 +143,7 @@ class Connection:
                 hint="QEMU serves one QMP client at a time: give this program its own socket, or"
                 " check whether QEMU hangs",
             ) from error
-        except ConnectError as error:
+        except qmp.ConnectError as error:
             raise _why_not_connected(origin, error.exc) from error
         except AssertionError as error:
             # The library assumes that a peer cannot be gone right after its greeting.
@@ -192,17 +182,17 @@ class Connection:
             self._cause = f"no answer to {command} within {timeout_s:g} s"
             self._stop.set()
             raise UnknownOutcomeError(f"{self.origin}: {self._cause}") from error
-        except ExecuteError as error:
+        except qmp.ExecuteError as error:
             reason = shown(str(error))
             raise CommandRefusedError(
                 f"{self.origin} refused {command}: {reason}",
                 error_class=error.error_class,
                 reason=reason,
             ) from error
-        except (ExecInterruptedError, StateError) as error:
+        except (qmp.ExecInterruptedError, qmp.StateError) as error:
             await self._ended.wait()
             raise self.lost(f"after {command}") from error
-        except QMPError as error:
+        except qmp.QMPError as error:
             raise PeerError(
                 f"{self.origin}: the answer to {command} is not QMP: {shown(str(error))}"
             ) from error
@@ -233,7 +223,7 @@ class Connection:
     async def _attend(self) -> None:
         """Wait for the end of the connection, and record its cause."""
         stop = asyncio.create_task(self._stop.wait())
-        while self._client.runstate is Runstate.RUNNING and not stop.done():
+        while self._client.runstate is qmp.Runstate.RUNNING and not stop.done():
             changed = asyncio.create_task(self._client.runstate_changed())
             await asyncio.wait({stop, changed}, return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
@@ -248,7 +238,7 @@ class Connection:
                 stream.wake()
 
 
-def _nothing(_event: Message) -> bool:
+def _nothing(_event: qmp.Message) -> bool:
     """Keep the library's own listener empty: it would keep every event without limit."""
     return False
 
@@ -259,7 +249,7 @@ def _cause_of(error: BaseException) -> str:
             return "the other end closed it"
         case OSError():
             return error.strerror or str(error)
-        case QMPError() | UnicodeDecodeError():
+        case qmp.QMPError() | UnicodeDecodeError():
             return f"it sent what is not QMP ({type(error).__name__})"
         case ValueError():
             return f"it sent a line longer than {_MAX_ANSWER_BYTES // 2**20} MiB"

@@ -11,29 +11,13 @@ from pathlib import Path
 
 from guestagent.clock import Deadline
 from guestagent.errors import PeerError, UnknownOutcomeError
+from guestagent.host import model
 from guestagent.host.hypervisor.base import ConnectionLostError, GoneError, RefusedError
-from guestagent.host.hypervisor.qmp.client import (
-    CommandRefusedError,
-    Connection,
-    Event,
-    EventStream,
-)
+from guestagent.host.hypervisor.qmp import client
 from guestagent.host.hypervisor.qmp.downtime import DowntimeRamp, first_limit_ms
 from guestagent.host.hypervisor.qmp.locked import lockable_by
 from guestagent.host.hypervisor.qmp.pci import devices_with_id, read_topology
 from guestagent.host.hypervisor.reply import Reply, shown
-from guestagent.host.model import (
-    MIGRATION_ENDED,
-    Device,
-    End,
-    MigrationFigures,
-    MigrationSettings,
-    Moment,
-    Progress,
-    QemuCapabilities,
-    QemuState,
-    Topology,
-)
 
 log = logging.getLogger(__name__)
 
@@ -59,15 +43,15 @@ class Qemu:
     Its methods are documented in ``MigrationSource`` and ``MigrationDestination``.
     """
 
-    def __init__(self, socket: Path, end: End, *, timeout_s: float) -> None:
+    def __init__(self, socket: Path, end: model.End, *, timeout_s: float) -> None:
         self._socket = socket
         self._end = end
         self._timeout_s = timeout_s
         self._origin = f"{end} QEMU at {socket}"
-        self._connection: Connection | None = None
-        self._changes: EventStream | None = None
+        self._connection: client.Connection | None = None
+        self._changes: client.EventStream | None = None
         self._streams = ExitStack()
-        self._moments: deque[Moment] = deque(maxlen=_MAX_MOMENTS)
+        self._moments: deque[model.Moment] = deque(maxlen=_MAX_MOMENTS)
         self._bandwidth_found: int | None = None
         self._capabilities_found: dict[str, bool] = {}
         self._postcopy_asked = False
@@ -75,30 +59,28 @@ class Qemu:
     # --- state ------------------------------------------------------------------------------
 
     @property
-    def moments(self) -> tuple[Moment, ...]:
+    def moments(self) -> tuple[model.Moment, ...]:
         self._note_changes()
         return tuple(self._moments)
 
-    async def look(self) -> QemuState:
+    async def look(self) -> model.QemuState:
         try:
             return await self._view()
         except GoneError as gone:
-            return QemuState(end=self._end, unreachable=str(gone), gone=True)
+            return model.QemuState(end=self._end, unreachable=str(gone), gone=True)
         except (PeerError, UnknownOutcomeError) as silent:
-            return QemuState(end=self._end, unreachable=str(silent))
+            return model.QemuState(end=self._end, unreachable=str(silent))
 
-    async def _view(self) -> QemuState:
+    async def _view(self) -> model.QemuState:
         # The migration is queried first: if it ends in between, the answers show it still under
         # way, and never a running guest that has already left.
         try:
             migration = await self._run("query-migrate")
-        except ConnectionLostError:
-            migration = await self._run(
-                "query-migrate"
-            )  # on a new connection: QEMU may have ended
+        except ConnectionLostError:  # a new connection shows whether QEMU has ended
+            migration = await self._run("query-migrate")
         status = await self._run("query-status")
         error = migration.optional_string("error-desc")
-        return QemuState(
+        return model.QemuState(
             end=self._end,
             run_state=status.string("status"),
             migration=migration.optional_string("status"),
@@ -106,15 +88,15 @@ class Qemu:
             devices=await devices_with_id(self._run),
         )
 
-    async def topology(self) -> Topology:
+    async def topology(self) -> model.Topology:
         return await read_topology(self._run)
 
-    async def capabilities(self) -> QemuCapabilities:
+    async def capabilities(self) -> model.QemuCapabilities:
         listed = await self._run("query-migrate-capabilities")
         memory = await self._run("query-memory-size-summary")
         version = (await self._run("query-version")).object("qemu")
         lockable_bytes, process = lockable_by(self._socket)
-        return QemuCapabilities(
+        return model.QemuCapabilities(
             version=tuple(version.integer(part) for part in ("major", "minor", "micro")),
             capabilities=frozenset(item.string("capability") for item in listed.items()),
             memory_bytes=memory.integer("base-memory"),
@@ -138,7 +120,7 @@ class Qemu:
         with connection.events("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR") as events:
             try:
                 await self._run("device_del", {"id": device_id})
-            except CommandRefusedError as refusal:
+            except client.CommandRefusedError as refusal:
                 if refusal.error_class == "DeviceNotFound":
                     return
                 if _ALREADY_ASKED not in refusal.reason:
@@ -151,11 +133,9 @@ class Qemu:
                     return
                 raise RefusedError(f"the guest refused to release {device_id}")
         if device_id in await devices_with_id(self._run):
-            raise RefusedError(
-                f"the guest did not release {device_id} within {timeout_s:g} s",
-            )
+            raise RefusedError(f"the guest did not release {device_id} within {timeout_s:g} s")
 
-    async def plug(self, device: Device, timeout_s: float) -> None:
+    async def plug(self, device: model.Device, timeout_s: float) -> None:
         arguments = {
             "driver": device.driver,
             "id": device.id,
@@ -165,16 +145,18 @@ class Qemu:
         await self._run("device_add", arguments, timeout_s=timeout_s)
         now_s = time.monotonic()
         self._moments.append(
-            Moment(name="device_added", end=self._end, vf=device.id, at_s=now_s, received_s=now_s)
+            model.Moment(
+                name="device_added", end=self._end, vf=device.id, at_s=now_s, received_s=now_s
+            )
         )
 
     # --- migration --------------------------------------------------------------------------
 
-    async def expect_migration(self, uri: str, settings: MigrationSettings) -> None:
+    async def expect_migration(self, uri: str, settings: model.MigrationSettings) -> None:
         await self._set_up_migration(settings, {"downtime-limit": settings.downtime_limit_ms})
         await self._run("migrate-incoming", {"uri": uri})
 
-    async def start_migration(self, uri: str, settings: MigrationSettings) -> None:
+    async def start_migration(self, uri: str, settings: model.MigrationSettings) -> None:
         parameters = {"downtime-limit": first_limit_ms(settings.downtime_limit_ms)}
         if settings.bandwidth_limit_mib_per_s is not None:
             present = await self._run("query-migrate-parameters")
@@ -183,13 +165,15 @@ class Qemu:
         await self._set_up_migration(settings, parameters)
         try:
             await self._run("migrate", {"uri": uri})
-        except CommandRefusedError:
+        except client.CommandRefusedError:
             # One that has begun and failed may be cleaned up still, by what its capabilities are.
             await self._set_capabilities(self._capabilities_found)
             await self._leave_as_found(settings)
             raise
 
-    async def follow_migration(self, settings: MigrationSettings) -> AsyncIterator[Progress]:
+    async def follow_migration(
+        self, settings: model.MigrationSettings
+    ) -> AsyncIterator[model.Progress]:
         last: tuple[float, int] | None = None
         warned_paused = False
         present = await self._run("query-migrate-parameters")
@@ -201,7 +185,7 @@ class Qemu:
         while True:
             reply = await self._run("query-migrate")
             status = reply.optional_string("status")
-            if status in MIGRATION_ENDED:
+            if status in model.MIGRATION_ENDED:
                 if status != "completed":
                     await self._leave_as_found(settings)
                 return
@@ -215,11 +199,10 @@ class Qemu:
                 last = (now_s, progress.transferred_bytes)
                 yield progress
                 raised_ms = ramp.raised_ms(
-                    passes=ram.integer(_PASSES),
-                    remaining_bytes=progress.remaining_bytes,
+                    passes=ram.integer(_PASSES), remaining_bytes=progress.remaining_bytes
                 )
                 if raised_ms is not None:
-                    await self._limit_downtime(raised_ms)
+                    await self._run("migrate-set-parameters", {"downtime-limit": raised_ms})
                 if settings.postcopy and status == "active" and ram.integer(_PASSES) > 1:
                     await self._start_postcopy()
             await self.wait_for_change(_POLL_S)
@@ -232,11 +215,11 @@ class Qemu:
             raise RefusedError(f"{self._origin}: post-copy has begun, and cannot be cancelled")
         await self._run("migrate_cancel")
 
-    async def figures(self) -> MigrationFigures | None:
+    async def figures(self) -> model.MigrationFigures | None:
         reply = await self._run("query-migrate")
         if reply.optional_string("status") != "completed" or not reply.has("total-time"):
             return None
-        return MigrationFigures(
+        return model.MigrationFigures(
             total_ms=reply.integer("total-time"),
             downtime_ms=reply.optional_integer("downtime"),
             setup_ms=reply.optional_integer("setup-time"),
@@ -256,7 +239,7 @@ class Qemu:
     # --- inside -----------------------------------------------------------------------------
 
     async def _set_up_migration(
-        self, settings: MigrationSettings, parameters: dict[str, int]
+        self, settings: model.MigrationSettings, parameters: dict[str, int]
     ) -> None:
         listed = await self._run("query-migrate-capabilities")
         on = {item.string("capability") for item in listed.items() if item.boolean("state")}
@@ -268,7 +251,7 @@ class Qemu:
             parameters["multifd-channels"] = settings.multifd_channels
         await self._run("migrate-set-parameters", parameters)
 
-    async def _leave_as_found(self, settings: MigrationSettings) -> None:
+    async def _leave_as_found(self, settings: model.MigrationSettings) -> None:
         """Restore the settings for the next migration of a guest that stayed, also one by hand."""
         parameters = {"downtime-limit": settings.downtime_limit_ms}
         if self._bandwidth_found is not None:
@@ -289,17 +272,14 @@ class Qemu:
         self._postcopy_asked = True
         try:
             await self._run("migrate-start-postcopy")
-        except CommandRefusedError:  # the migration has just ended
+        except client.CommandRefusedError:  # the migration has just ended
             self._postcopy_asked = False
 
-    async def _limit_downtime(self, downtime_ms: int) -> None:
-        await self._run("migrate-set-parameters", {"downtime-limit": downtime_ms})
-
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> client.Connection:
         if self._connection is not None and self._connection.ended:
             await self.close()
         if self._connection is None:
-            self._connection = await Connection.open(
+            self._connection = await client.Connection.open(
                 self._socket, origin=self._origin, timeout_s=self._timeout_s
             )
             self._changes = self._streams.enter_context(
@@ -323,13 +303,13 @@ class Qemu:
             for event in self._changes.drain():
                 self._note(event)
 
-    def _note(self, event: Event, *, vf: str | None = None) -> None:
+    def _note(self, event: client.Event, *, vf: str | None = None) -> None:
         name = event.name
         if name == "MIGRATION" and event.data.optional_string("status") == _POSTCOPY:
             name = "POSTCOPY"
         if vf is not None or name in {*_MOMENT_EVENTS, "POSTCOPY"}:
             self._moments.append(
-                Moment(
+                model.Moment(
                     name=name.lower(),
                     end=self._end,
                     vf=vf,
@@ -339,7 +319,7 @@ class Qemu:
             )
 
 
-def _progress(ram: Reply, last: tuple[float, int] | None, now_s: float) -> Progress:
+def _progress(ram: Reply, last: tuple[float, int] | None, now_s: float) -> model.Progress:
     """Read the progress; the rate since ``last`` (time, bytes), at first QEMU's own."""
     transferred = ram.integer("transferred")
     remaining = ram.integer("remaining")
@@ -347,7 +327,7 @@ def _progress(ram: Reply, last: tuple[float, int] | None, now_s: float) -> Progr
         rate = (transferred - last[1]) / (now_s - last[0])
     else:
         rate = ram.number("mbps") * 1e6 / 8
-    return Progress(
+    return model.Progress(
         transferred_bytes=transferred,
         remaining_bytes=remaining,
         total_bytes=ram.integer("total"),

@@ -56,10 +56,13 @@ def vf(directory: Path, *words: str | Path) -> int:
     return main(["vf", action, "--state-dir", str(directory / "state"), *rest])
 
 
-def claim(host: FakeVfHost, vm: Vm, **how: object) -> tuple[vf_result.Claimed, ...]:
-    claiming = vf_commands.Claiming(**how)  # type: ignore[arg-type]
+def claim(
+    host: FakeVfHost, vm: Vm, *, reserve: bool = False, macvtap: str | None = None
+) -> tuple[vf_result.Claimed, ...]:
     return asyncio.run(
-        vf_commands.claim_all(FakeVfPool(host), vm, vm.pairs, End.SOURCE, how=claiming)
+        vf_commands.claim_all(
+            FakeVfPool(host), vm, vm.pairs, End.SOURCE, reserve=reserve, macvtap=macvtap
+        )
     )
 
 

@@ -63,7 +63,7 @@ def to(stage: World, directory: Path, *, deadly: int = 0) -> Mortal:
     hello = Hello(vm="web1", sockets=Endpoint(qmp=stage.destination.path), command_s=FAR_S)
     far = Mortal(far_end(directory / "far"), hello, origin="ssh://host2")
     far.deadly, far.calls = deadly, []
-    stage.remote = remote_destination(far, command_s=FAR_S)
+    stage.remote = remote_destination(far)
     return far
 
 
@@ -150,7 +150,7 @@ def test_a_far_end_that_is_none_is_an_error_in_bounded_time(
     hello = Hello(vm="web1", sockets=Endpoint(qmp=Path("/q")), command_s=1.0)
 
     async def look() -> QemuState:
-        far = remote_destination(Remote(command, hello, origin="ssh://host2"), command_s=1.0)
+        far = remote_destination(Remote(command, hello, origin="ssh://host2"))
         try:
             async with asyncio.timeout(20.0):
                 return await far.look()
@@ -168,9 +168,8 @@ def test_the_last_line_of_ssh_is_the_reason_of_the_error() -> None:
     hello = Hello(vm="web1", sockets=Endpoint(qmp=Path("/q")), command_s=1.0)
 
     async def look() -> QemuState:
-        return await remote_destination(
-            Remote(["sh", "-c", script], hello, origin="ssh://host2"), command_s=1.0
-        ).look()
+        far = Remote(["sh", "-c", script], hello, origin="ssh://host2")
+        return await remote_destination(far).look()
 
     view = asyncio.run(look())
     assert view.unreachable is not None
