@@ -1,7 +1,8 @@
-"""Files of a bounded length."""
+"""Files of a bounded length, and directories that are synchronised."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from guestagent.json_fields import JsonError
@@ -17,3 +18,12 @@ def read_file(path: Path, most_bytes: int = MAX_FILE_BYTES) -> bytes:
     if len(content) > most_bytes:
         raise JsonError(f"is longer than {most_bytes} bytes")
     return content
+
+
+def sync_directory(directory: Path) -> None:
+    """Make new and removed names in a directory durable. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -21,7 +21,7 @@ from typing import Any
 from guestagent.clock import Clock, Deadline
 from guestagent.codec import members
 from guestagent.errors import BusyError, ConflictError, SystemLacksError
-from guestagent.files import read_file
+from guestagent.files import read_file, sync_directory
 from guestagent.host.sriov.base import NotLeasedError
 from guestagent.host.sriov.core.model import Lease
 from guestagent.json_fields import JsonError, Obj
@@ -119,18 +119,18 @@ class Records:
             ) from error
         finally:
             written.unlink()
-        self._synchronise()
+        sync_directory(self.directory)
 
     def replace(self, lease: Lease) -> None:
         """Replace the record of a lease."""
         path = self._path(lease.vf)
         self._write_beside(path, lease).replace(path)
-        self._synchronise()
+        sync_directory(self.directory)
 
     def remove(self, lease: Lease) -> None:
         """Remove the record of a lease; a missing one is no error."""
         self._path(lease.vf).unlink(missing_ok=True)
-        self._synchronise()
+        sync_directory(self.directory)
 
     def _path(self, vf: str) -> Path:
         return self.directory / f"{vf}.json"
@@ -155,13 +155,6 @@ class Records:
             file.flush()
             os.fsync(file.fileno())
         return beside
-
-    def _synchronise(self) -> None:
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _encode(lease: Lease) -> bytes:

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from guestagent.codec import one_of, plain
 from guestagent.errors import ConflictError, SystemLacksError
-from guestagent.files import read_file
+from guestagent.files import read_file, sync_directory
 from guestagent.host.migration.events import Event
 from guestagent.host.migration.state import Phase, State
 from guestagent.host.migration.transitions import step
@@ -142,14 +142,14 @@ class Journal:
         directory cannot be written.
         """
         must_be_free(directory)
-        paths = _paths(directory)
-        path = directory / f"{_number(paths[-1]) + 1 if paths else 1:06}.jsonl"
+        kept = _journals(directory)
+        path = directory / f"{max(kept, default=0) + 1:06}.jsonl"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             journal = cls(path, descriptor)
             journal.write(what, durable=True)
-            _sync_directory(directory)
-            for old in paths[: 1 - KEPT_OPERATIONS]:
+            sync_directory(directory)
+            for old in list(kept.values())[: 1 - KEPT_OPERATIONS]:
                 old.unlink()
         except OSError as error:
             raise _unwritable(path, error) from error
@@ -216,8 +216,8 @@ class Journal:
 
 def newest(directory: Path) -> Operation | None:
     """Return the last operation of a VM, None when there was none. Raises ConflictError."""
-    paths = _paths(directory)
-    return read(paths[-1]) if paths else None
+    kept = _journals(directory)
+    return read(kept[max(kept)]) if kept else None
 
 
 def must_be_free(directory: Path) -> None:
@@ -240,15 +240,14 @@ def lock_of_idle_vm(state_dir: Path, vm: str) -> Iterator[None]:
 
 def operations(directory: Path) -> list[int]:
     """Return the numbers of the operations that are kept, the oldest first."""
-    return [_number(path) for path in _paths(directory)]
+    return list(_journals(directory))
 
 
 def operation(directory: Path, number: int) -> Operation:
     """Return one operation. Raises ConflictError when it is not there."""
-    for path in _paths(directory):
-        if _number(path) == number:
-            return read(path)
-    kept = ", ".join(str(each) for each in operations(directory))
+    kept = _journals(directory)
+    if number in kept:
+        return read(kept[number])
     if not kept:
         raise ConflictError(
             f"{directory.name}: no operation on this VM was started here ({directory})",
@@ -256,7 +255,7 @@ def operation(directory: Path, number: int) -> Operation:
         )
     raise ConflictError(
         f"{directory.name}: there is no journal of operation {number}",
-        hint=f"kept are: {kept}; see --operation",
+        hint=f"kept are: {', '.join(map(str, kept))}; see --operation",
     )
 
 
@@ -316,20 +315,10 @@ def _record(line: bytes) -> Record:
     return Record(unix_s=value.number("unix_s"), mono_s=value.number("mono_s"), what=what)
 
 
-def _paths(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.glob("*.jsonl") if path.stem.isdecimal())
-
-
-def _number(path: Path) -> int:
-    return int(path.stem)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _journals(directory: Path) -> dict[int, Path]:
+    """Return the journals by the numbers of their operations, the oldest first."""
+    paths = (path for path in directory.glob("*.jsonl") if path.stem.isdecimal())
+    return dict(sorted((int(path.stem), path) for path in paths))
 
 
 def _damaged(path: Path, what: str) -> ConflictError:
