@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
                 claimed = asyncio.run(_claim(vm, pairs, arguments))
             print((vf_result.claimed_as_json if arguments.json else vf_result.claimed)(claimed))
         case _:
-            released, failures = _release(arguments)
+            released, failures = asyncio.run(_release(arguments))
             if released or not failures:
                 show = vf_result.released_as_json if arguments.json else vf_result.released
                 print(show(released))
@@ -246,42 +246,26 @@ async def _claim_one(
     return await pool.claim(provision.want, owner)
 
 
-def _release(
+async def _release(
     arguments: argparse.Namespace,
-) -> tuple[tuple[vf_result.Released, ...], tuple[GuestAgentError, ...]]:
+) -> tuple[list[vf_result.Released], list[GuestAgentError]]:
     """Release the requested VFs; a failure for one does not keep the others."""
     if arguments.vm is None and arguments.vf is None:
         raise ConfigurationError(
             "vf release: neither a VM nor a VF is given", hint="give VM.toml or --vf ADDRESS"
         )
     name = None if arguments.vm is None else description.load(arguments.vm).name
-    leases = asyncio.run(_find(arguments.state_dir, name, arguments.vf))
     released: list[vf_result.Released] = []
     failures: list[GuestAgentError] = []
-    for vm in dict.fromkeys(lease.owner.vm for lease in leases):
-        with lock_of_idle_vm(arguments.state_dir, vm):
-            mine = [lease for lease in leases if lease.owner.vm == vm]
-            asyncio.run(_release_all(arguments, mine, released, failures))
-    return tuple(released), tuple(failures)
-
-
-async def _find(state_dir: Path, vm: str | None, vf: str | None) -> tuple[Lease, ...]:
-    async with _pool(state_dir) as pool:
-        leases = await pool.leases(vm)
-    return tuple(lease for lease in leases if vf in {None, lease.vf})
-
-
-async def _release_all(
-    arguments: argparse.Namespace,
-    leases: Sequence[Lease],
-    released: list[vf_result.Released],
-    failures: list[GuestAgentError],
-) -> None:
     async with _pool(arguments.state_dir, close_timeout_s=arguments.wait) as pool:
-        for lease in leases:
-            try:
-                warnings = await pool.release(lease)
-            except GuestAgentError as error:
-                failures.append(error)
-            else:
-                released.append(vf_result.Released(lease=lease, warnings=warnings))
+        leases = [each for each in await pool.leases(name) if arguments.vf in {None, each.vf}]
+        for vm in dict.fromkeys(lease.owner.vm for lease in leases):
+            with lock_of_idle_vm(arguments.state_dir, vm):
+                for lease in (each for each in leases if each.owner.vm == vm):
+                    try:
+                        warnings = await pool.release(lease)
+                    except GuestAgentError as error:
+                        failures.append(error)
+                    else:
+                        released.append(vf_result.Released(lease=lease, warnings=warnings))
+    return released, failures
