@@ -158,13 +158,14 @@ def effect_of(state: State) -> Effect | None:  # noqa: C901 - one flat table, as
 
 
 def _reserve(state: State) -> ClaimVfs:
-    in_use = tuple(vf for vf in state.home_vfs if vf in state.home_managed)
-    wanted = state.todo if state.goal is Goal.ATTACH else state.target_vfs
+    in_use, wanted = {
+        Goal.ATTACH: ((), state.todo),
+        Goal.DETACH: (state.home_vfs, ()),
+        Goal.MIGRATE: (state.home_vfs, state.target_vfs),
+    }[state.goal]
     return ClaimVfs(
-        in_use=() if state.goal is Goal.ATTACH else in_use,
-        wanted=()
-        if state.goal is Goal.DETACH
-        else tuple(vf for vf in wanted if vf in state.target_managed),
+        in_use=tuple(vf for vf in in_use if vf in state.home_managed),
+        wanted=tuple(vf for vf in wanted if vf in state.target_managed),
     )
 
 

@@ -107,28 +107,25 @@ class Driver:
             self._recorder.entered(state)
             self._observer.entered(state)
             start_s = self._clock()
-            event = await self._perform_or_cancel(effect, state)
+            event = None if self._cancel.is_set() else await self._perform(effect, state)
+            if event is None:
+                self._cancel.clear()
+                event = events.Cancel()
             self._recorder.effect_ended(event)
             self._record(state.phase, effect, start_s)
             logged = len(state.warnings)
             state = step(state, event)
             for warning in state.warnings[logged:]:
                 log.warning("%s: %s", self._vm.name, warning, extra={"MIGRATION": self._vm.name})
-        moments, figures = self._moments(), await self._figures(state)
+        seen = [moment for end in self._ends.connected.values() for moment in end.moments]
+        moments = tuple(sorted(seen, key=lambda moment: moment.at_s))
+        figures = await self._figures(state)
         self._recorder.observed(moments, figures)
         self._recorder.entered(state)
         self._observer.entered(state)
         return OperationResult(
             state=state, spans=tuple(self._spans), moments=moments, figures=figures
         )
-
-    async def _perform_or_cancel(self, effect: effects.Effect, state: State) -> events.Event:
-        if not self._cancel.is_set():
-            event = await self._perform(effect, state)
-            if event is not None:
-                return event
-        self._cancel.clear()
-        return events.Cancel()
 
     async def _perform(  # noqa: C901 - one case for each effect
         self, effect: effects.Effect, state: State
@@ -205,9 +202,7 @@ class Driver:
         cancelled = asyncio.create_task(self._cancel.wait())
         try:
             await asyncio.wait(
-                {watching, cancelled},
-                timeout=end.remaining_s,
-                return_when=asyncio.FIRST_COMPLETED,
+                {watching, cancelled}, timeout=end.remaining_s, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             for task in (watching, cancelled):
@@ -265,10 +260,6 @@ class Driver:
         if last is not None and (last.phase, last.vf) == (phase, vf):
             start_s = self._spans.pop().start_s
         self._spans.append(Span(phase=phase, vf=vf, start_s=start_s, end_s=self._clock()))
-
-    def _moments(self) -> tuple[Moment, ...]:
-        seen = [moment for end in self._ends.connected.values() for moment in end.moments]
-        return tuple(sorted(seen, key=lambda moment: moment.at_s))
 
     async def _figures(self, state: State) -> MigrationFigures | None:
         if state.goal is not Goal.MIGRATE or state.guest_at is not End.DESTINATION:

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from guestagent import __version__
@@ -205,24 +205,22 @@ def _must_describe(vm: Vm, state: State) -> None:
 async def _look(
     vm: Vm, state: State, state_dir: Path, *, ask_guest: bool, other: Finding | None = None
 ) -> PreflightFacts:
-    async with _connections(vm, state, state_dir) as connections:
-        guest = connections.guests.get(state.home) if ask_guest else None
-        return await gather_facts(
-            connections.ends.connected, guest, connections.pools, other_operation=other
-        )
+    async with _connections(vm, state, state_dir) as (ends, guests, pools):
+        guest = guests.get(state.home) if ask_guest else None
+        return await gather_facts(ends.connected, guest, pools, other_operation=other)
 
 
 async def _drive(
     vm: Vm, state: State, journal: Journal, state_dir: Path, observer: ProgressListener
 ) -> OperationResult:
-    async with _connections(vm, state, state_dir) as connections:
+    async with _connections(vm, state, state_dir) as (ends, guests, pools):
         driver = Driver(
             vm,
-            connections.ends,
-            connections.guests,
+            ends,
+            guests,
             observer=observer,
             recorder=journal,
-            provisioner=VfProvisioner(vm, connections.pools),
+            provisioner=VfProvisioner(vm, pools),
             clock=time.monotonic,
         )
         loop = asyncio.get_running_loop()
@@ -238,17 +236,11 @@ async def _drive(
                 loop.remove_signal_handler(number)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Connections:
-    """The connections of an operation; ``pools`` is empty where no VF is managed."""
-
-    ends: Ends
-    guests: Mapping[End, Guest]
-    pools: Mapping[End, VfPool]
-
-
 @asynccontextmanager
-async def _connections(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_Connections]:
+async def _connections(
+    vm: Vm, state: State, state_dir: Path
+) -> AsyncIterator[tuple[Ends, Mapping[End, Guest], Mapping[End, VfPool]]]:
+    """Connect to both ends, their guests and their VF pools; no pools where no VF is managed."""
     concerned = {state.home, state.target}
     far = client.remote_of(vm) if End.DESTINATION in concerned else None
     here = concerned if far is None else concerned - {End.DESTINATION}
@@ -270,7 +262,7 @@ async def _connections(vm: Vm, state: State, state_dir: Path) -> AsyncIterator[_
         if pool is not None:
             pools[End.DESTINATION] = client.remote_pool(far)
     try:
-        yield _Connections(ends=ends, guests=guests, pools=pools)
+        yield ends, guests, pools
     finally:
         for hypervisor in ends.connected.values():
             await hypervisor.close()

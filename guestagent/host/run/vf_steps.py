@@ -155,11 +155,8 @@ class VfProvisioner:
         owner = self._owner(end, vf, state.operation)
         if await self._find(end, owner) is not None:
             return
-        pool, provision, mac = (
-            self._pools[end],
-            self._provision(end, vf),
-            self._pair(end, vf).mac,
-        )
+        pool, provision = self._pools[end], self._provision(end, vf)
+        mac = self._pair(end, vf).mac
         own = held(
             await pool.inventory(),
             provision.want,
@@ -191,22 +188,22 @@ class VfProvisioner:
         failures: list[GuestAgentError] = []
         for end in sorted({state.home, state.target}, key=lambda end: end is effect.end):
             managed = [pair for pair in self._vm.pairs if pair.sriov_on(end) is not None]
-            for pair in managed:
+            actions = [CLEANUP[_use_of(end, pair, effect, state)] for pair in managed]
+            for pair, (lease_action, _) in zip(managed, actions, strict=True):
                 with _noted(failures):
-                    await self._end_lease(end, pair, effect, state)
-            for pair in managed:
+                    await self._end_lease(end, pair, lease_action, state.operation)
+            for pair, (_, standby_action) in zip(managed, actions, strict=True):
                 with _noted(failures):
-                    await self._standby(end, pair, CLEANUP[_use_of(end, pair, effect, state)][1])
+                    await self._standby(end, pair, standby_action)
         self._warn(str(failure) for failure in failures[1:])
         if failures:
             raise failures[0]
 
-    async def _end_lease(self, end: End, pair: PairConfig, effect: Cleanup, state: State) -> None:
+    async def _end_lease(
+        self, end: End, pair: PairConfig, action: LeaseAction, operation: str
+    ) -> None:
         vf, pool = pair.vf_on(end), self._pools[end]
-        if vf is None:
-            return
-        lease = await self._find(end, self._owner(end, vf.id, state.operation))
-        action = CLEANUP[_use_of(end, pair, effect, state)][0]
+        lease = None if vf is None else await self._find(end, self._owner(end, vf.id, operation))
         if lease is not None and action is LeaseAction.RELEASE:
             self._warn(await pool.release(lease))
         elif lease is not None and action is LeaseAction.SETTLE:

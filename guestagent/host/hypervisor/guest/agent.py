@@ -251,10 +251,7 @@ class QgaExecTransport:
         origin = f"guestagent, run by {self._guest_agent.origin}"
         try:
             status = await self._guest_agent.run(
-                "/usr/bin/guestagent",
-                ("ask",),
-                stdin=line,
-                timeout_s=timeout_s + START_MARGIN_S,
+                "/usr/bin/guestagent", ("ask",), stdin=line, timeout_s=timeout_s + START_MARGIN_S
             )
         except RefusedError as blocked:
             # The guest's administrator or qemu-ga refused, not the agent.
