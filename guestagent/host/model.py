@@ -6,6 +6,7 @@ Pure. ``source`` is where the guest runs when a command begins,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -115,29 +116,20 @@ class MigrationSettings:
     timeout_s: Seconds = 1800.0
 
     @property
-    def capabilities(self) -> tuple[str, ...]:
-        """Return the capabilities that both QEMUs need, in QEMU's names.
+    def capabilities(self) -> Mapping[str, bool]:
+        """Whether a capability is needed at both ends, by QEMU's name; any other is disabled.
 
         "events" reports every step; with "return-path" the destination confirms that it has
         loaded everything, before the source gives up the guest (Q:
         qapi/migration.json, MigrationCapability).
         """
-        return tuple(name for name, is_wanted in self._capabilities if is_wanted)
-
-    @property
-    def unwanted_capabilities(self) -> tuple[str, ...]:
-        """Return the capabilities of an earlier migration that this one disables."""
-        return tuple(name for name, is_wanted in self._capabilities if not is_wanted)
-
-    @property
-    def _capabilities(self) -> tuple[tuple[str, bool], ...]:
-        return (
-            ("events", True),
-            ("return-path", True),
-            ("postcopy-ram", self.postcopy),
-            ("auto-converge", self.auto_converge),
-            ("multifd", self.multifd_channels is not None),
-        )
+        return {
+            "events": True,
+            "return-path": True,
+            "postcopy-ram": self.postcopy,
+            "auto-converge": self.auto_converge,
+            "multifd": self.multifd_channels is not None,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,45 +205,39 @@ async def claim_all(
 ) -> tuple[vf_result.Claimed, ...]:
     """Claim a VF for each pair; on failure release those that this call claimed.
 
-    ``reserve`` does not program the VF.
+    A pair with a lease of an earlier claim keeps it. ``reserve`` does not program the VF.
     """
-    before = {lease.vf: lease for lease in await pool.leases(vm.name)}
+    before = await pool.leases(vm.name)
     users = {vf.address: vf.user for pf in (await pool.inventory()).pfs for vf in pf.vfs}
     done: list[vf_result.Claimed] = []
     taken: list[Lease] = []
     try:
         for pair in pairs:
-            lease = await _claim_one(pool, vm, pair, end, before)
-            if lease.vf not in before:
+            provision, owner = pair.sriov_on(end), LeaseOwner.by_hand(vm.name, pair.mac)
+            if provision is None:
+                raise ConfigurationError(f"{vm.name}: pair {pair.mac} has no [pair.sriov]")
+            mine = (
+                lease
+                for lease in before
+                if lease.owner == owner or lease.is_for(vm.name, pair.mac)
+            )
+            lease = next(mine, None)
+            if lease is None:
+                lease = await pool.claim(provision.want, owner)
                 taken.append(lease)
             made: Macvtap | None = None
             if macvtap is not None:
                 made = await pool.create_macvtap(lease, macvtap, pair.mac)
-            provision, user = pair.sriov_on(end), users.get(lease.vf)
-            if provision is not None and not reserve:
-                settings = provision.settings
-                is_so = user is not None and lease.settings == settings
-                lease = lease if is_so else await pool.program(lease, settings)
+            user, settings = users.get(lease.vf), provision.settings
+            is_in_use_as_described = user is not None and lease.settings == settings
+            if not reserve and not is_in_use_as_described:
+                lease = await pool.program(lease, settings)
             done.append(vf_result.Claimed(mac=pair.mac, lease=lease, macvtap=made, user=user))
     except GuestAgentError:
         for lease in taken:
             await pool.release(lease)
         raise
     return tuple(done)
-
-
-async def _claim_one(
-    pool: VfPool, vm: Vm, pair: PairConfig, end: End, before: dict[str, Lease]
-) -> Lease:
-    """Claim a pair's VF, or return the lease of an earlier claim for it."""
-    provision = pair.sriov_on(end)
-    if provision is None:
-        raise ConfigurationError(f"{vm.name}: pair {pair.mac} has no [pair.sriov]")
-    owner = LeaseOwner.by_hand(vm.name, pair.mac)
-    for lease in before.values():
-        if lease.owner == owner or lease.is_for(vm.name, pair.mac):
-            return lease
-    return await pool.claim(provision.want, owner)
 
 
 async def _release(

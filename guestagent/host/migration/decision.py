@@ -24,7 +24,11 @@ def decide(state: State, seen: BothViews) -> State:
         unanswered_polls=state.unanswered_polls + 1 if unproved else 0,
     )
     if state.rollback_is_success and seen.home.gone and (seen.away is None or seen.away.gone):
-        return fail(replace(polled, guest_at=None, attached=()), _no_guest_left(seen))
+        no_guest_left = Finding(
+            message=f"no guest is left: {_describe(seen)}",
+            hint="start the VM anew; this operation is over",
+        )
+        return fail(replace(polled, guest_at=None, attached=()), no_guest_left)
     out_of_polls = polled.polls > state.limits.polls
     out_of_polls |= polled.unanswered_polls > state.limits.unanswered_polls
     if state.orchestrated:
@@ -116,13 +120,6 @@ def _plug_missing(state: State, phase: Phase, vfs: tuple[str, ...], view: QemuSt
             unplug_pending=tuple(vf for vf in state.unplug_pending if vf in attached),
             tries=state.tries if missing[:1] == state.todo[:1] else 0,
         )
-    )
-
-
-def _no_guest_left(seen: BothViews) -> Finding:
-    return Finding(
-        message=f"no guest is left: {_describe(seen)}",
-        hint="start the VM anew; this operation is over",
     )
 
 

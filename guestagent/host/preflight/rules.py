@@ -41,14 +41,9 @@ def _findings(vm: Vm, state: State, facts: PreflightFacts) -> Iterator[Finding]:
             "add the table, with the qmp socket and the uri of the QEMU there; see --help",
         )
     away = None if facts.destination is None else facts.destination.view
-    for seen in (
-        BothViews(home=facts.source.view, away=None),
-        BothViews(home=facts.source.view, away=away),
-    ):
-        problem = not_ready(state, seen)
-        if problem is not None:
-            yield error("guest", problem.message, problem.hint)
-            break
+    problem = not_ready(state, BothViews(home=facts.source.view, away=away))
+    if problem is not None:
+        yield error("guest", problem.message, problem.hint)
     else:
         yield ok("guest", str(facts.source.view))
     for end in _ends(facts):
@@ -71,9 +66,9 @@ def _ends(facts: PreflightFacts) -> Iterator[EndFacts]:
 def _capable(vm: Vm, facts: EndFacts) -> Iterator[Finding]:
     if facts.means is None:
         return
-    wanted, version = set(vm.migration.capabilities), facts.means.version
-    lacking = sorted(wanted - facts.means.capabilities)
-    if wanted >= _NOT_TOGETHER and version < _TOGETHER_SINCE:
+    wanted = [name for name, state in vm.migration.capabilities.items() if state]
+    lacking, version = sorted(set(wanted) - facts.means.capabilities), facts.means.version
+    if _NOT_TOGETHER.issubset(wanted) and version < _TOGETHER_SINCE:
         yield error(
             "capabilities",
             f"{facts.view.end}: QEMU {'.'.join(map(str, version))} does not support post-copy"
@@ -87,13 +82,12 @@ def _capable(vm: Vm, facts: EndFacts) -> Iterator[Finding]:
             "leave the option out of [migration], or use a newer QEMU",
         )
     else:
-        can = ", ".join(vm.migration.capabilities)
-        yield ok("capabilities", f"{facts.view.end}: {can}")
+        yield ok("capabilities", f"{facts.view.end}: {', '.join(wanted)}")
 
 
 def _lockable(vm: Vm, facts: EndFacts) -> Iterator[Finding]:
     end, means = facts.view.end, facts.means
-    if means is None or not any(_pins_memory(vf) for vf in vm.vfs_on(end)):
+    if means is None or not any(vf.driver.startswith("vfio") for vf in vm.vfs_on(end)):
         return
     need = means.memory_bytes + VFIO_MARGIN_BYTES
     if means.lockable_bytes is None:
@@ -120,10 +114,6 @@ def _unmovable_devices(vm: Vm, source: EndFacts) -> Iterator[Finding]:
                 " QEMU refuses to migrate a guest with such a device",
                 "describe it as vf of a [[pair]], or unplug it",
             )
-
-
-def _pins_memory(vf: Device) -> bool:
-    return vf.driver.startswith("vfio")
 
 
 # --- pairs ----------------------------------------------------------------------------------

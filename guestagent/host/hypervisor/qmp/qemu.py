@@ -243,8 +243,9 @@ class Qemu:
     ) -> None:
         listed = await self._run("query-migrate-capabilities")
         on = {item.string("capability") for item in listed.items() if item.boolean("state")}
-        left_on = on.intersection(settings.unwanted_capabilities)
-        states = dict.fromkeys(settings.capabilities, True) | dict.fromkeys(left_on, False)
+        wanted = settings.capabilities
+        # One that an earlier migration left on is disabled; QEMU need not know the others.
+        states = {name: state for name, state in wanted.items() if state or name in on}
         self._capabilities_found = {name: name in on for name in states}
         await self._set_capabilities(states)
         if settings.multifd_channels is not None:
