@@ -48,6 +48,9 @@ class Range:
         return " and ".join(bound for bound in (least, most) if bound) or "any size"
 
 
+FINITE = Range(-1.7976931348623157e308, 1.7976931348623157e308)
+
+
 def check(value: object, limits: Bounds = Bounds()) -> None:
     """Hold a parsed document to its limits. Raises JsonError, in bounded time."""
     _Check(limits).value(value, "", 1)
@@ -169,13 +172,9 @@ class Obj:
     def number(self, key: str | None = None) -> float:
         """Return a finite number."""
         value: int | float = self._get(key, int | float, "a number")
-        if value not in _FINITE:
+        if value not in FINITE:
             raise self.wrong(f"{self._at(key)} must be a finite number")
         return float(value)
-
-    def optional_number(self, key: str) -> float | None:
-        """Return a finite number, or None when it is null or missing."""
-        return self.number(key) if self.has(key) else None
 
     def object(self, key: str) -> Self:
         """Return an object."""
@@ -216,9 +215,6 @@ class Obj:
 
     def _at(self, key: str | None) -> str:
         return ".".join(part for part in (self.path, key) if part) or "the value"
-
-
-_FINITE = Range(-1.7976931348623157e308, 1.7976931348623157e308)
 
 
 def kind_of(value: object) -> str:

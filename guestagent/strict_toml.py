@@ -5,7 +5,6 @@ Types and bounds come from the dataclass that a table fills, where keys and fiel
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from enum import StrEnum
@@ -15,7 +14,7 @@ from typing import Any, TypeVar, get_args
 from guestagent.codec import hints, parts
 from guestagent.errors import ConfigurationError, shown
 from guestagent.files import read_file
-from guestagent.json_fields import LEAST_INTEGER, MOST_INTEGER, JsonError, Range
+from guestagent.json_fields import FINITE, LEAST_INTEGER, MOST_INTEGER, JsonError, Range
 
 _T = TypeVar("_T")
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -64,15 +63,17 @@ class Table:
         self._known[key] = None
         return key in self._left
 
-    def take(self, key: str) -> object:
-        """Take a value of any type; it must be there."""
-        if not self.has(key):
+    def take(self, key: str, default: object = MISSING) -> object:
+        """Take a value of any type, or the default; without one it must be there."""
+        if not self.has(key) and default is MISSING:
             raise self.wrong(key, "is missing")
-        return self._left.pop(key)
+        return self._left.pop(key, default)
 
-    def taken(self, key: str, default: object, expected: str, fits: Callable[[Any], bool]) -> Any:
+    def taken(
+        self, key: str, expected: str, fits: Callable[[Any], bool], default: object = MISSING
+    ) -> Any:
         """Take a value that ``fits``, or the default; ``expected`` describes it in an error."""
-        value = self.take(key) if self.has(key) else default
+        value = self.take(key, default)
         if not fits(value):
             raise self.wrong(key, f"is {shown(value)}, must be {expected}")
         return value
@@ -92,25 +93,28 @@ class Table:
                 given[each.name] = getattr(default, each.name)
         return kind(**given)
 
+    def filled(self, kind: type[_T]) -> _T:
+        """Take all keys as the fields of a dataclass, and finish."""
+        values = self.fill(kind)
+        self.finish()
+        return values
+
     def _value(self, key: str, declared: Any) -> object:
         optional = get_args(declared) if type(None) in get_args(declared) else (declared,)
         kind, bounds = parts(optional[0])
         if kind is int:
-            return self.integer(key, 0, bounds)
+            return self.integer(key, bounds)
         if kind is float:
-            return self.number(key, 0.0, bounds)
+            return self.number(key, bounds)
         if kind is bool:
-            return self.boolean(key, default=False)
+            return self.boolean(key)
         if kind is Path:
             return self.socket(key)
         return self.choice(key, kind) if issubclass(kind, StrEnum) else self.text(key)
 
     def text(self, key: str) -> str:
         """Take a text that is not empty."""
-        value = self.take(key)
-        if not isinstance(value, str) or not value:
-            raise self.wrong(key, f"is {shown(value)}, must be a text that is not empty")
-        return value
+        return str(self.taken(key, "a text that is not empty", _is_text))
 
     def optional_text(self, key: str) -> str | None:
         """Take a text, if there is one."""
@@ -120,7 +124,7 @@ class Table:
         """Take a text or an array of them; none of them is empty."""
         value = self.take(key)
         items = value if isinstance(value, list) else [value]
-        if not items or not all(isinstance(item, str) and item for item in items):
+        if not items or not all(map(_is_text, items)):
             raise self.wrong(key, f"is {shown(value)}, must be a text or an array of texts")
         return tuple(items)
 
@@ -140,31 +144,27 @@ class Table:
             raise self.wrong(key, f"is {str(path)!r}, must be an absolute path")
         return path
 
-    def number(self, key: str, default: float, bounds: Range) -> float:
+    def number(self, key: str, bounds: Range) -> float:
         """Take a finite number within its bounds."""
-        value = self.take(key) if self.has(key) else default
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(key, f"is {shown(value)}, must be a number")
-        if value not in bounds or not abs(value) <= sys.float_info.max:
-            raise self.wrong(key, f"is {shown(value)}, must be a number of {bounds}")
+        value = self.taken(
+            key,
+            f"a number of {bounds}",
+            lambda v: (_is_whole(v) or isinstance(v, float)) and v in bounds and v in FINITE,
+        )
         return float(value)
 
-    def integer(self, key: str, default: int, bounds: Range) -> int:
+    def integer(self, key: str, bounds: Range) -> int:
         """Take a whole number of 64 bits within its bounds."""
-        value = self.take(key) if self.has(key) else default
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if not isinstance(value, int) or not is_whole or value not in bounds:
-            raise self.wrong(key, f"is {shown(value)}, must be a whole number of {bounds}")
+        value: int = self.taken(
+            key, f"a whole number of {bounds}", lambda v: _is_whole(v) and v in bounds
+        )
         if not LEAST_INTEGER <= value <= MOST_INTEGER:
             raise self.wrong(key, f"is {shown(value)}, a number of more than 64 bits")
         return value
 
-    def boolean(self, key: str, *, default: bool) -> bool:
-        """Take true or false."""
-        value = self.take(key) if self.has(key) else default
-        if not isinstance(value, bool):
-            raise self.wrong(key, f"is {shown(value)}, must be true or false")
-        return value
+    def boolean(self, key: str, *, default: object = MISSING) -> bool:
+        """Take true or false, or the default."""
+        return bool(self.taken(key, "true or false", lambda v: isinstance(v, bool), default))
 
     def table(self, key: str) -> Table:
         """Take a table, which must be there."""
@@ -214,3 +214,11 @@ class Table:
 
     def _at(self, key: str) -> str:
         return f"{self._name}.{key}".strip(".")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -30,8 +30,8 @@ class HealthOptions:
 
     gateway: bool = False
     """Whether the default gateways are probed through the active port."""
-    interval_s: float = 5.0
-    hold_down_s: float = 30.0
+    interval_s: Annotated[int, Range(1, 3600)] = 5
+    hold_down_s: Annotated[int, Range(1, 3600)] = 30
     """Time for which a VF without a path is avoided at first; it doubles up to an hour."""
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from guestagent.errors import ConfigurationError
 from guestagent.guest.core.policy import BondOptions, HealthOptions, PairPolicy, Policy
-from guestagent.json_fields import Range
 from guestagent.strict_toml import Table, read
 
 CONFIGURATION = Path("/etc/guestagent/guestagent.toml")
@@ -66,27 +65,27 @@ def load(path: Path = CONFIGURATION) -> Policy:
 
 def _policy(values: dict[str, Any], file: Path) -> Policy:
     table = Table(values, file, hint=_HINT, separator="-")
-    bond_values = table.taken("bond", {}, f'a table, "pairs", "always", or {_NICS}', _is_table)
+    bond_values = table.taken("bond", f'a table, "pairs", "always", or {_NICS}', _is_table, {})
     bond = table.nested("bond", bond_values)
     health, pairs = table.optional_table("health"), table.optional_table("pair")
-    nics = bond.taken("nics", "pairs", f'"pairs", "always", or {_NICS}', _is_nics)
+    nics = bond.taken("nics", f'"pairs", "always", or {_NICS}', _is_nics, "pairs")
     options = _options(bond, BondOptions())
     bond.finish()
-    excluded = table.taken("exclude", [], _NICS, _is_nic_list)
+    excluded = table.taken("exclude", _NICS, _is_nic_list, [])
     policy = Policy(
         bond_name=table.taken(
             "bond-name",
-            Policy().bond_name,
             'a short interface name with one %d, such as "bond%d"',
             _is_bond_pattern,
+            Policy().bond_name,
         ),
         only=None if isinstance(nics, str) else _names(nics),
         unseen=nics != "pairs",
         excluded=_names(excluded),
         pairs=tuple(_pair(pairs, mac, options) for mac in sorted(pairs.names())),
-        control_group=table.taken("control-group", "", "the name of a group", _is_text) or None,
+        control_group=table.taken("control-group", "the name of a group", _is_text, "") or None,
         options=options,
-        health=_health(health),
+        health=health.filled(HealthOptions),
     )
     table.finish()
     return policy
@@ -97,7 +96,7 @@ def _pair(pairs: Table, mac: str, options: BondOptions) -> PairPolicy:
     if not _MAC.fullmatch(mac) or not isinstance(raw, dict):
         raise pairs.wrong(f'"{mac}"', 'must be a table, such as [pair."52:54:00:12:34:56"]')
     table = pairs.nested(f'"{mac}"', raw)
-    name = table.taken("bond-name", None, "an interface name of at most 15 characters", _is_name)
+    name = table.taken("bond-name", "an interface name of at most 15 characters", _is_name, None)
     policy = PairPolicy(mac=mac, bond_name=name, options=_options(table, options))
     table.finish()
     return policy
@@ -105,21 +104,10 @@ def _pair(pairs: Table, mac: str, options: BondOptions) -> PairPolicy:
 
 def _options(table: Table, default: BondOptions) -> BondOptions:
     word = table.taken(
-        "fail-over-mac", None, '"active" or "none"', lambda value: value in (None, *_FAIL_OVER_MAC)
+        "fail-over-mac", '"active" or "none"', lambda value: value in (None, *_FAIL_OVER_MAC), None
     )
     number = default.fail_over_mac if word is None else _FAIL_OVER_MAC[word]
     return table.fill(BondOptions, default=default, fail_over_mac=number)
-
-
-def _health(table: Table) -> HealthOptions:
-    default, bounds = HealthOptions(), Range(1, 3600)
-    health = HealthOptions(
-        gateway=table.boolean("gateway", default=default.gateway),
-        interval_s=table.integer("interval-s", int(default.interval_s), bounds),
-        hold_down_s=table.integer("hold-down-s", int(default.hold_down_s), bounds),
-    )
-    table.finish()
-    return health
 
 
 def _names(items: list[str] | tuple[str, ...]) -> frozenset[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from guestagent import strict_toml
 from guestagent.errors import ConfigurationError
@@ -82,7 +81,6 @@ guest_s = 30                        # for the guest to use a VF that it was give
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_Settings = TypeVar("_Settings", MigrationSettings, Timeouts)
 
 
 def load(path: Path) -> Vm:
@@ -95,7 +93,7 @@ def load(path: Path) -> Vm:
 
 
 def _vm(table: Table, path: Path) -> Vm:
-    name = table.text("name") if table.has("name") else path.stem
+    name = table.optional_text("name") or path.stem
     if not _NAME.fullmatch(name):
         raise table.wrong(
             "name",
@@ -106,22 +104,16 @@ def _vm(table: Table, path: Path) -> Vm:
         raise table.wrong("name", f"must not be {LEASES!r}", hint="the leases on VFs are there")
     vm = Vm(
         name=name,
-        source=_source(table.table("source")),
+        source=table.table("source").filled(Endpoint),
         destination=_destination(table.table("destination")) if table.has("destination") else None,
         pairs=tuple(_pair(pair) for pair in table.tables("pair")),
-        migration=_filled(table.optional_table("migration"), MigrationSettings),
-        timeouts=_filled(table.optional_table("timeouts"), Timeouts),
+        migration=table.optional_table("migration").filled(MigrationSettings),
+        timeouts=table.optional_table("timeouts").filled(Timeouts),
         guest_must_agree=table.boolean("guest_must_agree", default=False),
     )
     table.finish()
     _check_unique(table, vm)
     return vm
-
-
-def _source(table: Table) -> Endpoint:
-    endpoint = table.fill(Endpoint)
-    table.finish()
-    return endpoint
 
 
 def _destination(table: Table) -> Destination:
@@ -156,9 +148,9 @@ def _pair(table: Table) -> PairConfig:
     standby = table.text("standby")
     raw = table.take("vf")
     vf = _device(table, "vf", raw, mac)
-    other: object = table.take("destination_vf") if table.has("destination_vf") else {}
-    raw_sriov = table.take("sriov") if table.has("sriov") else None
-    other_sriov = table.take("destination_sriov") if table.has("destination_sriov") else {}
+    other = table.take("destination_vf", {})
+    raw_sriov = table.take("sriov", None)
+    other_sriov = table.take("destination_sriov", {})
     table.finish()
     sriov = _provision(table, "sriov", raw_sriov, vf, mac)
     destination_vf, destination_sriov = None, None
@@ -226,12 +218,6 @@ def _device(pair: Table, key: str, raw: object, mac: str) -> Device:
             hint="standby and VF are a pair because they have one MAC",
         )
     return device
-
-
-def _filled(table: Table, kind: type[_Settings]) -> _Settings:
-    settings = table.fill(kind)
-    table.finish()
-    return settings
 
 
 def _check_unique(table: Table, vm: Vm) -> None:
