@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from guestagent.errors import EXIT_DONE, EXIT_FAILED
 from guestagent.findings import Finding, Severity
 from guestagent.host.model import Vm
+from guestagent.host.report.document import document
 from guestagent.host.terminal import coloured
 
-JSON_VERSION = 1
 _GRADES = {
     Severity.OK: ("fine", 32),
     Severity.WARNING: ("warning", 33),
@@ -25,13 +23,12 @@ def exit_code(findings: tuple[Finding, ...]) -> int:
 
 
 def as_json(vm: Vm, findings: tuple[Finding, ...]) -> str:
-    """Return the findings for programs; an interface, see ``report``."""
-    document = {
-        "version": JSON_VERSION,
-        "command": "check",
-        "vm": vm.name,
-        "exit_code": exit_code(findings),
-        "findings": [
+    """Return the findings for programs."""
+    return document(
+        command="check",
+        vm=vm.name,
+        exit_code=exit_code(findings),
+        findings=[
             {
                 "subject": finding.subject,
                 "grade": _GRADES[finding.severity][0],
@@ -40,8 +37,7 @@ def as_json(vm: Vm, findings: tuple[Finding, ...]) -> str:
             }
             for finding in findings
         ],
-    }
-    return json.dumps(document, indent=2)
+    )
 
 
 def as_text(vm: Vm, findings: tuple[Finding, ...]) -> str:

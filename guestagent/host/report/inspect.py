@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from guestagent.errors import PeerError, UnknownOutcomeError
 from guestagent.host.hypervisor.base import Hypervisor
 from guestagent.host.hypervisor.guest.qga import QemuGuestAgent
 from guestagent.host.model import End, GuestInterface, PciDevice, PciPort, QemuState, Topology, Vm
+from guestagent.host.report.document import document, select
 
 log = logging.getLogger(__name__)
-
-JSON_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,24 +44,19 @@ async def inspect(vm: Vm, hypervisor: Hypervisor, guest: QemuGuestAgent | None) 
 
 
 def _role(vm: Vm, end: End, device: PciDevice) -> str | None:
-    for pair in vm.pairs:
-        vf = pair.vf_on(end)
-        if device.id is not None and device.id == pair.standby:
-            return "standby"
-        if device.id is not None and vf is not None and device.id == vf.id:
-            return "vf"
-    return None
+    if device.id is not None and device.id in {pair.standby for pair in vm.pairs}:
+        return "standby"
+    return "vf" if device.id in _vf_macs(vm, end) else None
 
 
 def _mac(vm: Vm, end: End, device: PciDevice) -> str | None:
     """Return the MAC; a passed-through VF shows none in QEMU, so its pair's is taken."""
-    if device.mac is not None or device.id is None:
-        return device.mac
-    for pair in vm.pairs:
-        vf = pair.vf_on(end)
-        if vf is not None and vf.id == device.id:
-            return pair.mac
-    return None
+    return _vf_macs(vm, end).get(device.id) if device.mac is None else device.mac
+
+
+def _vf_macs(vm: Vm, end: End) -> dict[str | None, str]:
+    """Return the MAC of each pair by the id of its VF."""
+    return {vf.id: pair.mac for pair in vm.pairs if (vf := pair.vf_on(end)) is not None}
 
 
 def _names(inspection: Inspection, mac: str | None) -> list[str]:
@@ -71,48 +64,37 @@ def _names(inspection: Inspection, mac: str | None) -> list[str]:
 
 
 def as_json(inspection: Inspection) -> str:
-    """Return the inspection for programs; an interface, see ``report``."""
+    """Return the inspection for programs."""
     vm, end = inspection.vm, inspection.view.end
-    document = {
-        "version": JSON_VERSION,
-        "command": "inspect",
-        "vm": vm.name,
-        "side": end,
-        "status": inspection.view.run_state,
-        "nics": [
+    return document(
+        command="inspect",
+        vm=vm.name,
+        side=end,
+        status=inspection.view.run_state,
+        nics=[
             {
-                "id": nic.id,
-                "driver": nic.driver,
+                **select(nic, "id", "driver"),
                 "mac": (mac := _mac(vm, end, nic)),
-                "address": nic.address,
-                "port": nic.port,
+                **select(nic, "address", "port"),
                 "role": _role(vm, end, nic),
                 "guest_interfaces": _names(inspection, mac),
             }
             for nic in inspection.topology.devices
             if nic.is_nic
         ],
-        "ports": [
+        ports=[
             {
-                "id": port.id,
-                "address": port.address,
+                **select(port, "id", "address"),
                 "free_address": None if port.device else port.slot_address,
-                "device": port.device,
-                "hotplug": port.hotplug,
+                **select(port, "device", "hotplug"),
             }
             for port in inspection.topology.ports
         ],
-        "devices": [
-            {
-                "id": device.id,
-                "driver": device.driver,
-                "address": device.address,
-                "description": device.description,
-            }
+        devices=[
+            select(device, "id", "driver", "address", "description")
             for device in inspection.topology.devices
         ],
-    }
-    return json.dumps(document, indent=2)
+    )
 
 
 def as_text(inspection: Inspection) -> str:

@@ -1,20 +1,19 @@
 """Output of an operation: one JSON object for programs, a few lines for people.
 
-The JSON is an interface: members are added, never renamed or removed within
-version 1. Times are seconds of this host's CLOCK_MONOTONIC.
+Times are seconds of this host's CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
 
-from json import dumps
+from dataclasses import asdict
 
 from guestagent.errors import EXIT_DONE, EXIT_FAILED, EXIT_TRY_AGAIN, GuestAgentError
 from guestagent.host.migration.state import Goal, Phase, State
 from guestagent.host.model import End, Vm
+from guestagent.host.report.document import document, select
 from guestagent.host.run.driver import OperationResult
 from guestagent.host.terminal import coloured, size
 
-JSON_VERSION = 1
 _GREEN, _RED = 32, 31
 _BAD = {Phase.UNKNOWN: "unknown", Phase.PREPARED: "try again later"}
 
@@ -38,56 +37,39 @@ def accelerated(vm: Vm, state: State) -> bool:
 def as_json(vm: Vm, outcome: OperationResult, command: str) -> str:
     """Return the report for programs."""
     state = outcome.state
-    figures = outcome.figures
-    document = {
-        "version": JSON_VERSION,
-        "command": command,
-        "goal": state.goal,
-        "vm": vm.name,
-        "result": state.phase,
-        "exit_code": exit_code(outcome),
-        "running_on": state.guest_at,
-        "accelerated": accelerated(vm, state),
-        "guest": {"switched": state.switched, "confirmed": state.confirmed},
-        "message": state.problem.message if state.problem else None,
-        "hint": state.problem.hint if state.problem else None,
-        "warnings": list(state.warnings),
-        "phases": [
-            {"name": span.phase, "vf": span.vf, "start_s": span.start_s, "end_s": span.end_s}
+    return document(
+        command=command,
+        goal=state.goal,
+        vm=vm.name,
+        result=state.phase,
+        exit_code=exit_code(outcome),
+        running_on=state.guest_at,
+        accelerated=accelerated(vm, state),
+        guest=select(state, "switched", "confirmed"),
+        message=state.problem.message if state.problem else None,
+        hint=state.problem.hint if state.problem else None,
+        warnings=state.warnings,
+        phases=[
+            {"name": span.phase, **select(span, "vf", "start_s", "end_s")}
             for span in outcome.spans
         ],
-        "moments": [
-            {
-                "name": moment.name,
-                "side": moment.end,
-                "vf": moment.vf,
-                "at_s": moment.at_s,
-                "received_s": moment.received_s,
-            }
-            for moment in outcome.moments
+        moments=[
+            {"name": each.name, "side": each.end, **select(each, "vf", "at_s", "received_s")}
+            for each in outcome.moments
         ],
-        "migration": figures
-        and {
-            "total_ms": figures.total_ms,
-            "downtime_ms": figures.downtime_ms,
-            "setup_ms": figures.setup_ms,
-            "transferred_bytes": figures.transferred_bytes,
-        },
-    }
-    return dumps(document, indent=2)
+        migration=None if outcome.figures is None else asdict(outcome.figures),
+    )
 
 
 def error_as_json(command: str, error: GuestAgentError) -> str:
     """Return the report for programs on a command that ended with an error."""
-    document = {
-        "version": JSON_VERSION,
-        "command": command,
-        "result": "error",
-        "exit_code": error.exit_code,
-        "message": str(error),
-        "hint": error.hint,
-    }
-    return dumps(document, indent=2)
+    return document(
+        command=command,
+        result="error",
+        exit_code=error.exit_code,
+        message=str(error),
+        hint=error.hint,
+    )
 
 
 def as_text(vm: Vm, outcome: OperationResult, command: str) -> str:
@@ -119,14 +101,7 @@ def as_text(vm: Vm, outcome: OperationResult, command: str) -> str:
 def brief(vm: Vm, result: str, *, json: bool) -> str:
     """Return the report of a ``recover`` that found nothing to do, or of ``recover --forget``."""
     if json:
-        document = {
-            "version": JSON_VERSION,
-            "command": "recover",
-            "vm": vm.name,
-            "result": result,
-            "exit_code": EXIT_DONE,
-        }
-        return dumps(document, indent=2)
+        return document(command="recover", vm=vm.name, result=result, exit_code=EXIT_DONE)
     if result == "nothing":
         return (
             f"{vm.name}: nothing to recover: every operation that was started on this host has"

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from json import dumps
 from xml.sax.saxutils import escape
 
 from guestagent.host.migration import events
 from guestagent.host.migration.state import Phase, State
 from guestagent.host.model import MigrationFigures
+from guestagent.host.report.document import document, select
 from guestagent.host.store.journal import Began, EffectEnded, Entered, Observed, Operation
 from guestagent.host.terminal import size
 
-JSON_VERSION = 1
 _BAR = 40
 _ROW, _LEFT, _WIDTH, _MARGIN = 24, 220, 760, 16
 _COLOURS = {
@@ -148,37 +147,33 @@ def _of(end: str, name: str, vf: str | None) -> str:
 
 
 def as_json(vm: str, line: Timeline, kept: tuple[int, ...]) -> str:
-    """Return the timeline for programs; an interface, see ``report``."""
+    """Return the timeline for programs."""
     state, figures = line.state, line.figures
-    document = {
-        "version": JSON_VERSION,
-        "command": "report",
-        "vm": vm,
-        "operation": line.number,
-        "operations": list(kept),
-        "of": line.command,
-        "began": line.began.isoformat(),
-        "length_s": line.length_s,
-        "result": None if state is None else state.phase,
-        "running_on": None if state is None else state.guest_at,
-        "attached": [] if state is None else list(state.attached),
-        "message": state.problem.message if state and state.problem else None,
-        "warnings": [] if state is None else list(state.warnings),
-        "phases": [
+    return document(
+        command="report",
+        vm=vm,
+        operation=line.number,
+        operations=kept,
+        of=line.command,
+        began=line.began.isoformat(),
+        length_s=line.length_s,
+        result=None if state is None else state.phase,
+        running_on=None if state is None else state.guest_at,
+        attached=[] if state is None else state.attached,
+        message=state.problem.message if state and state.problem else None,
+        warnings=[] if state is None else state.warnings,
+        phases=[
             {
                 "name": each.phase,
-                "vf": each.vf,
-                "begin_s": each.begin_s,
-                "end_s": each.end_s,
+                **select(each, "vf", "begin_s", "end_s"),
                 "came_to": each.result,
             }
             for each in line.stretches
         ],
-        "moments": [{"at_s": mark.at_s, "what": mark.text} for mark in line.marks],
-        "downtime_ms": None if figures is None else figures.downtime_ms,
-        "transferred_bytes": None if figures is None else figures.transferred_bytes,
-    }
-    return dumps(document, indent=2)
+        moments=[{"at_s": mark.at_s, "what": mark.text} for mark in line.marks],
+        downtime_ms=None if figures is None else figures.downtime_ms,
+        transferred_bytes=None if figures is None else figures.transferred_bytes,
+    )
 
 
 def as_text(vm: str, line: Timeline) -> str:

@@ -1,19 +1,14 @@
-"""VFs and leases for people and for programs.
-
-The JSON is an interface: members are added, never renamed or removed within version 1.
-"""
+"""VFs and leases for people and for programs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from guestagent.host.report.document import document, select
 from guestagent.host.sriov.core.choose import unfit_vf
-from guestagent.host.sriov.core.model import Inventory, Lease, Macvtap, Pf, Process, Vf, VfState
-
-JSON_VERSION = 1
+from guestagent.host.sriov.core.model import Inventory, Lease, Macvtap, Pf, Process, Vf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +41,7 @@ def listed(inventory: Inventory) -> str:
 
 def listed_as_json(inventory: Inventory) -> str:
     """Return the PFs and VFs for programs."""
-    document = {"version": JSON_VERSION, "pfs": [_pf(pf) for pf in inventory.pfs]}
-    return json.dumps(document, indent=2)
+    return document(pfs=[_pf(pf) for pf in inventory.pfs])
 
 
 def claimed(vfs: Sequence[Claimed]) -> str:
@@ -66,17 +60,18 @@ def claimed(vfs: Sequence[Claimed]) -> str:
 
 def claimed_as_json(vfs: Sequence[Claimed]) -> str:
     """Return the claimed VFs for programs."""
-    found = [
-        {
-            "mac": vf.mac,
-            "lease": _lease(vf.lease),
-            "macvtap": None if vf.macvtap is None else asdict(vf.macvtap),
-            "process": None if vf.user is None else asdict(vf.user),
-            "warnings": list(vf.lease.warnings),
-        }
-        for vf in vfs
-    ]
-    return json.dumps({"version": JSON_VERSION, "vfs": found}, indent=2)
+    return document(
+        vfs=[
+            {
+                "mac": vf.mac,
+                "lease": _lease(vf.lease),
+                "macvtap": None if vf.macvtap is None else asdict(vf.macvtap),
+                "process": None if vf.user is None else asdict(vf.user),
+                "warnings": vf.lease.warnings,
+            }
+            for vf in vfs
+        ]
+    )
 
 
 def released(vfs: Sequence[Released]) -> str:
@@ -92,8 +87,7 @@ def released(vfs: Sequence[Released]) -> str:
 
 def released_as_json(vfs: Sequence[Released]) -> str:
     """Return the released VFs for programs."""
-    found = [{"lease": _lease(vf.lease), "warnings": list(vf.warnings)} for vf in vfs]
-    return json.dumps({"version": JSON_VERSION, "vfs": found}, indent=2)
+    return document(vfs=[{"lease": _lease(vf.lease), "warnings": vf.warnings} for vf in vfs])
 
 
 def _pf_lines(pf: Pf) -> list[str]:
@@ -103,7 +97,7 @@ def _pf_lines(pf: Pf) -> list[str]:
     head = f"{pf.name}{named}  {pf.address}  {pf.driver or 'no driver'}, {state}, MTU {pf.mtu}"
     lines = [f"{head}, {len(pf.vfs)} of {pf.total_vfs} VFs"]
     for vf in pf.vfs:
-        shown = "PF says nothing" if vf.state is None else _shown(vf.state)
+        shown = "PF says nothing" if vf.state is None else f"{vf.state.mac} VLAN {vf.state.vlan}"
         lines.append(
             f"  {vf.index:<3} {vf.address}  {vf.driver or '-':<9} {shown}"
             f"  {unfit_vf(vf) or 'free'}"
@@ -111,20 +105,9 @@ def _pf_lines(pf: Pf) -> list[str]:
     return lines
 
 
-def _shown(state: VfState) -> str:
-    return f"{state.mac} VLAN {state.vlan}"
-
-
 def _pf(pf: Pf) -> dict[str, Any]:
     return {
-        "address": pf.address,
-        "name": pf.name,
-        "names": list(pf.names),
-        "driver": pf.driver,
-        "up": pf.up,
-        "carrier": pf.carrier,
-        "mtu": pf.mtu,
-        "total_vfs": pf.total_vfs,
+        **select(pf, "address", "name", "names", "driver", "up", "carrier", "mtu", "total_vfs"),
         "vlans": None if pf.vlans is None else sorted(pf.vlans),
         "vfs": [_vf(vf) for vf in pf.vfs],
     }
@@ -132,17 +115,13 @@ def _pf(pf: Pf) -> dict[str, Any]:
 
 def _vf(vf: Vf) -> dict[str, Any]:
     return {
-        "address": vf.address,
-        "index": vf.index,
-        "driver": vf.driver,
-        "iommu_group": vf.iommu_group,
+        **select(vf, "address", "index", "driver", "iommu_group"),
         "state": None if vf.state is None else asdict(vf.state),
         "free": unfit_vf(vf) is None,
         "holder": vf.holder,
         "lease": None if vf.lease is None else _lease(vf.lease),
         "process": None if vf.user is None else asdict(vf.user),
-        "host_use": vf.host_use,
-        "group_mates": list(vf.group_mates),
+        **select(vf, "host_use", "group_mates"),
     }
 
 
