@@ -55,17 +55,15 @@ def typed(kind: type[_T], value: object) -> _T:
 
 
 def value_of(kind: object, value: object) -> Any:
-    """Return a value of any type that a dataclass may hold, None included. Raises JsonError."""
+    """Return a value that was made ``plain``, of any type that a dataclass may hold.
+
+    ``kind`` may be a union, and None. Raises JsonError.
+    """
     if kind is None:
         if value is not None:
             raise JsonError("the value must be null")
         return None
     return _Reader(named=True).read(kind, value, "")
-
-
-def one_of(kinds: object, value: object) -> Any:
-    """Return the dataclass of a union of classes that was made ``plain``. Raises JsonError."""
-    return _Reader(named=True).read(kinds, value, "")
 
 
 def members(kind: type[_T], obj: Obj) -> _T:

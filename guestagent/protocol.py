@@ -45,7 +45,7 @@ class WireError(GuestAgentError):
 
 def parse_request(line: bytes) -> Request:
     """Return the request of a line. Raises WireError."""
-    value = _parse(line)
+    value = parse_object(line)
     raw_id = value.value.get("id")
     ident = raw_id if isinstance(raw_id, (int, str)) and not isinstance(raw_id, bool) else None
     try:
@@ -92,12 +92,8 @@ def encode_error(ident: int | str | None, error: GuestAgentError) -> bytes:
     return _line({"v": VERSION, "id": ident, "ok": False, "error": body})
 
 
-def parse_reply(line: bytes) -> Obj:
-    """Return the whole reply object of a line, bounded in depth. Raises WireError."""
-    return _parse(line)
-
-
-def _parse(line: bytes) -> Obj:
+def parse_object(line: bytes) -> Obj:
+    """Return the whole object of a line, bounded in length and depth. Raises WireError."""
     if len(line) > MAX_LINE_BYTES:
         raise WireError(f"a line may have {MAX_LINE_BYTES} bytes, this has {len(line)}")
     try:

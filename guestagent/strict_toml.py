@@ -172,7 +172,7 @@ class Table:
 
     def optional_table(self, key: str) -> Table:
         """Take a table; an empty one where there is none."""
-        return self.table(key) if self.has(key) else self.nested(key, {})
+        return self.nested(key, self.take(key, {}))
 
     def tables(self, key: str) -> list[Table]:
         """Take an array of tables, at least one."""

@@ -125,7 +125,7 @@ def known_requests(directory: Path) -> list[str]:
 def error_codes() -> set[str]:
     """Return the codes by which an answer tells what kind of error it is."""
     kinds = (errors.GuestAgentError("x"), errors.BusyError("x"), protocol.WireError("x"))
-    replies = [protocol.parse_reply(protocol.encode_error(None, error)) for error in kinds]
+    replies = [protocol.parse_object(protocol.encode_error(None, error)) for error in kinds]
     return {reply.object("error").string("code") for reply in replies}
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from guestagent.codec import one_of, plain, typed, wire
+from guestagent.codec import plain, typed, value_of, wire
 from guestagent.json_fields import JsonError
 
 
@@ -26,7 +26,7 @@ def test_a_renamed_class_and_member_keep_their_names_in_files() -> None:
     document = {"is": "Former", "count": 3}
     assert plain(Renamed(number=3)) == document
     assert typed(Renamed, document) == Renamed(number=3)
-    assert one_of(Renamed | Plain, document) == Renamed(number=3)
+    assert value_of(Renamed | Plain, document) == Renamed(number=3)
 
 
 def test_the_new_names_are_unknown_in_files() -> None:

@@ -17,7 +17,7 @@ from guestagent.protocol import (
     encode_error,
     encode_request,
     encode_result,
-    parse_reply,
+    parse_object,
     parse_request,
 )
 
@@ -72,7 +72,7 @@ def test_the_id_of_a_bad_request_is_kept_where_it_is_readable() -> None:
 
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_parser(line: bytes) -> None:
-    for parse in (parse_request, parse_reply):
+    for parse in (parse_request, parse_object):
         with contextlib.suppress(WireError):
             parse(line)
 
@@ -80,6 +80,6 @@ def test_no_bytes_break_the_parser(line: bytes) -> None:
 def test_an_answer_that_no_reader_would_take_is_an_error_in_its_place() -> None:
     line = encode_result(7, {"pairs": ["x" * MAX_LINE_BYTES]})
     assert len(line) <= MAX_LINE_BYTES
-    reply = parse_reply(line)
+    reply = parse_object(line)
     assert (reply.integer("id"), reply.boolean("ok")) == (7, False)
     assert "65536" in reply.object("error").string("message")

@@ -207,7 +207,7 @@ def test_the_control_protocol_is_read_and_written_as_it_was() -> None:
         protocol.encode_error("a", BusyError("busy")),
         protocol.encode_error(None, WireError("not JSON")),
     ]
-    assert [protocol.parse_reply(line).boolean("ok") for line in lines[3:]] == [True] * 2 + [
+    assert [protocol.parse_object(line).boolean("ok") for line in lines[3:]] == [True] * 2 + [
         False
     ] * 3
 

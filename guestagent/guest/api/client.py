@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guestagent.errors import BusyError, GuestAgentError, PeerError
 from guestagent.json_fields import JsonError, Obj
-from guestagent.protocol import MAX_LINE_BYTES, SOCKET, encode_request, parse_reply
+from guestagent.protocol import MAX_LINE_BYTES, SOCKET, encode_request, parse_object
 
 TIMEOUT_S = 330.0
 """Longer than the agent waits in any request."""
@@ -49,7 +49,7 @@ def exchange(request: bytes, *, path: Path = SOCKET) -> bytes:
 
 def _result(line: bytes, path: Path) -> Obj:
     try:
-        reply = parse_reply(line)
+        reply = parse_object(line)
         if reply.boolean("ok"):
             return reply.object("result")
         error = reply.object("error")

@@ -26,16 +26,13 @@ class WriterLock:
 
     def take(self) -> None:
         """Take the lock. Raises BusyError when another process has it, and OSError."""
-        descriptor = self._open()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(descriptor)
             raise BusyError(
                 "another guestagent process is changing the network",
                 hint="try again when it has ended",
             ) from error
-        self._descriptor = descriptor
 
     def wait(self) -> None:
         """Take the lock, waiting without a limit. Raises OSError."""
@@ -43,9 +40,7 @@ class WriterLock:
             self.take()
         except BusyError as error:
             _log.info("%s, waiting for it to end", error)
-            descriptor = self._open()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            self._descriptor = descriptor
+            self._lock(fcntl.LOCK_EX)
 
     def release(self) -> None:
         """Release the lock."""
@@ -53,6 +48,12 @@ class WriterLock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _open(self) -> int:
+    def _lock(self, operation: int) -> None:
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, operation)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor

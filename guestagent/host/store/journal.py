@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from guestagent.codec import one_of, plain
+from guestagent.codec import plain, value_of
 from guestagent.errors import ConflictError, SystemLacksError
 from guestagent.files import read_file, sync_directory
 from guestagent.host.migration.events import Event
@@ -311,7 +311,7 @@ def _record(line: bytes) -> Record:
     value = Obj.parse(line)
     if value.integer("v") != VERSION:
         raise JsonError(f"version {value.integer('v')}, this program knows {VERSION}")
-    what: Any = one_of(Entry, value.value.get("what"))
+    what: Any = value_of(Entry, value.value.get("what"))
     return Record(unix_s=value.number("unix_s"), mono_s=value.number("mono_s"), what=what)
 
 

@@ -233,7 +233,7 @@ async def _answer_to(ident: str, reader: asyncio.StreamReader, origin: str) -> O
                 f"{origin}: an answer of over {protocol.MAX_LINE_BYTES} bytes"
             ) from error
         with contextlib.suppress(protocol.WireError):
-            answer = protocol.parse_reply(line)
+            answer = protocol.parse_object(line)
             if answer.value.get("id") == ident:
                 return answer
     raise PeerError(f"{origin}: {MAX_STRAY_LINES} lines and no answer among them")
@@ -258,7 +258,7 @@ class QgaExecTransport:
             raise PeerError(str(blocked)) from blocked
         try:
             output = base64.b64decode(status.output)
-            answer = protocol.parse_reply(output[: protocol.MAX_LINE_BYTES])
+            answer = protocol.parse_object(output[: protocol.MAX_LINE_BYTES])
         except (ValueError, protocol.WireError) as error:
             raise PeerError(
                 f"{origin} ended with {status.exit_code} and no answer",

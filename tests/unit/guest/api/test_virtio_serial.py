@@ -12,7 +12,7 @@ import pytest
 
 from guestagent.guest.api import serial_port, virtio_serial
 from guestagent.guest.api.virtio_serial import HostChannel
-from guestagent.protocol import Request, encode_request, parse_reply
+from guestagent.protocol import Request, encode_request, parse_object
 
 
 async def nobody(request: Request) -> Mapping[str, object]:
@@ -91,7 +91,7 @@ class Port:
 
     async def answered(self) -> object:
         """Return the id of the next answer."""
-        return parse_reply(await self._answers.get()).value["id"]
+        return parse_object(await self._answers.get()).value["id"]
 
 
 def test_a_pending_request_of_a_host_that_left_does_not_delay_the_next(

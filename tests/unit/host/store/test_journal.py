@@ -85,7 +85,7 @@ def test_a_state_comes_back_as_it_was(state: State) -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_an_event_comes_back_as_it_was(event: Event) -> None:
-    assert codec.one_of(Event, codec.plain(event)) == event
+    assert codec.value_of(Event, codec.plain(event)) == event
 
 
 @pytest.mark.parametrize(
