@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from guestagent.netlink import uapi
 
@@ -61,6 +62,14 @@ def messages(datagram: bytes) -> Iterator[RawMessage]:
         body = datagram[at + HEADER.size : at + size]
         yield RawMessage(kind=kind, flags=flags, sequence=sequence, body=body)
         at += aligned(size)
+
+
+def link_message(
+    ifindex: int, attributes: Attributes = MappingProxyType({}), *, up: bool | None = None
+) -> bytes:
+    """Encode a request about a link; ``up`` None keeps it up or down."""
+    flags, change = (0, 0) if up is None else (uapi.IFF_UP if up else 0, uapi.IFF_UP)
+    return IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, flags, change) + pack(attributes)
 
 
 def pack(attributes: Attributes) -> bytes:

@@ -6,6 +6,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Collection, Iterator
+from typing import Self
 
 from guestagent.errors import GuestAgentError
 from guestagent.netlink.codec import HEADER, NetlinkMessage, RawMessage, messages
@@ -40,6 +41,12 @@ class RtnetlinkSocket:
         self._socket.settimeout(_TIMEOUT_S)
         self._socket.bind((0, 0))
         self._sequence = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the socket."""

@@ -13,8 +13,8 @@ from guestagent.netlink.codec import (
     IFINFOMSG,
     Attributes,
     NetlinkMessage,
+    link_message,
     number,
-    pack,
     string,
     text,
     texts,
@@ -25,7 +25,6 @@ from guestagent.netlink.rtnetlink import RtnetlinkSocket
 
 _OPERATIONAL = {uapi.IF_OPER_UNKNOWN, uapi.IF_OPER_UP}
 _WITHOUT_STATISTICS = {uapi.IFLA_EXT_MASK: u32(uapi.RTEXT_FILTER_SKIP_STATS)}
-_ANY_LINK = IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
 _MODES = (
     "balance-rr",
     "active-backup",
@@ -44,7 +43,7 @@ def links(rtnetlink: RtnetlinkSocket) -> tuple[Link, ...]:
 
 def link(rtnetlink: RtnetlinkSocket, name: str) -> Link | None:
     """Return the link with this name, None without one."""
-    request = _ANY_LINK + pack({uapi.IFLA_IFNAME: string(name)} | _WITHOUT_STATISTICS)
+    request = link_message(0, {uapi.IFLA_IFNAME: string(name)} | _WITHOUT_STATISTICS)
     found = rtnetlink.get(f"query link {name}", uapi.RTM_GETLINK, request, IFINFOMSG.size)
     return None if found is None else _decode(found)
 
@@ -59,7 +58,7 @@ def max_mtus(rtnetlink: RtnetlinkSocket) -> dict[int, int]:
 
 
 def _dump(rtnetlink: RtnetlinkSocket) -> list[NetlinkMessage]:
-    request = _ANY_LINK + pack(_WITHOUT_STATISTICS)
+    request = link_message(0, _WITHOUT_STATISTICS)
     return rtnetlink.dump("list links", uapi.RTM_GETLINK, request, IFINFOMSG.size)
 
 

@@ -12,8 +12,9 @@ import os
 from pathlib import Path
 
 from guestagent.errors import SystemLacksError
-from guestagent.guest.kernel import link_messages
 from guestagent.guest.kernel.netlink import NetlinkKernel
+from guestagent.netlink.codec import u32
+from guestagent.netlink.uapi import IFLA_NET_NS_FD
 
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 _OWN_NAMESPACE = Path("/proc/self/ns/net")
@@ -31,7 +32,7 @@ class HidingKernel(NetlinkKernel):
 
     def hide(self, ifindex: int) -> None:
         """Move a NIC to the namespace. Raises KernelError; the NIC then stays in its namespace."""
-        self._change(f"hide link {ifindex}", ifindex, link_messages.namespace(self._hidden))
+        self._change(f"hide link {ifindex}", ifindex, {IFLA_NET_NS_FD: u32(self._hidden)})
 
     def close(self) -> None:
         """Return the hidden NICs and close the socket."""

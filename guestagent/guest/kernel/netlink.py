@@ -5,85 +5,70 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import replace
-from typing import Self
 
 from guestagent.errors import SystemLacksError
 from guestagent.guest.core.addressing import Address, Neighbour, Route, Rule, Setting
 from guestagent.guest.core.link import Link
-from guestagent.guest.core.policy import BondOptions
-from guestagent.guest.kernel import (
-    addresses,
-    link_messages,
-    links,
-    neighbours,
-    qdisc,
-    routes,
-    rules,
-    settings,
-    tx_backlog,
-)
+from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, BondOptions
+from guestagent.guest.kernel import addresses, links, neighbours, qdisc, routes, rules, settings
+from guestagent.guest.kernel import tx_backlog as backlog
 from guestagent.guest.kernel.protocol import KernelError
 from guestagent.guest.kernel.sysfs import device_facts
-from guestagent.netlink.codec import Attributes
-from guestagent.netlink.rtnetlink import RtnetlinkSocket
-from guestagent.netlink.uapi import NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK
+from guestagent.netlink import uapi
+from guestagent.netlink.codec import Attributes, link_message, pack, string, u8, u32
+from guestagent.netlink.codec import mac as encode_mac
+from guestagent.netlink.rtnetlink import Ignored, RtnetlinkSocket
 
 
-class NetlinkKernel:
+class NetlinkKernel(RtnetlinkSocket):
     """The Kernel protocol over one rtnetlink socket; close it or use it as a context.
 
-    ``Kernel`` documents the methods.
+    ``Kernel`` documents the methods. Those that are assigned here are functions of the other
+    modules, which take the socket as their first argument.
     """
 
     def __init__(self) -> None:
-        self._rtnetlink = RtnetlinkSocket(KernelError)
+        super().__init__(KernelError)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._rtnetlink.close()
+    link = links.link
+    max_mtus = links.max_mtus
+    add_address = addresses.add_address
+    delete_address = addresses.delete_address
+    put_route = routes.put_route
+    delete_route = routes.delete_route
+    add_rule = rules.add_rule
+    delete_rule = rules.delete_rule
+    put_neighbour = neighbours.put_neighbour
+    delete_neighbour = neighbours.delete_neighbour
+    solicit_neighbour = neighbours.solicit_neighbour
+    reachable_neighbours = neighbours.reachable_neighbours
+    unmovable = qdisc.unmovable
+    tx_backlog = backlog.tx_backlog
+    has_rp_filter = staticmethod(settings.has_rp_filter)
+    loosen_rp_filter = staticmethod(settings.loosen_rp_filter)
+    write_setting = staticmethod(settings.write_setting)
 
     def links(self) -> tuple[Link, ...]:
-        return tuple(_with_device(link) for link in links.links(self._rtnetlink))
-
-    def link(self, name: str) -> Link | None:
-        return links.link(self._rtnetlink, name)
-
-    def max_mtus(self) -> dict[int, int]:
-        """Return the maximum MTU of each link that reports one, by ifindex."""
-        return links.max_mtus(self._rtnetlink)
+        return tuple(_with_device(link) for link in links.links(self))
 
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
-        return addresses.addresses(self._rtnetlink, ifindex)
+        return addresses.addresses(self, ifindex)
 
     def routes(self, ifindex: int) -> tuple[Route, ...]:
         try:
             hears_routers = settings.hears_routers(socket.if_indextoname(ifindex))
         except OSError:
             hears_routers = False  # the link has gone, and so have its routes
-        return routes.routes(self._rtnetlink, ifindex, hears_routers=hears_routers)
+        return routes.routes(self, ifindex, hears_routers=hears_routers)
 
     def rules(self, name: str) -> tuple[Rule, ...]:
-        return rules.rules(self._rtnetlink, name)
+        return rules.rules(self, name)
 
     def neighbours(self, ifindex: int) -> tuple[Neighbour, ...]:
-        return neighbours.neighbours(self._rtnetlink, ifindex)
+        return neighbours.neighbours(self, ifindex)
 
     def settings(self, name: str) -> frozenset[Setting]:
         return settings.settings(name)
-
-    def has_rp_filter(self, name: str) -> bool:
-        return settings.has_rp_filter(name)
-
-    def unmovable(self, ifindex: int) -> tuple[str, ...]:
-        return qdisc.unmovable(self._rtnetlink, ifindex)
-
-    def tx_backlog(self, ifindex: int) -> int:
-        return tx_backlog.tx_backlog(self._rtnetlink, ifindex)
 
     def create_bond(
         self,
@@ -102,9 +87,22 @@ class NetlinkKernel:
         suppresses only the link-local address: from an advertised prefix the kernel makes
         one of the MAC all the same (K: net/ipv6/addrconf.c, addrconf_prefix_rcv (6.12)).
         """
-        bond = link_messages.new_bond(name, address=mac, mtu=mtu, options=options, group=group)
+        data = {
+            uapi.IFLA_BOND_MODE: u8(uapi.BOND_MODE_ACTIVEBACKUP),
+            uapi.IFLA_BOND_MIIMON: u32(options.miimon_ms),
+            uapi.IFLA_BOND_PRIMARY_RESELECT: u8(uapi.BOND_PRI_RESELECT_ALWAYS),
+            uapi.IFLA_BOND_FAIL_OVER_MAC: u8(options.fail_over_mac),
+            uapi.IFLA_BOND_NUM_PEER_NOTIF: u8(options.announcements),
+        }
+        bond = {
+            uapi.IFLA_IFNAME: string(name),
+            uapi.IFLA_ADDRESS: encode_mac(mac),
+            uapi.IFLA_MTU: u32(mtu),
+            uapi.IFLA_GROUP: u32(group),
+            **_bond(data),
+        }
         try:
-            self._change(f"create {name}", 0, bond, flags=NLM_F_CREATE | NLM_F_EXCL)
+            self._change(f"create {name}", 0, bond, flags=uapi.NLM_F_CREATE | uapi.NLM_F_EXCL)
         except KernelError as error:
             if error.code != errno.EOPNOTSUPP:
                 raise
@@ -119,90 +117,64 @@ class NetlinkKernel:
             settings.ignore_routers(name)
 
     def delete_link(self, ifindex: int) -> None:
-        message = link_messages.link_message(ifindex, {})
-        self._rtnetlink.send(f"delete link {ifindex}", RTM_DELLINK, message)
+        self.send(f"delete link {ifindex}", uapi.RTM_DELLINK, link_message(ifindex))
 
     def set_alias(self, ifindex: int, alias: str) -> None:
-        what = f"set the alias of link {ifindex}"
-        self._change(what, ifindex, link_messages.alias(alias, group=0))
+        attributes = {uapi.IFLA_IFALIAS: string(alias), uapi.IFLA_GROUP: u32(0)}
+        self._change(f"set the alias of link {ifindex}", ifindex, attributes)
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
         what = f"bring link {ifindex} {'up' if up else 'down'}"
-        self._change(what, ifindex, {}, up=up)
+        self.send(what, uapi.RTM_NEWLINK, link_message(ifindex, up=up))
 
     def set_ipv6_addr_gen(self, ifindex: int, *, on: bool) -> None:
-        message = link_messages.link_message(ifindex, link_messages.ipv6_addr_gen(on=on))
+        """Set addrgenmode eui64 or none (K: net/ipv6/addrconf.c, inet6_set_link_af (6.12))."""
+        mode = uapi.IN6_ADDR_GEN_MODE_EUI64 if on else uapi.IN6_ADDR_GEN_MODE_NONE
+        inet6 = pack({uapi.IFLA_INET6_ADDR_GEN_MODE: u8(mode)})
+        attributes = {uapi.IFLA_AF_SPEC: pack({socket.AF_INET6: inet6})}
         # A kernel without IPv6 makes no address.
         ignored = {errno.EAFNOSUPPORT}
-        what = f"set addrgenmode of link {ifindex}"
-        self._rtnetlink.send(what, RTM_NEWLINK, message, ignored=ignored)
+        self._change(f"set addrgenmode of link {ifindex}", ifindex, attributes, ignored=ignored)
 
     def set_upper(self, ifindex: int, upper: int | None) -> None:
         what = f"make link {ifindex} a port of {upper}" if upper else f"detach link {ifindex}"
-        self._change(what, ifindex, link_messages.upper(upper))
+        self._change(what, ifindex, {uapi.IFLA_MASTER: u32(upper or 0)})
 
     def tune_bond(self, bond: int, *, miimon_ms: int, announcements: int) -> None:
-        options = link_messages.bond_intervals(miimon_ms=miimon_ms, announcements=announcements)
-        self._change(f"set options of bond {bond}", bond, options)
+        options = {
+            uapi.IFLA_BOND_MIIMON: u32(miimon_ms),
+            uapi.IFLA_BOND_NUM_PEER_NOTIF: u8(announcements),
+        }
+        self._change(f"set options of bond {bond}", bond, _bond(options))
 
     def set_fail_over_mac_active(self, bond: int) -> None:
-        option = link_messages.fail_over_mac_active()
+        option = _bond({uapi.IFLA_BOND_FAIL_OVER_MAC: u8(FAIL_OVER_MAC_ACTIVE)})
         self._change(f"set fail_over_mac of bond {bond}", bond, option)
 
     def set_primary(self, bond: int, port: int | None) -> None:
-        self._change(f"set the primary of bond {bond}", bond, link_messages.primary(port))
+        option = _bond({uapi.IFLA_BOND_PRIMARY: u32(port or 0)})
+        self._change(f"set the primary of bond {bond}", bond, option)
 
     def set_all_ports_active(self, bond: int, *, enabled: bool) -> None:
-        what = f"set all_slaves_active of bond {bond}"
-        self._change(what, bond, link_messages.all_ports_active(enabled=enabled))
-
-    def add_address(self, ifindex: int, address: Address) -> None:
-        addresses.add_address(self._rtnetlink, ifindex, address)
-
-    def delete_address(self, ifindex: int, address: Address) -> None:
-        addresses.delete_address(self._rtnetlink, ifindex, address)
-
-    def put_route(self, ifindex: int, route: Route) -> None:
-        routes.put_route(self._rtnetlink, ifindex, route)
-
-    def delete_route(self, ifindex: int, route: Route) -> None:
-        routes.delete_route(self._rtnetlink, ifindex, route)
-
-    def add_rule(self, rule: Rule) -> None:
-        rules.add_rule(self._rtnetlink, rule)
-
-    def delete_rule(self, rule: Rule) -> None:
-        rules.delete_rule(self._rtnetlink, rule)
-
-    def put_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
-        neighbours.put_neighbour(self._rtnetlink, ifindex, neighbour)
-
-    def delete_neighbour(self, ifindex: int, neighbour: Neighbour) -> None:
-        neighbours.delete_neighbour(self._rtnetlink, ifindex, neighbour)
-
-    def write_setting(self, name: str, setting: Setting) -> None:
-        settings.write_setting(name, setting)
-
-    def loosen_rp_filter(self, name: str) -> None:
-        settings.loosen_rp_filter(name)
-
-    def solicit_neighbour(self, ifindex: int, family: int, address: str) -> None:
-        neighbours.solicit_neighbour(self._rtnetlink, ifindex, family, address)
-
-    def reachable_neighbours(self, ifindex: int) -> frozenset[str]:
-        return neighbours.reachable_neighbours(self._rtnetlink, ifindex)
+        option = _bond({uapi.IFLA_BOND_ALL_SLAVES_ACTIVE: u8(int(enabled))})
+        self._change(f"set all_slaves_active of bond {bond}", bond, option)
 
     def _change(
         self,
         what: str,
         ifindex: int,
         attributes: Attributes,
-        *,
-        up: bool | None = None,
         flags: int = 0,
+        *,
+        ignored: Ignored = (),
     ) -> None:
-        message = link_messages.link_message(ifindex, attributes, up=up)
-        self._rtnetlink.send(what, RTM_NEWLINK, message, flags)
+        message = link_message(ifindex, attributes)
+        self.send(what, uapi.RTM_NEWLINK, message, flags, ignored=ignored)
+
+
+def _bond(data: Attributes) -> Attributes:
+    info = {uapi.IFLA_INFO_KIND: string("bond"), uapi.IFLA_INFO_DATA: pack(data)}
+    return {uapi.IFLA_LINKINFO: pack(info)}
 
 
 def _with_device(link: Link) -> Link:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from guestagent.guest.kernel.routes import shared_routes
 from guestagent.netlink import uapi
-from guestagent.netlink.codec import IFINFOMSG, Attributes, text, unpack
+from guestagent.netlink.codec import IFINFOMSG, Attributes, link_message, text, unpack
 from guestagent.netlink.rtnetlink import RtnetlinkSocket
 
 _TCMSG = struct.Struct("=BxxxiIII")
@@ -49,7 +49,7 @@ def qdiscs(rtnetlink: RtnetlinkSocket, ifindex: int) -> Iterator[tuple[int, Attr
 
 
 def _has_xdp(rtnetlink: RtnetlinkSocket, ifindex: int) -> bool:
-    request = IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0)
+    request = link_message(ifindex)
     link = rtnetlink.get(f"query link {ifindex}", uapi.RTM_GETLINK, request, IFINFOMSG.size)
     xdp = unpack(link.attributes.get(uapi.IFLA_XDP, b"")) if link is not None else {}
     return any(xdp.get(uapi.IFLA_XDP_ATTACHED, b"\0"))

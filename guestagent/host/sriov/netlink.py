@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Collection, Mapping
-from contextlib import closing
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkDumpInterrupted, NetlinkError
@@ -22,7 +21,7 @@ from guestagent.host.sriov.vf_attributes import (
     service_tag,
 )
 from guestagent.netlink import uapi
-from guestagent.netlink.codec import IFINFOMSG, Attributes, pack, u32
+from guestagent.netlink.codec import IFINFOMSG, Attributes, link_message, u32
 from guestagent.netlink.rtnetlink import RtnetlinkSocket
 
 BRIDGE_VLAN_RANGE_BEGIN, BRIDGE_VLAN_RANGE_END = 0x8, 0x10
@@ -70,8 +69,8 @@ class NetlinkLinks:
 
     def port_profile_response(self, pf: int, index: int) -> int | None:
         what = f"query the port profiles of link {pf}"
-        request = _link_message(pf, {uapi.IFLA_EXT_MASK: u32(_WITH_VFS)})
-        with closing(RtnetlinkSocket(LinkError)) as rtnetlink:
+        request = link_message(pf, {uapi.IFLA_EXT_MASK: u32(_WITH_VFS)})
+        with RtnetlinkSocket(LinkError) as rtnetlink:
             link = rtnetlink.get(what, uapi.RTM_GETLINK, request, IFINFOMSG.size)
         if link is None:
             raise LinkError(f"could not {what}", errno.ENODEV)
@@ -172,12 +171,8 @@ def _request(what: str, request: Request) -> tuple[Any, ...]:
 
 
 def _set_link(what: str, ifindex: int, attributes: Attributes) -> None:
-    with closing(RtnetlinkSocket(LinkError)) as rtnetlink:
-        rtnetlink.send(what, uapi.RTM_NEWLINK, _link_message(ifindex, attributes))
-
-
-def _link_message(ifindex: int, attributes: Attributes) -> bytes:
-    return IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + pack(attributes)
+    with RtnetlinkSocket(LinkError) as rtnetlink:
+        rtnetlink.send(what, uapi.RTM_NEWLINK, link_message(ifindex, attributes))
 
 
 def _link(message: Any) -> HostLink:

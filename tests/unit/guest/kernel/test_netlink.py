@@ -13,7 +13,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from guestagent.guest.core.link import BondState, Link
 from guestagent.guest.core.policy import BondOptions
-from guestagent.guest.kernel import link_messages, links
+from guestagent.guest.kernel import links
 from guestagent.guest.kernel.namespace import HidingKernel
 from guestagent.guest.kernel.netlink import NetlinkKernel
 from guestagent.guest.kernel.protocol import KernelError
@@ -48,8 +48,8 @@ class TornSocket:
 
 def test_a_torn_dump_is_begun_again_and_one_that_is_always_torn_is_no_lack_of_rights() -> None:
     with NetlinkKernel() as kernel:
-        torn: Any = TornSocket(kernel._rtnetlink._socket, torn=3)
-        kernel._rtnetlink._socket = torn
+        torn: Any = TornSocket(kernel._socket, torn=3)
+        kernel._socket = torn
         assert "lo" in {link.name for link in kernel.links()}
         torn.torn = 1000
         with pytest.raises(KernelError) as caught:
@@ -217,12 +217,27 @@ def bond_data(payload: bytes) -> dict[str, Any]:
     return dict(info.get_attr("IFLA_INFO_DATA")["attrs"])
 
 
+class Written(HidingKernel):
+    """The kernel, whose requests are kept and not sent; its hidden namespace is descriptor 5."""
+
+    def __init__(self) -> None:
+        self._hidden = 5
+        self.kept: list[bytes] = []
+
+    def send(self, what: str, kind: int, payload: bytes, flags: int = 0, **_: Any) -> None:
+        assert kind == uapi.RTM_NEWLINK
+        self.kept.append(payload)
+
+    def last(self) -> bytes:
+        return self.kept.pop()
+
+
 def test_every_attribute_is_written_where_the_kernel_looks_for_it() -> None:
     options = BondOptions(miimon_ms=50, fail_over_mac=1, announcements=7)
     mac = "52:54:00:aa:00:01"
-    made = link_messages.link_message(
-        0, link_messages.new_bond("bond0", address=mac, mtu=9000, options=options, group=9)
-    )
+    kernel = Written()
+    kernel.create_bond("bond0", mac=mac, mtu=9000, options=options, group=9, ipv6_autoconf=True)
+    made = kernel.last()
     heard = understood(made)
     attributes = ("IFLA_IFNAME", "IFLA_ADDRESS", "IFLA_MTU", "IFLA_GROUP")
     assert [heard.get_attr(name) for name in attributes] == ["bond0", mac, 9000, 9]
@@ -233,36 +248,28 @@ def test_every_attribute_is_written_where_the_kernel_looks_for_it() -> None:
         "IFLA_BOND_FAIL_OVER_MAC": 1,
         "IFLA_BOND_NUM_PEER_NOTIF": 7,
     }
-    tuned = link_messages.link_message(
-        4, link_messages.bond_intervals(miimon_ms=10, announcements=2)
-    )
-    assert bond_data(tuned) == {"IFLA_BOND_MIIMON": 10, "IFLA_BOND_NUM_PEER_NOTIF": 2}
-    assert bond_data(link_messages.link_message(4, link_messages.primary(3))) == {
-        "IFLA_BOND_PRIMARY": 3
-    }
-    opened = link_messages.link_message(4, link_messages.all_ports_active(enabled=True))
-    assert bond_data(opened) == {"IFLA_BOND_ALL_SLAVES_ACTIVE": 1}
+    kernel.tune_bond(4, miimon_ms=10, announcements=2)
+    assert bond_data(kernel.last()) == {"IFLA_BOND_MIIMON": 10, "IFLA_BOND_NUM_PEER_NOTIF": 2}
+    kernel.set_fail_over_mac_active(4)
+    assert bond_data(kernel.last()) == {"IFLA_BOND_FAIL_OVER_MAC": 1}
+    kernel.set_primary(4, 3)
+    assert bond_data(kernel.last()) == {"IFLA_BOND_PRIMARY": 3}
+    kernel.set_all_ports_active(4, enabled=True)
+    assert bond_data(kernel.last()) == {"IFLA_BOND_ALL_SLAVES_ACTIVE": 1}
 
-    named = understood(
-        link_messages.link_message(4, link_messages.alias("guestagent: pair", group=0))
-    )
+    kernel.set_alias(4, "guestagent: pair")
+    named = understood(kernel.last())
     assert (named["index"], named["flags"], named["change"]) == (4, 0, 0)
     assert named.get_attr("IFLA_IFALIAS") == "guestagent: pair"
     assert named.get_attr("IFLA_GROUP") == 0
-    assert (
-        understood(link_messages.link_message(4, link_messages.upper(6))).get_attr("IFLA_MASTER")
-        == 6
-    )
-    assert (
-        understood(link_messages.link_message(4, link_messages.namespace(5))).get_attr(
-            "IFLA_NET_NS_FD"
-        )
-        == 5
-    )
-    quiet = understood(
-        link_messages.link_message(4, link_messages.ipv6_addr_gen(on=False))
-    ).get_attr("IFLA_AF_SPEC")
+    kernel.set_upper(4, 6)
+    assert understood(kernel.last()).get_attr("IFLA_MASTER") == 6
+    kernel.hide(4)
+    assert understood(kernel.last()).get_attr("IFLA_NET_NS_FD") == 5
+    kernel.set_ipv6_addr_gen(4, on=False)
+    quiet = understood(kernel.last()).get_attr("IFLA_AF_SPEC")
     assert quiet.get_attr("AF_INET6").get_attr("IFLA_INET6_ADDR_GEN_MODE") == 1
     for up in (True, False):
-        moved = understood(link_messages.link_message(4, {}, up=up))
+        kernel.set_up(4, up=up)
+        moved = understood(kernel.last())
         assert (moved["flags"], moved["change"]) == (int(up), 1)
