@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 Clock = Callable[[], float]
 """Seconds of a monotonic clock; ``time.monotonic`` outside tests."""
+Sleep = Callable[[float], None]
+"""Waits for some seconds; ``time.sleep`` outside tests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

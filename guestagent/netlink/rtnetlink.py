@@ -9,15 +9,8 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Self
 
 from guestagent.errors import GuestAgentError
+from guestagent.netlink import uapi
 from guestagent.netlink.codec import HEADER, NetlinkMessage, RawMessage, messages
-from guestagent.netlink.uapi import (
-    NLM_F_ACK,
-    NLM_F_DUMP,
-    NLM_F_DUMP_INTR,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-)
 
 _ERROR = struct.Struct("=i")
 _DUMP_TRIES = 20
@@ -56,14 +49,14 @@ class RtnetlinkSocket:
         self, what: str, kind: int, payload: bytes, flags: int = 0, *, ignored: Ignored = ()
     ) -> None:
         """Send a change and wait for its acknowledgement; an ignored errno counts as one."""
-        flags |= NLM_F_REQUEST | NLM_F_ACK
+        flags |= uapi.NLM_F_REQUEST | uapi.NLM_F_ACK
         for _ in self._exchange(what, kind, payload, flags, ignored):
             pass
 
     def get(self, what: str, kind: int, payload: bytes, fixed_size: int) -> NetlinkMessage | None:
         """Return one object, or None if the kernel answers ENODEV."""
         found: NetlinkMessage | None = None
-        flags = NLM_F_REQUEST | NLM_F_ACK
+        flags = uapi.NLM_F_REQUEST | uapi.NLM_F_ACK
         for message in self._exchange(what, kind, payload, flags, (errno.ENODEV,)):
             found = message.decode(fixed_size)
         return found
@@ -71,9 +64,9 @@ class RtnetlinkSocket:
     def dump(self, what: str, kind: int, payload: bytes, fixed_size: int) -> list[NetlinkMessage]:
         """Return all objects; a dump that a concurrent change interrupted is repeated."""
         for _ in range(_DUMP_TRIES):
-            found = list(self._exchange(what, kind, payload, NLM_F_REQUEST | NLM_F_DUMP))
-            if not any(message.flags & NLM_F_DUMP_INTR for message in found):
-                return [m.decode(fixed_size) for m in found if m.kind != NLMSG_DONE]
+            found = list(self._exchange(what, kind, payload, uapi.NLM_F_REQUEST | uapi.NLM_F_DUMP))
+            if not any(message.flags & uapi.NLM_F_DUMP_INTR for message in found):
+                return [m.decode(fixed_size) for m in found if m.kind != uapi.NLMSG_DONE]
         raise self._error(f"could not {what}", errno.EAGAIN)
 
     def _exchange(
@@ -84,11 +77,11 @@ class RtnetlinkSocket:
         try:
             sequence = self._put(kind, payload, flags)
             for message in self._answers(sequence):
-                if message.kind == NLMSG_ERROR:
+                if message.kind == uapi.NLMSG_ERROR:
                     code = -_ERROR.unpack_from(message.body)[0]
                     break
                 yield message
-                if message.kind == NLMSG_DONE:
+                if message.kind == uapi.NLMSG_DONE:
                     return
         except OSError as error:
             raise self._error(f"could not {what}", error.errno or errno.EIO) from error

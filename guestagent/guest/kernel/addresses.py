@@ -7,17 +7,7 @@ import socket
 import struct
 
 from guestagent.guest.core.addressing import Address
-from guestagent.netlink import uapi
-from guestagent.netlink.codec import (
-    NetlinkMessage,
-    ip_address,
-    number,
-    pack,
-    string,
-    text,
-    u8,
-    u32,
-)
+from guestagent.netlink import codec, uapi
 from guestagent.netlink.rtnetlink import RtnetlinkSocket
 
 _KEPT_FLAGS = (
@@ -53,15 +43,15 @@ def add_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -> N
     flags = address.flags & _KEPT_FLAGS
     if address.family == socket.AF_INET6:
         flags |= uapi.IFA_F_NODAD
-    attributes = _identity(address) | {uapi.IFA_FLAGS: u32(flags)}
+    attributes = _identity(address) | {uapi.IFA_FLAGS: codec.u32(flags)}
     if address.broadcast is not None:
         attributes[uapi.IFA_BROADCAST] = socket.inet_pton(address.family, address.broadcast)
     if address.metric:
-        attributes[uapi.IFA_RT_PRIORITY] = u32(address.metric)
+        attributes[uapi.IFA_RT_PRIORITY] = codec.u32(address.metric)
     if address.protocol:
-        attributes[uapi.IFA_PROTO] = u8(address.protocol)
+        attributes[uapi.IFA_PROTO] = codec.u8(address.protocol)
     if address.label is not None:
-        attributes[uapi.IFA_LABEL] = string(address.label)
+        attributes[uapi.IFA_LABEL] = codec.string(address.label)
     if address.valid_s is not None or address.preferred_s is not None:
         valid, preferred = (
             _FOREVER if seconds is None else seconds
@@ -71,7 +61,7 @@ def add_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -> N
     rtnetlink.send(
         f"add {address.address}/{address.prefix_length} to link {ifindex}",
         uapi.RTM_NEWADDR,
-        _header(ifindex, address) + pack(attributes),
+        _header(ifindex, address) + codec.pack(attributes),
         uapi.NLM_F_CREATE | uapi.NLM_F_REPLACE,
     )
 
@@ -79,7 +69,7 @@ def add_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -> N
 def delete_address(rtnetlink: RtnetlinkSocket, ifindex: int, address: Address) -> None:
     """Delete an address if it exists."""
     what = f"delete {address.address}/{address.prefix_length} from link {ifindex}"
-    payload = _header(ifindex, address) + pack(_identity(address))
+    payload = _header(ifindex, address) + codec.pack(_identity(address))
     rtnetlink.send(what, uapi.RTM_DELADDR, payload, ignored=_GONE)
 
 
@@ -96,27 +86,27 @@ def _identity(address: Address) -> dict[int, bytes]:
     return {uapi.IFA_LOCAL: own, uapi.IFA_ADDRESS: other}
 
 
-def _decode(message: NetlinkMessage) -> Address:
+def _decode(message: codec.NetlinkMessage) -> Address:
     family, prefix_length, flags, scope, _ = _IFADDRMSG.unpack(message.fixed)
     attributes = message.attributes
-    local = ip_address(family, attributes, uapi.IFA_LOCAL)
-    address = ip_address(family, attributes, uapi.IFA_ADDRESS)
+    local = codec.ip_address(family, attributes, uapi.IFA_LOCAL)
+    address = codec.ip_address(family, attributes, uapi.IFA_ADDRESS)
     lifetimes = attributes.get(uapi.IFA_CACHEINFO)
     preferred, valid = (
         _CACHEINFO.unpack(lifetimes)[:2] if lifetimes is not None else (_FOREVER, _FOREVER)
     )
-    label = text(attributes, uapi.IFA_LABEL)
-    all_flags = number(attributes, uapi.IFA_FLAGS)
+    label = codec.text(attributes, uapi.IFA_LABEL)
+    all_flags = codec.number(attributes, uapi.IFA_FLAGS)
     return Address(
         family=family,
         address=local or address or "",
         prefix_length=prefix_length,
-        broadcast=ip_address(family, attributes, uapi.IFA_BROADCAST),
+        broadcast=codec.ip_address(family, attributes, uapi.IFA_BROADCAST),
         peer=address if local is not None and address != local else None,
         scope=scope,
         flags=flags if all_flags is None else all_flags,
         protocol=attributes.get(uapi.IFA_PROTO, b"\0")[0],
-        metric=number(attributes, uapi.IFA_RT_PRIORITY) or 0,
+        metric=codec.number(attributes, uapi.IFA_RT_PRIORITY) or 0,
         label=label if label is not None and ":" in label else None,
         preferred_s=None if preferred == _FOREVER else preferred,
         valid_s=None if valid == _FOREVER else valid,

@@ -71,7 +71,6 @@ class NetworkStack(Protocol):
 
     def ownership(self, nic: Nic) -> Ownership:
         """Tell whether the stack configures the NIC: yes, no, or unclear with the reason."""
-        ...
 
     def conflict(self, nic: Nic) -> str | None:
         """Return the reason why the NIC cannot be a port of a bond: ``is a port of br0 in FILE``.

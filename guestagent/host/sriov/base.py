@@ -29,15 +29,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from guestagent.errors import ConflictError, PeerError
-from guestagent.host.sriov.core.model import (
-    Inventory,
-    Lease,
-    LeaseOwner,
-    Macvtap,
-    Standby,
-    VfSettings,
-    Want,
-)
+from guestagent.host.sriov.core import model
 
 
 class NoVfError(ConflictError):
@@ -59,75 +51,66 @@ class VfPool(Protocol):
     lease raise NotLeasedError if it has ended.
     """
 
-    async def inventory(self) -> Inventory:
+    async def inventory(self) -> model.Inventory:
         """Return every PF and VF with its user."""
-        ...
 
-    async def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
+    async def leases(self, vm: str | None = None) -> tuple[model.Lease, ...]:
         """Return all leases, of one VM if given, including those of helpers that died."""
-        ...
 
-    async def claim(self, want: Want, owner: LeaseOwner) -> Lease:
+    async def claim(self, want: model.Want, owner: model.LeaseOwner) -> model.Lease:
         """Reserve the VF that fits best for ``owner`` until it is released.
 
         An owner may hold several. If ``want`` names a VF that the owner holds already, that lease
         is returned. The VF is not changed yet. Raises NoVfError.
         """
-        ...
 
-    async def adopt(self, vf: str, owner: LeaseOwner, settings: VfSettings) -> Lease:
+    async def adopt(
+        self, vf: str, owner: model.LeaseOwner, settings: model.VfSettings
+    ) -> model.Lease:
         """Take a lease on a VF that the owner's VM uses already, without changing the VF.
 
         ``settings`` are the values to program after a failed migration. A lease of the same VM
         from an earlier operation passes to this owner. Raises NoVfError if the VF does not exist
         or another VM holds it.
         """
-        ...
 
-    async def program(self, lease: Lease, settings: VfSettings) -> Lease:
+    async def program(self, lease: model.Lease, settings: model.VfSettings) -> model.Lease:
         """Prepare the VF for its plug: write it through the PF, read it back, bind it to vfio.
 
         Returns the lease with these settings and the warnings of this step. After a
         VfRefusedError the VF has no MAC of the tenant, and frames are forwarded to the standby.
         """
-        ...
 
-    async def settle(self, lease: Lease) -> Lease:
+    async def settle(self, lease: model.Lease) -> model.Lease:
         """Disable forwarding to the standby, as the guest uses the VF."""
-        ...
 
-    async def withdraw(self, lease: Lease) -> Lease:
+    async def withdraw(self, lease: model.Lease) -> model.Lease:
         """Clear the MAC of an unplugged VF and enable forwarding to the standby.
 
         The lease stays, since the VF may have to be plugged again. Raises DeadlineError without
         a change if a process still has the VF open.
         """
-        ...
 
-    async def release(self, lease: Lease) -> tuple[str, ...]:
+    async def release(self, lease: model.Lease) -> tuple[str, ...]:
         """Clear the VF, restore its former driver and values, end the lease; return warnings.
 
         A lease that has ended already is no error. Raises DeadlineError if a process still has
         the VF open, and VfRefusedError if its MAC or VLAN cannot be cleared: the lease then
         stays, so that no other VM gets the VF.
         """
-        ...
 
-    async def open_standby(self, standby: Standby) -> tuple[str, ...]:
+    async def open_standby(self, standby: model.Standby) -> tuple[str, ...]:
         """Have the host forward this MAC to the standby while no VF has it; return warnings."""
-        ...
 
-    async def close_standby(self, standby: Standby) -> tuple[str, ...]:
+    async def close_standby(self, standby: model.Standby) -> tuple[str, ...]:
         """Undo ``open_standby``; return warnings."""
-        ...
 
-    async def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
+    async def create_macvtap(self, lease: model.Lease, name: str, mac: str) -> model.Macvtap:
         """Create a macvtap for the standby on the PF of a claimed VF, and bring it up.
 
         For use before QEMU starts. The release deletes it unless a process has it open. Raises
         ConflictError if another interface has the name.
         """
-        ...
 
 
 class LocalVfPool(VfPool, Protocol):
@@ -135,4 +118,3 @@ class LocalVfPool(VfPool, Protocol):
 
     async def close(self) -> None:
         """Wait for the call under way and end the thread."""
-        ...

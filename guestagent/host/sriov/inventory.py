@@ -12,20 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from guestagent.host.sriov import vfio
 from guestagent.host.sriov.core.model import Inventory, Lease, Pf, Process, Vf, VfState
 from guestagent.host.sriov.links import HostLink, LinkError, Links
-from guestagent.host.sriov.vfio import (
-    VFIO,
-    VFIO_NODES,
-    Roots,
-    driver_of,
-    group_of,
-    nodes_of,
-    users,
-)
 
 _BRIDGE_CLASS = 0x06
-_HARMLESS = {None, VFIO, "pci-stub", "pcieport"}
+_HARMLESS = {None, vfio.VFIO, "pci-stub", "pcieport"}
 """Drivers of other devices in a group that vfio accepts (K: drivers/vfio/group.c; drivers with
 ``driver_managed_dma`` (5.19))."""
 _VIRTFN = re.compile(r"virtfn(\d+)")
@@ -35,13 +27,13 @@ _VIRTFN = re.compile(r"virtfn(\d+)")
 class _Readings:
     """The sources that all PFs and VFs are described from."""
 
-    roots: Roots
+    roots: vfio.Roots
     links: Mapping[str, HostLink]
     leases: Mapping[str, Lease]
     users: Mapping[str, Process]
 
 
-def read_inventory(roots: Roots, links: Links, leases: Mapping[str, Lease]) -> Inventory:
+def read_inventory(roots: vfio.Roots, links: Links, leases: Mapping[str, Lease]) -> Inventory:
     """Return the PFs and VFs; ``leases`` are by the address of the VF.
 
     Raises LinkError if the kernel does not answer.
@@ -51,7 +43,7 @@ def read_inventory(roots: Roots, links: Links, leases: Mapping[str, Lease]) -> I
         roots=roots,
         links={link.name: link for link in listed},
         leases=leases,
-        users=users(roots, VFIO_NODES),
+        users=vfio.users(roots, vfio.VFIO_NODES),
     )
     pfs = []
     devices = roots.sys / "bus/pci/devices"
@@ -63,7 +55,7 @@ def read_inventory(roots: Roots, links: Links, leases: Mapping[str, Lease]) -> I
     return Inventory(pfs=tuple(pfs))
 
 
-def embedded_switches(roots: Roots, links: Mapping[str, HostLink]) -> frozenset[int]:
+def embedded_switches(roots: vfio.Roots, links: Mapping[str, HostLink]) -> frozenset[int]:
     """Return the ifindexes of the PFs that have VFs, with less to read than an inventory."""
     devices = roots.sys / "bus/pci/devices"
     pfs = [device for device in devices.iterdir() if (device / "virtfn0").exists()]
@@ -97,7 +89,7 @@ def _pf(readings: _Readings, links: Links, device: Path, link: HostLink, total: 
         address=device.name,
         name=link.name,
         names=(*link.names, device.name),
-        driver=driver_of(device),
+        driver=vfio.driver_of(device),
         up=link.up,
         carrier=link.carrier,
         mtu=link.mtu,
@@ -112,13 +104,13 @@ def _pf(readings: _Readings, links: Links, device: Path, link: HostLink, total: 
 
 def _vf(readings: _Readings, address: str, index: int, state: VfState | None) -> Vf:
     device = readings.roots.device(address)
-    driver = driver_of(device)
-    nodes = nodes_of(readings.roots, address)
+    driver = vfio.driver_of(device)
+    nodes = vfio.nodes_of(readings.roots, address)
     return Vf(
         address=address,
         index=index,
         driver=driver,
-        iommu_group=group_of(device),
+        iommu_group=vfio.group_of(device),
         state=state,
         lease=readings.leases.get(address),
         user=next(
@@ -151,7 +143,7 @@ def _group_mates(readings: _Readings, device: Path) -> tuple[str, ...]:
     for mate in sorted(members.iterdir()):
         if mate.name == device.name or _is_bridge(mate):
             continue
-        if driver_of(mate) not in _HARMLESS or mate.name in readings.leases:
+        if vfio.driver_of(mate) not in _HARMLESS or mate.name in readings.leases:
             mates.append(mate.name)
     return tuple(mates)
 

@@ -8,20 +8,11 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from guestagent.clock import Clock, Deadline
+from guestagent.clock import Clock, Deadline, Sleep
 from guestagent.host.sriov.base import VfRefusedError
-from guestagent.host.sriov.core.model import (
-    CLEARED_MAC,
-    NO_MAC,
-    LinkState,
-    OnRefusal,
-    PortProfile,
-    VfSettings,
-    VfState,
-)
+from guestagent.host.sriov.core import model
 from guestagent.host.sriov.core.values import Mac, Value, VlanTag, optional, required
 from guestagent.host.sriov.links import LinkError, Links, PortResponse
 
@@ -39,8 +30,6 @@ _FINAL = {
     errno.ERANGE,
 }
 
-Sleep = Callable[[float], None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VfPort:
@@ -53,7 +42,7 @@ class VfPort:
     clock: Clock = time.monotonic
     sleep: Sleep = time.sleep
 
-    def state(self) -> VfState:
+    def state(self) -> model.VfState:
         """Return the VF's values. Raises VfRefusedError if the PF does not report them."""
         state = self.links.vf_states(self.pf).get(self.index)
         if state is None:
@@ -63,7 +52,7 @@ class VfPort:
             )
         return state
 
-    def program(self, settings: VfSettings) -> tuple[str, ...]:
+    def program(self, settings: model.VfSettings) -> tuple[str, ...]:
         """Write all settings; return warnings for optional ones that were refused.
 
         Raises VfRefusedError if a required value is refused, or any with on_refusal FAIL. Some
@@ -73,7 +62,7 @@ class VfPort:
         for value in optional(settings, self.state()):
             problem = self.write(value)
             if problem is not None:
-                if settings.on_refusal is OnRefusal.FAIL:
+                if settings.on_refusal is model.OnRefusal.FAIL:
                     raise VfRefusedError(problem, hint='on_refusal = "warn" goes on without it')
                 warnings.append(problem)
         for value in required(settings):
@@ -115,14 +104,14 @@ class VfPort:
             )
         return problem
 
-    def clear_mac(self, mac: str | None, prior: str = NO_MAC) -> None:
+    def clear_mac(self, mac: str | None, prior: str = model.NO_MAC) -> None:
         """Replace the tenant's ``mac`` by the former one or by none.
 
         Some drivers refuse zeros; others then set a random MAC, which is as good. Raises
         VfRefusedError if the tenant's MAC stays.
         """
         problem = None
-        for other in dict.fromkeys((prior, NO_MAC, CLEARED_MAC)):
+        for other in dict.fromkeys((prior, model.NO_MAC, model.CLEARED_MAC)):
             if other == mac:
                 continue
             problem = self.write(Mac(mac=other))
@@ -133,7 +122,9 @@ class VfPort:
             hint="do not use this VF; see the messages of its PF's driver: journalctl -k",
         )
 
-    def restore(self, settings: VfSettings | None, prior: VfState | None) -> tuple[str, ...]:
+    def restore(
+        self, settings: model.VfSettings | None, prior: model.VfState | None
+    ) -> tuple[str, ...]:
         """Restore the VF's values from before ``settings``; return warnings for optional values.
 
         Without ``prior`` it gets the values of an unused VF. Raises VfRefusedError if the MAC
@@ -152,7 +143,7 @@ class VfPort:
         written = [self.write(value) for value in optional(before, state)]
         return tuple(problem for problem in written if problem is not None)
 
-    def associate(self, profile: PortProfile) -> None:
+    def associate(self, profile: model.PortProfile) -> None:
         """Associate the VF with a port profile of the switch. Raises VfRefusedError."""
         try:
             self.links.request_port_profile(self.pf, self.index, profile)
@@ -185,19 +176,19 @@ class VfPort:
             self.sleep(ASSOCIATION_POLL_S)
 
 
-def _unused(state: VfState) -> VfState:
+def _unused(state: model.VfState) -> model.VfState:
     """Return the values of an unused VF, as far as its driver reports them."""
-    return VfState(
-        mac=NO_MAC,
+    return model.VfState(
+        mac=model.NO_MAC,
         trust=None if state.trust is None else False,
         spoof_check=None if state.spoof_check is None else True,
-        link_state=None if state.link_state is None else LinkState.AUTO,
+        link_state=None if state.link_state is None else model.LinkState.AUTO,
         min_rate_mbit_per_s=None if state.min_rate_mbit_per_s is None else 0,
         max_rate_mbit_per_s=None if state.max_rate_mbit_per_s is None else 0,
     )
 
 
-def _shown(state: VfState, value: Value) -> str:
+def _shown(state: model.VfState, value: Value) -> str:
     match value:
         case Mac():
             return state.mac

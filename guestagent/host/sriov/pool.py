@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from guestagent.clock import Clock
+from guestagent.clock import Clock, Sleep
 from guestagent.errors import GuestAgentError, SystemLacksError
 from guestagent.forwarding import Call, Forwarder, calls_of
 from guestagent.host.sriov import macvtap, standby_forwarding
@@ -27,22 +27,11 @@ from guestagent.host.sriov.base import (
     VfPool,
     VfRefusedError,
 )
+from guestagent.host.sriov.core import model
 from guestagent.host.sriov.core.choose import choose, unfit_vf
-from guestagent.host.sriov.core.model import (
-    Inventory,
-    Lease,
-    LeaseOwner,
-    Macvtap,
-    Pf,
-    Standby,
-    Vf,
-    VfSettings,
-    VfState,
-    Want,
-)
 from guestagent.host.sriov.inventory import embedded_switches, interface_of, read_inventory
 from guestagent.host.sriov.links import Links
-from guestagent.host.sriov.pf import Sleep, VfPort
+from guestagent.host.sriov.pf import VfPort
 from guestagent.host.sriov.records import DIRECTORY, Records
 from guestagent.host.sriov.vfio import VFIO, Roots, Vfio
 
@@ -77,14 +66,14 @@ class Pool:
         """Mount points of the kernel's file systems."""
         return self._vfio.roots
 
-    def inventory(self) -> Inventory:
+    def inventory(self) -> model.Inventory:
         return read_inventory(self.roots, self._links, self._records.all())
 
-    def leases(self, vm: str | None = None) -> tuple[Lease, ...]:
+    def leases(self, vm: str | None = None) -> tuple[model.Lease, ...]:
         found = self._records.all().values()
         return tuple(lease for lease in found if vm is None or lease.owner.vm == vm)
 
-    def claim(self, want: Want, owner: LeaseOwner) -> Lease:
+    def claim(self, want: model.Want, owner: model.LeaseOwner) -> model.Lease:
         with self._records.changing():
             held = self._records.all().get(want.vf or "")
             if held is not None and held.owner == owner:
@@ -101,7 +90,7 @@ class Pool:
             self._records.create(lease)
             return lease
 
-    def adopt(self, vf: str, owner: LeaseOwner, settings: VfSettings) -> Lease:
+    def adopt(self, vf: str, owner: model.LeaseOwner, settings: model.VfSettings) -> model.Lease:
         with self._records.changing():
             found = self.inventory().vf(vf)
             if found is None:
@@ -119,7 +108,7 @@ class Pool:
             self._records.replace(lease)
             return lease
 
-    def program(self, lease: Lease, settings: VfSettings) -> Lease:
+    def program(self, lease: model.Lease, settings: model.VfSettings) -> model.Lease:
         self._vfio.wait_closed(self._records.held(lease).vf, self._close_timeout_s)
         lease = self._keep(lease, settings=settings, warnings=())
         port = self._port(lease)
@@ -135,13 +124,13 @@ class Pool:
             raise
         return self._keep(lease, warnings=warnings)
 
-    def settle(self, lease: Lease) -> Lease:
+    def settle(self, lease: model.Lease) -> model.Lease:
         lease = self._records.held(lease)
         standby = None if lease.settings is None else lease.settings.standby
         warnings = () if standby is None else self.close_standby(standby)
         return self._keep(lease, warnings=warnings)
 
-    def withdraw(self, lease: Lease) -> Lease:
+    def withdraw(self, lease: model.Lease) -> model.Lease:
         lease = self._records.held(lease)
         self._vfio.wait_closed(lease.vf, self._close_timeout_s)
         if lease.settings is None:
@@ -151,7 +140,7 @@ class Pool:
         warnings = () if standby is None else self.open_standby(standby)
         return self._keep(lease, warnings=warnings)
 
-    def release(self, lease: Lease) -> tuple[str, ...]:
+    def release(self, lease: model.Lease) -> tuple[str, ...]:
         try:
             lease = self._records.held(lease)
         except NotLeasedError:
@@ -168,17 +157,17 @@ class Pool:
         self._end(lease)
         return warnings
 
-    def create_macvtap(self, lease: Lease, name: str, mac: str) -> Macvtap:
+    def create_macvtap(self, lease: model.Lease, name: str, mac: str) -> model.Macvtap:
         lease = self._records.held(lease)
         return macvtap.create(self._links, lease.vf, self._port(lease).pf, name, mac)
 
-    def open_standby(self, standby: Standby) -> tuple[str, ...]:
+    def open_standby(self, standby: model.Standby) -> tuple[str, ...]:
         return standby_forwarding.enable(self._links, standby, self._pfs())
 
-    def close_standby(self, standby: Standby) -> tuple[str, ...]:
+    def close_standby(self, standby: model.Standby) -> tuple[str, ...]:
         return standby_forwarding.disable(self._links, standby, self._pfs())
 
-    def _restore_driver(self, lease: Lease) -> tuple[str, ...]:
+    def _restore_driver(self, lease: model.Lease) -> tuple[str, ...]:
         """Bind a cleared VF to its former driver; a driver that refuses it is a warning."""
         if lease.prior is None:
             return ()
@@ -188,7 +177,9 @@ class Pool:
             return (f"{error}; {lease.vf} is clear and free",)
         return ()
 
-    def _write(self, lease: Lease, port: VfPort, settings: VfSettings) -> tuple[str, ...]:
+    def _write(
+        self, lease: model.Lease, port: VfPort, settings: model.VfSettings
+    ) -> tuple[str, ...]:
         """Write the settings; if refused, once more with forwarding to the standby disabled.
 
         Some drivers refuse a MAC that is in the filter of the PF.
@@ -206,13 +197,13 @@ class Pool:
             )
             return (warning, *disabled, *written)
 
-    def _make_harmless(self, port: VfPort, settings: VfSettings) -> None:
+    def _make_harmless(self, port: VfPort, settings: model.VfSettings) -> None:
         """Clear the tenant's MAC on a VF that will not be used."""
         port.clear_mac(settings.mac)
         if settings.standby is not None:
             self.open_standby(settings.standby)
 
-    def _port(self, lease: Lease) -> VfPort:
+    def _port(self, lease: model.Lease) -> VfPort:
         """Return a VF's port; the interface of its PF may have another name or index by now."""
         links = {link.name: link for link in self._links.links()}
         link = interface_of(self.roots.device(lease.pf), links)
@@ -237,11 +228,11 @@ class Pool:
 
     def _keep(
         self,
-        lease: Lease,
+        lease: model.Lease,
         *,
-        settings: VfSettings | None = None,
+        settings: model.VfSettings | None = None,
         warnings: tuple[str, ...] | None = None,
-    ) -> Lease:
+    ) -> model.Lease:
         """Update the record of a lease that has not ended. Raises NotLeasedError."""
         with self._records.changing():
             current = self._records.held(lease)
@@ -254,20 +245,20 @@ class Pool:
                 self._records.replace(kept)
             return kept
 
-    def _end(self, lease: Lease) -> None:
+    def _end(self, lease: model.Lease) -> None:
         with self._records.changing():
             self._records.remove(self._records.held(lease))
 
     def _lease(
         self,
-        pf: Pf,
-        vf: Vf,
-        owner: LeaseOwner,
+        pf: model.Pf,
+        vf: model.Vf,
+        owner: model.LeaseOwner,
         *,
-        prior: VfState | None,
-        settings: VfSettings | None = None,
-    ) -> Lease:
-        return Lease(
+        prior: model.VfState | None,
+        settings: model.VfSettings | None = None,
+    ) -> model.Lease:
+        return model.Lease(
             vf=vf.address,
             pf=pf.address,
             pf_name=pf.name,

@@ -12,13 +12,13 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from guestagent.clock import Clock, Deadline
+from guestagent.clock import Clock, Deadline, Sleep
 from guestagent.codec import members
 from guestagent.errors import BusyError, ConflictError, SystemLacksError
 from guestagent.files import read_file, sync_directory
@@ -31,8 +31,6 @@ DIRECTORY = "vfs"
 VERSION = 1
 LOCK_TIMEOUT_S = 30.0
 LOCK_POLL_S = 0.02
-
-Sleep = Callable[[float], None]
 
 
 class Records:

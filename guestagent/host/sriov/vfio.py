@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from guestagent.clock import Clock, Deadline
+from guestagent.clock import Clock, Deadline, Sleep
 from guestagent.errors import DeadlineError, SystemLacksError
 from guestagent.host.sriov.core.model import Process
 from guestagent.host.sriov.processes import open_files, pids
@@ -22,8 +22,6 @@ VFIO = "vfio-pci"
 VFIO_NODES = "/dev/vfio/"
 BIND_TIMEOUT_S = 10.0
 POLL_S = 0.1
-
-Sleep = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
