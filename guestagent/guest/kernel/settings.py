@@ -13,9 +13,9 @@ from pathlib import Path
 
 from guestagent.guest.core.addressing import ACCEPT_RA, RP_FILTER, Setting
 from guestagent.guest.kernel.protocol import KernelError
+from guestagent.guest.kernel.sysfs import read, read_number
 
 SYSCTL_NET = Path("/proc/sys/net")
-_VALUE_BYTES = 256
 _GROUPS = ("ipv4/conf", "ipv4/neigh", "ipv6/conf", "ipv6/neigh")
 _NOT_CARRIED = {
     # State of the link, or read-only.
@@ -42,18 +42,13 @@ def settings(name: str, root: Path = SYSCTL_NET) -> frozenset[Setting]:
         for key in keys:
             full = f"{group}/{key}"
             if full not in _NOT_CARRIED and not key.startswith("gc_"):
-                found.add(Setting(key=full, value=_read(f"{directory}/{key}")))
+                found.add(Setting(key=full, value=_value(f"{directory}/{key}")))
     return frozenset(found)
 
 
-def _read(path: str) -> str:
-    """Return the value in a file, without open(): it takes four times as long, for 100 files."""
+def _value(path: str) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(descriptor, _VALUE_BYTES).decode().strip()
-        finally:
-            os.close(descriptor)
+        return read(path).strip()
     except OSError as error:
         raise KernelError(f"could not read {path}", error.errno or errno.EIO) from error
 
@@ -84,12 +79,9 @@ def hears_routers(name: str, root: Path = SYSCTL_NET) -> bool:
 
     On a link that forwards it needs accept_ra 2 (ip-sysctl.rst, accept_ra).
     """
-    try:
-        accepts, forwards = (
-            int((root / "ipv6/conf" / name / key).read_text())
-            for key in ("accept_ra", "forwarding")
-        )
-    except (OSError, ValueError):
+    directory = root / "ipv6/conf" / name
+    accepts, forwards = (read_number(directory / key) for key in ("accept_ra", "forwarding"))
+    if accepts is None or forwards is None:
         return False
     return accepts >= 2 if forwards else accepts >= 1
 
@@ -115,7 +107,4 @@ def loosen_rp_filter(name: str, root: Path = SYSCTL_NET) -> None:
 
 def _rp_filter(name: str, root: Path) -> int:
     """Return the value of a link, 0 for a link without IPv4."""
-    try:
-        return int((root / "ipv4/conf" / name / "rp_filter").read_text())
-    except (OSError, ValueError):
-        return 0
+    return read_number(root / "ipv4/conf" / name / "rp_filter") or 0

@@ -165,24 +165,8 @@ def _all_hold(keys: Mapping[str, tuple[str, ...]], link: Matchable) -> bool:
 
 
 def _holds(key: str, words: tuple[str, ...], link: Matchable) -> bool:
-    match key:
-        case "Name":
-            return any(fits(words, name) for name in (link.name, *link.other_names))
-        case "MACAddress":
-            return link.address in _macs(words)
-        case "PermanentMACAddress":
-            return link.permanent_address in _macs(words)
-        case "Driver":
-            return fits(words, link.driver)
-        case "Type":
-            return fits(words, link.type)
-        case "Kind":
-            return fits(words, link.kind)
-        case "Path":
-            return fits(words, link.properties().get("ID_PATH", ""))
-        case "Property":
-            return all(_has_property(item, link.properties()) for item in words)
-    return False
+    """Whether one key of [Match] holds; one that the agent cannot evaluate does not."""
+    return key in _KEYS and _KEYS[key](words, link)
 
 
 def _macs(words: tuple[str, ...]) -> set[str]:
@@ -194,3 +178,16 @@ def _has_property(item: str, properties: Mapping[str, str]) -> bool:
     key, _, glob = item.removeprefix("!").partition("=")
     value = properties.get(key)
     return (value is not None and fnmatch.fnmatchcase(value, glob)) != inverted
+
+
+_KEYS: Mapping[str, Callable[[tuple[str, ...], Matchable], bool]] = {
+    "Name": lambda words, link: any(fits(words, n) for n in (link.name, *link.other_names)),
+    "MACAddress": lambda words, link: link.address in _macs(words),
+    "PermanentMACAddress": lambda words, link: link.permanent_address in _macs(words),
+    "Driver": lambda words, link: fits(words, link.driver),
+    "Type": lambda words, link: fits(words, link.type),
+    "Kind": lambda words, link: fits(words, link.kind),
+    "Path": lambda words, link: fits(words, link.properties().get("ID_PATH", "")),
+    "Property": lambda words, link: all(_has_property(w, link.properties()) for w in words),
+}
+"""Keys of [Match] that the agent evaluates."""
