@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import replace
 
 from guestagent.errors import SystemLacksError
 from guestagent.guest.core.addressing import Address, Neighbour, Route, Rule, Setting
@@ -13,7 +12,7 @@ from guestagent.guest.core.policy import FAIL_OVER_MAC_ACTIVE, BondOptions
 from guestagent.guest.kernel import addresses, links, neighbours, qdisc, routes, rules, settings
 from guestagent.guest.kernel import tx_backlog as backlog
 from guestagent.guest.kernel.protocol import KernelError
-from guestagent.guest.kernel.sysfs import device_facts
+from guestagent.guest.kernel.sysfs import with_device
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import Attributes, link_message, pack, string, u8, u32
 from guestagent.netlink.codec import mac as encode_mac
@@ -49,7 +48,7 @@ class NetlinkKernel(RtnetlinkSocket):
     write_setting = staticmethod(settings.write_setting)
 
     def links(self) -> tuple[Link, ...]:
-        return tuple(_with_device(link) for link in links.links(self))
+        return tuple(with_device(link) for link in links.links(self))
 
     def addresses(self, ifindex: int) -> tuple[Address, ...]:
         return addresses.addresses(self, ifindex)
@@ -175,16 +174,3 @@ class NetlinkKernel(RtnetlinkSocket):
 def _bond(data: Attributes) -> Attributes:
     info = {uapi.IFLA_INFO_KIND: string("bond"), uapi.IFLA_INFO_DATA: pack(data)}
     return {uapi.IFLA_LINKINFO: pack(info)}
-
-
-def _with_device(link: Link) -> Link:
-    """Add the device from sysfs; a link with a kind has none."""
-    if link.kind is not None:
-        return link
-    facts = device_facts(link.name, link.ifindex)
-    return replace(
-        link,
-        driver=facts.driver,
-        bus_address=facts.bus_address,
-        net_failover=facts.net_failover,
-    )

@@ -16,27 +16,20 @@ _TCMSG = struct.Struct("=BxxxiIII")
 
 def unmovable(rtnetlink: RtnetlinkSocket, ifindex: int) -> tuple[str, ...]:
     """Describe what would be lost if the addressing of a link were moved to another link."""
-    found = [f"has the queueing discipline {kind}" for kind in _own_qdiscs(rtnetlink, ifindex)]
+    # A queueing discipline of the kernel has no handle; clsact and ingress, which hold filters,
+    # always have one (K: net/sched/sch_generic.c, attach_default_qdiscs; net/sched/sch_api.c,
+    # tc_modify_qdisc (6.12)).
+    found = [
+        f"has the queueing discipline {text(attributes, uapi.TCA_KIND) or '?'}"
+        for handle, attributes in qdiscs(rtnetlink, ifindex)
+        if handle
+    ]
     if _has_xdp(rtnetlink, ifindex):
         found.append("has an XDP program")
     shared = shared_routes(rtnetlink, ifindex)
     if shared:
         found.append(f"is one of several next hops, or of a next-hop object, in {shared} routes")
     return tuple(found)
-
-
-def _own_qdiscs(rtnetlink: RtnetlinkSocket, ifindex: int) -> list[str]:
-    """Return the kinds of the queueing disciplines that a user attached.
-
-    Those of the kernel have no handle (K: net/sched/sch_generic.c, attach_default_qdiscs;
-    net/sched/sch_api.c, tc_modify_qdisc (6.12)). clsact and ingress, which hold filters, always
-    have one.
-    """
-    return [
-        text(attributes, uapi.TCA_KIND) or "?"
-        for handle, attributes in qdiscs(rtnetlink, ifindex)
-        if handle
-    ]
 
 
 def qdiscs(rtnetlink: RtnetlinkSocket, ifindex: int) -> Iterator[tuple[int, Attributes]]:

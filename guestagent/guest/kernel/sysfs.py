@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+
+from guestagent.guest.core.link import Link
 
 SYS_CLASS_NET = Path("/sys/class/net")
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -13,35 +15,29 @@ _VIRTIO_NET_F_STANDBY = 62
 _PAGE_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceFacts:
-    """The device behind a link; all empty for a virtual one."""
-
-    driver: str | None = None
-    bus_address: str | None = None
-    net_failover: bool = False
-
-
-def device_facts(name: str, ifindex: int, root: Path = SYS_CLASS_NET) -> DeviceFacts:
-    """Return the device behind a link; an empty one if the link vanished or was renamed.
+def with_device(link: Link, root: Path = SYS_CLASS_NET) -> Link:
+    """Add the device to a link; a link that has a kind, vanished or was renamed stays as it is.
 
     The ifindex is compared because sysfs identifies links by name only. The feature
     bits of a virtio device are a string of 0 and 1 from bit 0 on
     (K: drivers/virtio/virtio.c, features_show (6.12)); VIRTIO_NET_F_STANDBY is
     what binds a NIC to net_failover (K: drivers/net/virtio_net.c, virtnet_probe).
     """
+    if link.kind is not None:
+        return link
     # Called for every NIC at every event; pathlib takes five times as long.
-    link = f"{root}/{name}"
+    directory = f"{root}/{link.name}"
     try:
-        path = os.readlink(link)  # noqa: PTH115
-        _, _, driver = os.readlink(f"{link}/device/driver").rpartition("/")  # noqa: PTH115
-        bits = read(f"{link}/device/features") if driver == "virtio_net" else ""
-        if int(read(f"{link}/ifindex")) != ifindex:
-            return DeviceFacts()
+        path = os.readlink(directory)  # noqa: PTH115
+        _, _, driver = os.readlink(f"{directory}/device/driver").rpartition("/")  # noqa: PTH115
+        bits = read(f"{directory}/device/features") if driver == "virtio_net" else ""
+        if int(read(f"{directory}/ifindex")) != link.ifindex:
+            return link
     except OSError:
-        return DeviceFacts()
+        return link
     addresses = [part for part in path.split("/") if _PCI_ADDRESS.fullmatch(part)]
-    return DeviceFacts(
+    return replace(
+        link,
         driver=driver,
         bus_address=addresses[-1] if addresses else None,
         net_failover=bits[_VIRTIO_NET_F_STANDBY : _VIRTIO_NET_F_STANDBY + 1] == "1",

@@ -110,7 +110,7 @@ class Pool:
 
     def program(self, lease: model.Lease, settings: model.VfSettings) -> model.Lease:
         self._vfio.wait_closed(self._records.held(lease).vf, self._close_timeout_s)
-        lease = self._keep(lease, settings=settings, warnings=())
+        lease = self._keep(lease, (), settings)
         port = self._port(lease)
         if self._vfio.driver(lease.vf) != VFIO:
             # The MAC must be there before a driver asks the PF for it.
@@ -122,13 +122,13 @@ class Pool:
         except GuestAgentError:
             self._make_harmless(port, settings)
             raise
-        return self._keep(lease, warnings=warnings)
+        return self._keep(lease, warnings)
 
     def settle(self, lease: model.Lease) -> model.Lease:
         lease = self._records.held(lease)
         standby = None if lease.settings is None else lease.settings.standby
         warnings = () if standby is None else self.close_standby(standby)
-        return self._keep(lease, warnings=warnings)
+        return self._keep(lease, warnings)
 
     def withdraw(self, lease: model.Lease) -> model.Lease:
         lease = self._records.held(lease)
@@ -138,7 +138,7 @@ class Pool:
         self._port(lease).clear_mac(lease.settings.mac)
         standby = lease.settings.standby
         warnings = () if standby is None else self.open_standby(standby)
-        return self._keep(lease, warnings=warnings)
+        return self._keep(lease, warnings)
 
     def release(self, lease: model.Lease) -> tuple[str, ...]:
         try:
@@ -229,18 +229,14 @@ class Pool:
     def _keep(
         self,
         lease: model.Lease,
-        *,
+        warnings: tuple[str, ...],
         settings: model.VfSettings | None = None,
-        warnings: tuple[str, ...] | None = None,
     ) -> model.Lease:
         """Update the record of a lease that has not ended. Raises NotLeasedError."""
         with self._records.changing():
             current = self._records.held(lease)
-            kept = replace(
-                current,
-                settings=current.settings if settings is None else settings,
-                warnings=current.warnings if warnings is None else warnings,
-            )
+            settings = settings or current.settings
+            kept = replace(current, settings=settings, warnings=warnings)
             if kept != current:
                 self._records.replace(kept)
             return kept

@@ -78,8 +78,12 @@ class Vfio:
         return driver_of(self.roots.device(vf))
 
     def override(self, vf: str) -> str | None:
-        """Return the driver_override of a VF, None for none."""
-        return override_of(self.roots.device(vf))
+        """Return the driver_override of a VF; the kernel prints none as (null)."""
+        try:
+            text = (self.roots.device(vf) / "driver_override").read_text().strip()
+        except OSError:
+            return None
+        return None if text in {"", "(null)"} else text
 
     def unbind(self, vf: str) -> None:
         """Unbind a VF from its driver, if any. Raises SystemLacksError."""
@@ -144,15 +148,6 @@ def driver_of(device: Path) -> str | None:
     """Return the driver of a PCI device, None without one."""
     link = device / "driver"
     return link.resolve().name if link.exists() else None
-
-
-def override_of(device: Path) -> str | None:
-    """Return the driver_override of a PCI device; the kernel prints none as (null)."""
-    try:
-        text = (device / "driver_override").read_text().strip()
-    except OSError:
-        return None
-    return None if text in {"", "(null)"} else text
 
 
 def group_of(device: Path) -> int | None:

@@ -64,16 +64,13 @@ def held(inventory: Inventory, want: Want, is_ours: Callable[[LeaseOwner], bool]
 
 def with_claimed(inventory: Inventory, address: str) -> Inventory:
     """Return the inventory with one VF marked as claimed, for the next choice."""
-    return Inventory(
-        pfs=tuple(
-            replace(pf, vfs=tuple(_claimed(vf) if vf.address == address else vf for vf in pf.vfs))
-            for pf in inventory.pfs
-        )
-    )
 
+    def marked(vf: Vf) -> Vf:
+        mine = vf.address == address
+        return replace(vf, host_use="another pair of this VM gets it") if mine else vf
 
-def _claimed(vf: Vf) -> Vf:
-    return replace(vf, host_use="another pair of this VM gets it")
+    pfs = (replace(pf, vfs=tuple(map(marked, pf.vfs))) for pf in inventory.pfs)
+    return Inventory(pfs=tuple(pfs))
 
 
 def unfit_vf(vf: Vf) -> str | None:

@@ -265,8 +265,5 @@ class Inventory:
 
     def vf(self, address: str) -> tuple[Pf, Vf] | None:
         """Return a VF and its PF, None without such a VF."""
-        for pf in self.pfs:
-            for vf in pf.vfs:
-                if vf.address == address:
-                    return pf, vf
-        return None
+        found = ((pf, vf) for pf in self.pfs for vf in pf.vfs if vf.address == address)
+        return next(found, None)
