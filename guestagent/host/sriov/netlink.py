@@ -12,14 +12,10 @@ from typing import Any
 
 from pyroute2 import IPRoute, NetlinkDumpInterrupted, NetlinkError
 
+from guestagent.host.sriov import vf_attributes
 from guestagent.host.sriov.core.model import LinkState, PortProfile, VfState, VlanProtocol
 from guestagent.host.sriov.core.values import Carrier, Mac, Rate, SpoofCheck, Trust, Value, VlanTag
 from guestagent.host.sriov.links import FdbEntry, HostLink, LinkError
-from guestagent.host.sriov.vf_attributes import (
-    decode_port_response,
-    encode_port_profile,
-    service_tag,
-)
 from guestagent.netlink import uapi
 from guestagent.netlink.codec import IFINFOMSG, Attributes, link_message, u32
 from guestagent.netlink.rtnetlink import RtnetlinkSocket
@@ -58,14 +54,14 @@ class NetlinkLinks:
     def write_vf(self, pf: int, index: int, value: Value) -> None:
         what = f"write {value} to VF {index}"
         if isinstance(value, VlanTag) and value.protocol is VlanProtocol.DOT1AD:
-            _set_link(what, pf, service_tag(index, value.vlan, value.qos))
+            _set_link(what, pf, vf_attributes.service_tag(index, value.vlan, value.qos))
             return
         settings = {"vf": index, **_vf_settings(value)}
         self._change(what, lambda route: route.link("set", index=pf, vf=settings))
 
     def request_port_profile(self, pf: int, index: int, profile: PortProfile | None) -> None:
         what = "disassociate" if profile is None else f"associate port profile {profile.name!r} of"
-        _set_link(f"{what} VF {index}", pf, encode_port_profile(index, profile))
+        _set_link(f"{what} VF {index}", pf, vf_attributes.encode_port_profile(index, profile))
 
     def port_profile_response(self, pf: int, index: int) -> int | None:
         what = f"query the port profiles of link {pf}"
@@ -74,7 +70,7 @@ class NetlinkLinks:
             link = rtnetlink.get(what, uapi.RTM_GETLINK, request, IFINFOMSG.size)
         if link is None:
             raise LinkError(f"could not {what}", errno.ENODEV)
-        return decode_port_response(link.attributes, index)
+        return vf_attributes.decode_port_response(link.attributes, index)
 
     def set_up(self, ifindex: int, *, up: bool) -> None:
         state = "up" if up else "down"

@@ -145,11 +145,7 @@ class VfPort:
 
     def associate(self, profile: model.PortProfile) -> None:
         """Associate the VF with a port profile of the switch. Raises VfRefusedError."""
-        try:
-            self.links.request_port_profile(self.pf, self.index, profile)
-        except LinkError as error:
-            raise VfRefusedError(f"{self.name}: {error}") from error
-        response = self._response()
+        response = self._request_profile(profile)
         if response != PortResponse.SUCCESS:
             raise VfRefusedError(
                 f"{self.name}: port profile {profile.name!r}: {_describe_response(response)}",
@@ -158,16 +154,15 @@ class VfPort:
 
     def disassociate(self) -> None:
         """Disassociate the VF from its port profile, if any. Raises VfRefusedError."""
-        if self.links.port_profile_response(self.pf, self.index) is None:
-            return
+        if self.links.port_profile_response(self.pf, self.index) is not None:
+            self._request_profile(None)
+
+    def _request_profile(self, profile: model.PortProfile | None) -> int | None:
+        """Return the switch's final response, or the last one before the deadline."""
         try:
-            self.links.request_port_profile(self.pf, self.index, None)
+            self.links.request_port_profile(self.pf, self.index, profile)
         except LinkError as error:
             raise VfRefusedError(f"{self.name}: {error}") from error
-        self._response()
-
-    def _response(self) -> int | None:
-        """Return the switch's final response, or the last one before the deadline."""
         deadline = Deadline.after(ASSOCIATION_TIMEOUT_S, self.clock)
         while True:
             response = self.links.port_profile_response(self.pf, self.index)

@@ -19,14 +19,7 @@ from typing import cast
 from guestagent.clock import Clock, Sleep
 from guestagent.errors import GuestAgentError, SystemLacksError
 from guestagent.forwarding import Call, Forwarder, calls_of
-from guestagent.host.sriov import macvtap, standby_forwarding
-from guestagent.host.sriov.base import (
-    LocalVfPool,
-    NotLeasedError,
-    NoVfError,
-    VfPool,
-    VfRefusedError,
-)
+from guestagent.host.sriov import base, macvtap, standby_forwarding
 from guestagent.host.sriov.core import model
 from guestagent.host.sriov.core.choose import choose, unfit_vf
 from guestagent.host.sriov.inventory import embedded_switches, interface_of, read_inventory
@@ -80,12 +73,12 @@ class Pool:
                 return held
             choice = choose(self.inventory(), want)
             if choice.pf is None or choice.vf is None:
-                raise NoVfError(
+                raise base.NoVfError(
                     "no VF fits and is free: " + "; ".join(choice.reasons),
                     hint="guestagent-host vf list shows who has which VF",
                 )
             if choice.vf.state is None:
-                raise NoVfError(f"{choice.vf.address}: {choice.pf.name} does not report it")
+                raise base.NoVfError(f"{choice.vf.address}: {choice.pf.name} does not report it")
             lease = self._lease(choice.pf, choice.vf, owner, prior=choice.vf.state)
             self._records.create(lease)
             return lease
@@ -94,16 +87,16 @@ class Pool:
         with self._records.changing():
             found = self.inventory().vf(vf)
             if found is None:
-                raise NoVfError(f"{vf}: there is no such VF on this host")
+                raise base.NoVfError(f"{vf}: there is no such VF on this host")
             lease = found[1].lease
             if lease is None:
                 if found[1].user is None and (why := unfit_vf(found[1])) is not None:
-                    raise NoVfError(f"{vf}: {why}")
+                    raise base.NoVfError(f"{vf}: {why}")
                 lease = self._lease(*found, owner, prior=None, settings=settings)
                 self._records.create(lease)
                 return lease
             if lease.owner.vm != owner.vm:
-                raise NoVfError(f"{vf}: held by lease of {lease.owner}")
+                raise base.NoVfError(f"{vf}: held by lease of {lease.owner}")
             lease = replace(lease, owner=owner, settings=settings)
             self._records.replace(lease)
             return lease
@@ -143,7 +136,7 @@ class Pool:
     def release(self, lease: model.Lease) -> tuple[str, ...]:
         try:
             lease = self._records.held(lease)
-        except NotLeasedError:
+        except base.NotLeasedError:
             return ()
         if not self.roots.device(lease.vf).exists():
             self._end(lease)
@@ -186,7 +179,7 @@ class Pool:
         """
         try:
             return port.program(settings)
-        except VfRefusedError as error:
+        except base.VfRefusedError as error:
             if settings.standby is None:
                 raise
             disabled = self.close_standby(settings.standby)
@@ -208,7 +201,7 @@ class Pool:
         links = {link.name: link for link in self._links.links()}
         link = interface_of(self.roots.device(lease.pf), links)
         if link is None:
-            raise VfRefusedError(
+            raise base.VfRefusedError(
                 f"{lease.vf}: its PF {lease.pf} has no interface here",
                 hint="bind the PF to its driver, in this network namespace",
             )
@@ -275,7 +268,7 @@ class InThread(Forwarder):
     """
 
     def __init__(self, make: Callable[[], Pool]) -> None:
-        super().__init__(calls_of(VfPool), self._perform)
+        super().__init__(calls_of(base.VfPool), self._perform)
         self._make = make
         self._pool: Pool | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sriov")
@@ -297,12 +290,12 @@ class InThread(Forwarder):
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def pool_in_thread(make: Callable[[], Pool]) -> LocalVfPool:
+def pool_in_thread(make: Callable[[], Pool]) -> base.LocalVfPool:
     """Return the pool that ``make`` makes, for an event loop; see ``InThread``."""
-    return cast("LocalVfPool", InThread(make))
+    return cast("base.LocalVfPool", InThread(make))
 
 
-def host_pool(state_dir: Path, *, close_timeout_s: float = CLOSE_TIMEOUT_S) -> LocalVfPool:
+def host_pool(state_dir: Path, *, close_timeout_s: float = CLOSE_TIMEOUT_S) -> base.LocalVfPool:
     """Return the pool of this host, with its leases below ``state_dir``.
 
     ``close_timeout_s`` is the longest wait for a process that has a VF open.
