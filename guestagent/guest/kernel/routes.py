@@ -73,24 +73,15 @@ def _key(message: NetlinkMessage) -> tuple[object, ...]:
     """
     family, length, _, tos, table, *_ = _RTMSG.unpack(message.fixed)
     found = message.attributes
+    table = number(found, uapi.RTA_TABLE) or table
     metric = number(found, uapi.RTA_PRIORITY) or 0
-    return (
-        family,
-        number(found, uapi.RTA_TABLE) or table,
-        found.get(uapi.RTA_DST),
-        length,
-        tos,
-        metric,
-    )
+    return family, table, found.get(uapi.RTA_DST), length, tos, metric
 
 
 def _is_to_router(route: Route) -> bool:
     """Whether a route is a default route from a router advertisement."""
-    return (route.family, route.destination, route.protocol) == (
-        socket.AF_INET6,
-        None,
-        uapi.RTPROT_RA,
-    )
+    is_default6 = route.family == socket.AF_INET6 and route.destination is None
+    return is_default6 and route.protocol == uapi.RTPROT_RA
 
 
 def shared_routes(rtnetlink: RtnetlinkSocket, ifindex: int) -> int:
